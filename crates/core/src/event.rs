@@ -1,0 +1,339 @@
+//! What goes into [`State`](crate::state::State) and what comes out of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cause::{EndCause, Phase};
+use crate::ids::{BackendId, FleetName};
+use crate::policy::DrainMode;
+
+/// Something that happened outside. Shells report; they do not judge.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Time passed; sent at least every 100 ms.
+    Tick,
+    /// The gateway's counts, taken just now.
+    Report(GatewayReport),
+    /// What a provider saw of a backend.
+    Observed {
+        /// Its fleet.
+        fleet: FleetName,
+        /// The backend.
+        backend: BackendId,
+        /// What was seen.
+        observation: Observation,
+    },
+    /// A probe was answered, or a heartbeat was pushed.
+    Heartbeat {
+        /// Its fleet.
+        fleet: FleetName,
+        /// The backend; a pushed heartbeat of an unknown one is counted and ignored.
+        backend: BackendId,
+        /// What it said.
+        heartbeat: Heartbeat,
+    },
+    /// A probe failed.
+    HeartbeatMissed {
+        /// Its fleet.
+        fleet: FleetName,
+        /// The backend.
+        backend: BackendId,
+    },
+    /// A dial's outcome; only connect failures that are the backend's own count (never EMFILE or EADDRNOTAVAIL).
+    Dial {
+        /// Its fleet.
+        fleet: FleetName,
+        /// The backend.
+        backend: BackendId,
+        /// Whether it connected.
+        connected: bool,
+    },
+    /// The configuration's shutdown began: no more scaling, no more starts.
+    Shutdown,
+}
+
+/// What a provider saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// The child runs and will listen here.
+    Started {
+        /// Where it will listen.
+        address: SocketAddr,
+    },
+    /// It could not be started (command not found, no port free); `reason` says what to do.
+    StartFailed {
+        /// For people.
+        reason: String,
+    },
+    /// The process is gone.
+    Exited {
+        /// For people: the exit status or the signal.
+        reason: String,
+    },
+}
+
+/// What a backend says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// It takes sessions (200), or does not yet or no more (503).
+    pub ready: bool,
+    /// It asks to be drained.
+    pub draining: bool,
+    /// Sessions it holds.
+    pub sessions: Option<u32>,
+    /// Sessions it takes.
+    pub capacity: Option<u32>,
+    /// Sessions this Holdline counted on it when the heartbeat was asked for, so that the two are of one time; `None` for a pushed one.
+    pub counted: Option<u32>,
+    /// Of a pushed heartbeat: one that is not higher than the last is a replay and ignored.
+    pub seq: Option<u64>,
+}
+
+/// One gateway's counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GatewayReport {
+    /// A line a fleet.
+    pub fleets: Vec<FleetCounts>,
+}
+
+/// One fleet's part of a [`GatewayReport`]. Counters only grow; State takes the differences.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetCounts {
+    /// The fleet.
+    pub fleet: FleetName,
+    /// A line a backend.
+    pub backends: Vec<BackendCounts>,
+    /// Handshakes that wait.
+    pub queued: u32,
+    /// How long the first of them has waited.
+    pub oldest_wait: Duration,
+    /// Counter: sessions that got a seat.
+    pub admitted_total: u64,
+    /// Counter: sessions that ended.
+    pub ended_total: u64,
+    /// Counter: refusals for want of a seat (capacity, queue_full, queue_timeout, no_backend).
+    pub refused_total: u64,
+    /// Counter: plain requests and handshakes that found no backend to go to; wakes a fleet of zero.
+    pub knocked_total: u64,
+    /// Plain requests in flight or waiting.
+    pub requests: u32,
+}
+
+/// One backend's part of a [`GatewayReport`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendCounts {
+    /// The backend.
+    pub backend: BackendId,
+    /// Seats taken: sessions, dials in flight, ends not yet seen.
+    pub used: u32,
+    /// Plain requests in flight.
+    pub requests: u32,
+}
+
+/// Something for a shell to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Provider: start this backend.
+    Start {
+        /// Its fleet.
+        fleet: FleetName,
+        /// The id it shall have.
+        backend: BackendId,
+    },
+    /// Provider: stop exactly this one (SIGTERM, then SIGKILL).
+    Retire {
+        /// Its fleet.
+        fleet: FleetName,
+        /// The backend.
+        backend: BackendId,
+    },
+    /// Gateway: end so many sessions of the backend, idle ones first, then the oldest.
+    EndSessions {
+        /// Their fleet.
+        fleet: FleetName,
+        /// Their backend.
+        backend: BackendId,
+        /// How many, at the most.
+        count: u32,
+        /// In which way.
+        mode: DrainMode,
+        /// The cause to record.
+        cause: EndCause,
+    },
+    /// Event log.
+    Notice(Notice),
+}
+
+/// A line of the event log (`holdline events`).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Notice {
+    /// The fleet it is about, if any.
+    pub fleet: Option<FleetName>,
+    /// The backend it is about, if any.
+    pub backend: Option<BackendId>,
+    /// What happened.
+    pub kind: NoticeKind,
+    /// For people: what, why, and what to do if something is to be done.
+    pub message: String,
+}
+
+/// What a [`Notice`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// A backend changed its phase.
+    Phase,
+    /// A backend joined.
+    BackendAdded,
+    /// A backend left.
+    BackendRemoved,
+    /// A backend could not be started, or crashed.
+    BackendFailed,
+    /// The number of backends was changed.
+    Scale,
+    /// A drain began.
+    DrainStarted,
+    /// A drain ended.
+    DrainEnded,
+    /// A drain was taken back.
+    Undrained,
+    /// A rebalance began.
+    RebalanceStarted,
+    /// A rebalance ended.
+    RebalanceEnded,
+    /// Reported and counted sessions differ, and go on differing.
+    CountMismatch,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Move all sessions off a backend and place none there.
+    Drain {
+        /// Its fleet.
+        fleet: FleetName,
+        /// The backend.
+        backend: BackendId,
+        /// How.
+        request: MoveRequest,
+    },
+    /// Take a drain back.
+    Undrain {
+        /// Its fleet.
+        fleet: FleetName,
+        /// The backend.
+        backend: BackendId,
+    },
+    /// Move sessions from fuller to emptier backends.
+    Rebalance {
+        /// The fleet.
+        fleet: FleetName,
+        /// How.
+        request: MoveRequest,
+    },
+    /// Fix the number of backends, or give it back to the autoscaler.
+    Scale {
+        /// The fleet.
+        fleet: FleetName,
+        /// So many; `None`: the autoscaler decides.
+        to: Option<u32>,
+    },
+}
+
+/// How sessions shall be moved; what is `None` is the fleet's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MoveRequest {
+    /// Spread over this time.
+    pub over: Option<Duration>,
+    /// At most so many a second.
+    pub rate_max: Option<f64>,
+    /// In which way.
+    pub mode: Option<DrainMode>,
+    /// Answer with the plan and do nothing.
+    pub dry_run: bool,
+}
+
+/// The answer to a [`Command`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// Of a drain or rebalance.
+    Plan(MovePlan),
+    /// Of an undrain or scale.
+    Done {
+        /// For people.
+        message: String,
+    },
+}
+
+/// What a drain or rebalance will do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MovePlan {
+    /// The fleet.
+    pub fleet: FleetName,
+    /// Sessions that will be moved.
+    pub sessions: u32,
+    /// From where, and how many.
+    pub from: Vec<Share>,
+    /// Where they may land, by free seats and balance.
+    pub to: Vec<Share>,
+    /// In which way.
+    pub mode: DrainMode,
+    /// Spread over this time.
+    pub over_ms: u64,
+    /// What is left after this time is cut.
+    pub deadline_ms: u64,
+    /// Sessions a second at the pace's start.
+    pub rate: f64,
+    /// What an operator should know before it starts: no room for all, the rate cannot make the deadline.
+    pub warnings: Vec<String>,
+    /// Nothing was started.
+    pub dry_run: bool,
+}
+
+/// One backend's part of a [`MovePlan`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The backend.
+    pub backend: BackendId,
+    /// Sessions.
+    pub sessions: u32,
+}
+
+/// Why a [`Command`] was refused. The text says what, where and what to do.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CommandError {
+    /// No fleet of that name.
+    #[error("no fleet is called `{name}`; there are: {known}")]
+    UnknownFleet {
+        /// The name given.
+        name: FleetName,
+        /// The names there are.
+        known: String,
+    },
+    /// No backend of that id.
+    #[error("fleet `{fleet}` has no backend `{backend}`; it has: {known}")]
+    UnknownBackend {
+        /// The fleet.
+        fleet: FleetName,
+        /// The id given.
+        backend: BackendId,
+        /// The ids there are.
+        known: String,
+    },
+    /// The backend is not in a phase in which this can be done.
+    #[error("backend `{backend}` is {phase}; {remedy}")]
+    WrongPhase {
+        /// The backend.
+        backend: BackendId,
+        /// Its phase.
+        phase: Phase,
+        /// What to do.
+        remedy: String,
+    },
+    /// A value out of range, or values that contradict each other.
+    #[error("{0}")]
+    Invalid(String),
+}

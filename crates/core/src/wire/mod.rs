@@ -1,0 +1,1 @@
+//! Bytes: what the standards say about heads, frames and tokens. Parsers are small state machines fed any split.

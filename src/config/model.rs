@@ -1,0 +1,97 @@
+//! The validated configuration. What decisions need of a fleet is `holdline_core::policy`; here is what shells need.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdline_core::ids::FleetName;
+use holdline_core::policy::FleetPolicy;
+
+/// A whole configuration, every value present and in range.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect; at least one.
+    pub listeners: Vec<Listener>,
+    /// The admin API; loopback.
+    pub admin: SocketAddr,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// In order of precedence: the first that matches counts.
+    pub routes: Vec<Route>,
+    /// At least one, in the file's order.
+    pub fleets: Vec<Fleet>,
+    /// Bounds on what a client may send.
+    pub limits: Limits,
+    /// Data-plane threads; `None`: one a core.
+    pub threads: Option<NonZeroUsize>,
+    /// SIGTERM: the time to close sessions at a pace.
+    pub shutdown_deadline: Duration,
+}
+
+/// Where clients connect. An enum because TLS will join; see docs/decisions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// Plain TCP.
+    Plain(SocketAddr),
+}
+
+/// A fleet's policy, and what only shells need of it.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// What its owner decided.
+    pub policy: Arc<FleetPolicy>,
+    /// Bearer token that a pushed heartbeat must carry; `None`: loopback is trusted.
+    pub heartbeat_token: Option<String>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// The least that is logged.
+    pub level: tracing::Level,
+    /// A line for every ended session and request.
+    pub access: bool,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Which requests go to which fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The host it is for.
+    pub host: HostMatch,
+    /// Path prefix on `/` borders; begins with `/`.
+    pub path: String,
+    /// The fleet.
+    pub fleet: FleetName,
+}
+
+/// The host of a [`Route`], in lower case without port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostMatch {
+    /// This one.
+    Exact(String),
+    /// Every name below this suffix (of `*.example.com`: `.example.com`).
+    Below(String),
+    /// Any.
+    Any,
+}
+
+/// Bounds on what a client may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request head, 8 KiB or more (hyper panics below).
+    pub head: usize,
+    /// For a whole head to arrive; also the idle time of a kept-alive connection.
+    pub head_timeout: Duration,
+}
