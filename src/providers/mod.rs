@@ -47,11 +47,7 @@ pub struct Providers {
 
 impl Providers {
     /// A provider for each of `fleets`, reporting to `events`. `executable` is a Holdline binary ([`OWN_EXECUTABLE`]).
-    pub fn new<'a>(
-        fleets: impl Iterator<Item = &'a FleetPolicy>,
-        executable: &Path,
-        events: &mpsc::Sender<Event>,
-    ) -> Self {
+    pub fn new<'a>(fleets: impl Iterator<Item = &'a FleetPolicy>, executable: &Path, events: &mpsc::Sender<Event>) -> Self {
         // Shared, since the fleets' ranges may overlap.
         let ports = Arc::new(Ports::default());
         let provider = |fleet: &FleetPolicy| -> Arc<dyn Provider> {

@@ -78,15 +78,10 @@ impl Group {
         let wake = Wake::new()?;
         // What the backend starts and leaves behind becomes our child, so that we can wait for the whole group.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-        let child = Command::new(&command[0])
-            .args(&command[1..])
-            .stdin(Stdio::null())
-            .stdout(io::stderr())
-            .process_group(0)
-            .spawn()?;
+        let child =
+            Command::new(&command[0]).args(&command[1..]).stdin(Stdio::null()).stdout(io::stderr()).process_group(0).spawn()?;
         let leader = Pid::from_child(&child);
-        let group =
-            Group { leader, stop_timeout, clock: Clock::start(), kill_at: None, stopping: false, leader_ended: false };
+        let group = Group { leader, stop_timeout, clock: Clock::start(), kill_at: None, stopping: false, leader_ended: false };
         Ok((group, wake))
     }
 
