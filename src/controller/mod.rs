@@ -10,6 +10,8 @@
 mod control;
 mod drainer;
 mod event_log;
+#[cfg(test)]
+mod fake;
 mod probe;
 mod prober;
 mod report;

@@ -171,3 +171,6 @@ impl Target {
         self.complaint = of;
     }
 }
+
+#[cfg(test)]
+mod tests;
