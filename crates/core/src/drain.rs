@@ -95,7 +95,8 @@ pub struct Move {
     /// Whether what is left at the deadline is cut.
     cut: bool,
     started: Moment,
-    stepped: Moment,
+    /// The last step.
+    seen: Moment,
     total: u32,
     left: u32,
     /// The higher of told to go and gone.
@@ -125,7 +126,7 @@ impl Move {
             cause,
             cut,
             started: now,
-            stepped: now,
+            seen: now,
             total,
             left: total,
             progress: 0,
@@ -135,9 +136,9 @@ impl Move {
         }
     }
 
-    /// Sessions left to move, as of the last step.
-    pub fn left(&self) -> u32 {
-        self.left
+    /// When it began.
+    pub fn started(&self) -> Moment {
+        self.started
     }
 
     /// Sessions there were to move.
@@ -145,9 +146,9 @@ impl Move {
         self.total
     }
 
-    /// The same sessions at another pace, from now on.
-    pub fn set_pace(&mut self, pace: Pace, now: Moment) {
-        *self = Move { in_transit: std::mem::take(&mut self.in_transit), ..Self::drain(pace, self.left, now) };
+    /// How it goes.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Whether the deadline passed.
@@ -164,6 +165,8 @@ impl Move {
     /// sessions in transit are already taken off).
     pub fn step(&mut self, left: u32, room: Option<u32>, now: Moment) -> Option<Order> {
         let natural = self.take_in(left);
+        let passed = now.since(self.seen).as_secs_f64();
+        self.seen = now;
         let elapsed = now.since(self.started);
         if left == 0 {
             return None;
@@ -180,8 +183,6 @@ impl Move {
             Some(max) if last_second => max,
             _ => self.pace.rate(to_tell, elapsed),
         };
-        let passed = now.since(self.stepped).as_secs_f64();
-        self.stepped = now;
         // Credit that found no room is worth one second: it must not become a burst when room appears.
         self.credit = (self.credit + rate * passed - f64::from(natural)).clamp(0.0, rate.max(1.0));
         let all = last_second && self.pace.rate_max.is_none();
@@ -223,13 +224,14 @@ impl Move {
         Some(Order { count: self.left, mode, cause, first: 0 })
     }
 
-    /// For the snapshot.
-    pub fn view(&self, now: Moment) -> MoveView {
+    /// For the snapshot, as of the last step, with `left` sessions left.
+    pub fn view(&self, left: u32) -> MoveView {
+        let elapsed = self.seen.since(self.started);
         MoveView {
             started: self.started,
             total: self.total,
-            remaining: self.left,
-            planned: self.pace.planned(self.total, now.since(self.started)),
+            remaining: left,
+            planned: if left == 0 { 0 } else { self.pace.planned(self.total, elapsed) },
             due: self.started + self.pace.over,
             deadline: self.started + self.pace.deadline,
             mode: self.pace.mode,

@@ -52,6 +52,8 @@ pub enum Patience {
 /// A change of standing, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
+    /// Until now.
+    pub from: Standing,
     /// From now on.
     pub to: Standing,
     /// For people.
@@ -223,9 +225,9 @@ impl Health {
     }
 
     fn turn(&mut self, to: Standing, reason: String, now: Moment) -> Option<Change> {
-        self.standing = to;
+        let from = std::mem::replace(&mut self.standing, to);
         self.since = now;
-        Some(Change { to, reason })
+        Some(Change { from, to, reason })
     }
 }
 
