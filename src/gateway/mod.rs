@@ -1,1 +1,9 @@
-//! Stub: owner replaces.
+//! The data plane.
+
+mod admission;
+mod client;
+mod descriptors;
+mod error;
+mod fleets;
+mod listener;
+mod route;
