@@ -1,1 +1,8 @@
-//! Stub: owner replaces.
+//! The data plane.
+
+pub mod orders;
+pub mod registry;
+pub mod scratch;
+pub mod session;
+pub mod timer;
+pub mod tunnel;
