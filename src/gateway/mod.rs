@@ -4,5 +4,6 @@ pub mod orders;
 pub mod registry;
 pub mod scratch;
 pub mod session;
+pub mod stream;
 pub mod timer;
 pub mod tunnel;
