@@ -105,6 +105,8 @@ impl Drop for SessionSlot {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -124,7 +126,7 @@ mod tests {
         let first = d.client().await;
         let second = d.client().await;
         let mut third = Box::pin(d.client());
-        assert!(futures_util::poll!(&mut third).is_pending());
+        assert!((&mut third).now_or_never().is_none());
         drop(first);
         let _third = third.await;
         drop(second);

@@ -11,5 +11,6 @@ pub mod registry;
 mod route;
 pub mod scratch;
 pub mod session;
+pub mod stream;
 pub mod timer;
 pub mod tunnel;
