@@ -7,7 +7,7 @@ use holdline_core::ids::{BackendId, FleetName};
 
 use super::api::{MoveOrder, ScaleBody, ScaleOrder};
 use super::body::JsonBody;
-use super::units;
+use crate::config::units::{Period, Rate, Scalar};
 use super::{Problem, Shared, view};
 
 pub(super) async fn drain(
@@ -49,7 +49,11 @@ pub(super) async fn set_scale(
 }
 
 fn move_request(order: &MoveOrder) -> Result<MoveRequest, Problem> {
-    let over = order.over.as_deref().map(units::duration).transpose().map_err(|e| Problem::invalid(format!("over: {e}")))?;
-    let rate_max = order.rate.as_deref().map(units::rate).transpose().map_err(|e| Problem::invalid(format!("rate: {e}")))?;
-    Ok(MoveRequest { over, rate_max, mode: order.mode, dry_run: order.dry_run })
+    let over: Option<Period> = scalar("over", order.over.as_deref())?;
+    let rate: Option<Rate> = scalar("rate", order.rate.as_deref())?;
+    Ok(MoveRequest { over: over.map(|p| p.0), rate_max: rate.map(|r| r.0), mode: order.mode, dry_run: order.dry_run })
+}
+
+fn scalar<T: Scalar>(key: &str, text: Option<&str>) -> Result<Option<T>, Problem> {
+    text.map(T::parse).transpose().map_err(|e| Problem::invalid(format!("{key}: {e}")))
 }

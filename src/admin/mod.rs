@@ -18,7 +18,6 @@ mod serve;
 mod status;
 #[cfg(test)]
 mod tests;
-mod units;
 mod view;
 
 use std::collections::HashMap;
