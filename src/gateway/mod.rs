@@ -1,8 +1,10 @@
 //! The data plane.
 
 pub mod orders;
+mod pump;
 pub mod registry;
 pub mod scratch;
 pub mod session;
+pub mod side;
 pub mod timer;
 pub mod tunnel;

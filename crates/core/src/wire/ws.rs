@@ -101,6 +101,15 @@ impl Tracker {
 
     /// Follows `bytes`. After a complete Close frame or a violation nothing more is taken.
     pub fn feed(&mut self, bytes: &[u8]) -> Fed {
+        self.follow(bytes, false)
+    }
+
+    /// Follows `bytes` up to the end of the present frame, or of the next one at a boundary.
+    pub fn feed_frame(&mut self, bytes: &[u8]) -> Fed {
+        self.follow(bytes, true)
+    }
+
+    fn follow(&mut self, bytes: &[u8], one_frame: bool) -> Fed {
         let mut at = 0;
         // Where the present frame's header began, if in these bytes.
         let mut frame_at = None;
@@ -126,6 +135,9 @@ impl Tracker {
             if let Step::Broken { rule, .. } = self.step {
                 self.step = Step::Broken { rule, clean: frame_at.is_some() };
                 return Fed { taken: frame_at.unwrap_or(0), close_at: None };
+            }
+            if one_frame && self.step == Step::First {
+                break;
             }
         }
         Fed { taken: at, close_at }
@@ -358,6 +370,16 @@ mod tests {
             let (tracker, _) = fed(false, bytes);
             assert_eq!((tracker.closed(), tracker.close_code()), (true, None));
         }
+    }
+
+    #[test]
+    fn one_frame_at_a_time_stops_at_its_end() {
+        let mut tracker = Tracker::new(false);
+        let bytes = [0x81, 2, b'a', b'b', 0x82, 0, 0x89, 0];
+        assert_eq!(tracker.feed(&bytes[..3]).taken, 3);
+        assert_eq!(tracker.feed_frame(&bytes[3..]).taken, 1);
+        assert_eq!(tracker.feed_frame(&bytes[4..]).taken, 2);
+        assert!(tracker.at_boundary());
     }
 
     #[test]
