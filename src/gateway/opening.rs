@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::admission::{Admitted, NotAdmitted, SeatGuard, admit};
-use super::client::{client_gone, prepare};
+use super::client::client_gone;
 use super::descriptors::SessionSlot;
 use super::dial::{DIALS_MAX, dial};
 use super::exchange::{ExchangeError, Upstream, close_lingering};
@@ -28,7 +28,8 @@ use super::refuse::{self, Refusal};
 use super::relay;
 use super::service::head_of;
 use super::session::{Session, SessionKind};
-use super::stream;
+use super::side::tune;
+use super::stream::{self, Start};
 use super::thread::{Stay, Thread};
 use super::tunnel::{self, Early};
 use crate::telemetry::access;
@@ -99,8 +100,8 @@ pub(super) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
 async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preference) -> Result<Answered, Failure> {
     let fleet = &asked.fleet;
     let shared = &thread.shared;
-    // A dead client socket shows when it is used.
-    let _ = prepare(&client.stream, fleet.policy.keepalive.tcp);
+    // From here on, so that a client that vanishes while it waits is found as well.
+    tune(&client.stream, &fleet.policy.keepalive);
     let mut failed: Vec<BackendId> = Vec::new();
     let mut left = fleet.policy.timeouts.handshake;
     loop {
@@ -142,8 +143,7 @@ enum Tried {
 async fn at_backend(thread: &Thread, asked: &Asked, client: &Client, backend: &Arc<Backend>, seat: SeatGuard) -> Result<Answered, Tried> {
     let policy = &asked.fleet.policy;
     let stream = dial(&thread.shared, backend, policy.timeouts.connect).await.map_err(|_| Tried::NotConnected)?;
-    // A socket that dies here dies again at the write.
-    let _ = prepare(&stream, policy.keepalive.tcp);
+    tune(&stream, &policy.keepalive);
     let mut upstream = Upstream::new(stream, seat);
     let id = SessionId(thread.rng.borrow_mut().random());
     let exchange = match asked.kind {
@@ -186,8 +186,7 @@ fn judge(asked: &Asked, head: &ResponseHead<'_>) -> Verdict {
     match head.body() {
         Err(error) => Verdict::Invalid(error.to_string()),
         Ok(body) if asked.kind != Kind::EventStream || !head.is_event_stream() => Verdict::Answer(body),
-        Ok(body) if head.is_identity_coded() => Verdict::EventStream(body),
-        Ok(_) => Verdict::Invalid("an event stream with a content coding, which was not asked for".to_owned()),
+        Ok(body) => Verdict::EventStream(body),
     }
 }
 
@@ -202,38 +201,38 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
         // It was parsed before.
         _ => return refuse(thread, &asked, client, Refusal::INVALID).await,
     };
-    let verdict = judge(&asked, &head);
-    let (kind, framing) = match verdict {
-        Verdict::WebSocket => (SessionKind::WebSocket, ReplyBody::Switch),
-        Verdict::EventStream(_) if asked.parts.version == http::Version::HTTP_11 => (SessionKind::Sse, ReplyBody::Chunked),
-        Verdict::EventStream(_) => (SessionKind::Sse, ReplyBody::UntilClose),
+    let stream_body = match judge(&asked, &head) {
+        Verdict::WebSocket => None,
+        Verdict::EventStream(body) => Some(body),
         Verdict::Answer(body) => return answer(asked, client, slot, (upstream, &backend), (&head, &read, body)).await,
         Verdict::Invalid(reason) => {
             invalid(reason);
             return refuse(thread, &asked, client, Refusal::INVALID).await;
         }
     };
-    let cookie = asked.fleet.joined().set_cookie(&backend.id, had);
-    let reply = forward::reply(&head, &Reply { body: framing, session: Some(id), set_cookie: cookie.as_deref() });
+    let set_cookie = asked.fleet.joined().set_cookie(&backend.id, had);
+    let set_cookie = set_cookie.as_deref();
     let Client { mut stream, early, peer, stay } = client;
-    if write_within(&mut stream, &reply, asked.fleet.policy.timeouts.write).await.is_err() {
-        return asked.fleet.metrics.handshake("gone");
+    if stream_body.is_none() {
+        let reply = forward::reply(&head, &Reply { body: ReplyBody::Switch, session: Some(id), set_cookie });
+        if write_within(&mut stream, &reply, asked.fleet.policy.timeouts.write).await.is_err() {
+            return asked.fleet.metrics.handshake("gone");
+        }
     }
     let Some((to_backend, seat)) = upstream.into_parts() else { return };
     asked.fleet.metrics.handshake("opened");
+    let kind = if stream_body.is_some() { SessionKind::Sse } else { SessionKind::WebSocket };
     let seat = Box::new(Holding { _seat: seat, _slot: slot, _stay: stay });
     let session = Session { id, kind, client: peer, target: Arc::clone(&backend.target), seat };
-    let to_client = &read[head.len..];
+    let behind = &read[head.len..];
     // Tasks of their own: they are small, this one is not.
-    match verdict {
-        Verdict::EventStream(body) => {
-            let framing = (body, framing == ReplyBody::Chunked);
-            drop(spawn_local(stream::run(stream, to_backend, to_client, framing, session, &thread.registry)));
-        }
-        _ => {
-            let early = Early { to_backend: &early, to_client };
-            drop(spawn_local(tunnel::run(stream, to_backend, early, session, &thread.registry)));
-        }
+    if let Some(body) = stream_body {
+        let is_http11 = asked.parts.version == http::Version::HTTP_11;
+        let start = Start { response: &head, body, is_http11, set_cookie, early: behind };
+        spawn_local(stream::run(stream, to_backend, start, session, &thread.registry));
+    } else {
+        let early = Early { to_backend: &early, to_client: behind };
+        spawn_local(tunnel::run(stream, to_backend, early, session, &thread.registry));
     }
 }
 

@@ -5,13 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdline_core::cause::RefuseCause;
 use holdline_core::policy::{RefusePolicy, RefuseWith};
+use holdline_core::wire::close;
 use holdline_core::wire::fields::Fields;
 use holdline_core::wire::handshake::Kind;
 use http::{HeaderValue, Response, StatusCode, header};
 use rand::Rng;
-
-/// RFC 6455 7.4.1, registered later: try again later.
-const TRY_AGAIN_LATER: u16 = 1013;
 
 /// A refusal of a session, as the bytes that go onto its socket before it is closed.
 pub(crate) fn session(kind: &Kind, fields: &Fields<'_>, policy: RefusePolicy, refusal: Refusal, rng: &mut impl Rng) -> Vec<u8> {
@@ -101,7 +99,7 @@ fn close_websocket(accept: &str, fields: &Fields<'_>, cause: RefuseCause) -> Vec
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(&close_frame(TRY_AGAIN_LATER, cause.as_str()));
+    out.extend_from_slice(&close::frame(close::TRY_AGAIN_LATER, cause.as_str(), None));
     out
 }
 
