@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use holdline_core::cause::EndCause;
 use holdline_core::policy::DrainMode;
-use holdline_core::wire::forward::{self, Reply, ReplyBody};
-use holdline_core::wire::head::{self, ResponseHead};
+use holdline_core::wire::head;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -34,22 +33,20 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What a client may send after its request, in bytes; it is read, to see its end, and dropped. There is nothing that it could have to say.
 const CHATTER_MAX: u32 = 64 << 10;
 
-/// What the head exchange with the backend came to.
+/// The body that is relayed.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a> {
-    /// The backend's head: [`ResponseHead::is_event_stream`].
-    pub response: &'a ResponseHead<'a>,
-    /// Its [`ResponseHead::body`].
+    /// How the backend frames it.
     pub body: head::Body,
-    /// The client speaks HTTP/1.1 and gets chunks; else its body ends with the connection.
-    pub is_http11: bool,
-    /// An affinity cookie for the client, as the value of `Set-Cookie`.
-    pub set_cookie: Option<&'a str>,
-    /// Bytes that were read behind the backend's head.
+    /// The client gets chunks, as its head said; else the body ends with the connection (HTTP/1.0).
+    pub is_chunked: bool,
+    /// The content is not compressed ([`head::ResponseHead::is_identity_coded`]), so that events can be seen in it.
+    pub is_visible: bool,
+    /// What was read behind the backend's head.
     pub early: &'a [u8],
 }
 
-/// The relay of `session`, from the head to the client on; to be spawned on its thread as a task of its own (`spawn_local`).
+/// The relay of `session`, whose client has got its head; to be spawned on its thread as a task of its own (`spawn_local`).
 pub fn run(
     client: TcpStream,
     backend: TcpStream,
@@ -57,14 +54,12 @@ pub fn run(
     session: Session,
     registry: &Rc<Registry>,
 ) -> impl Future<Output = ()> + 'static {
-    let framing = if start.is_http11 { ReplyBody::Chunked } else { ReplyBody::UntilClose };
-    let reply = Reply { body: framing, session: Some(session.id), set_cookie: start.set_cookie };
     let mut stream = Stream {
-        pending: forward::reply(start.response, &reply),
-        written: 0,
-        body: Body::new(start.body, start.is_http11, start.response.is_identity_coded()),
         client: Client { socket: Some(client), is_told_all: false, is_lingering: false, chatter: 0 },
         backend: Backend { socket: Some(backend), is_ending: false },
+        body: Body::new(start.body, start.is_chunked, start.is_visible),
+        pending: Vec::new(),
+        written: 0,
         entered: registry.enter(session),
     };
     stream.take_early(start.early);
@@ -360,9 +355,7 @@ impl Stream {
                 self.body.finish(&mut self.pending);
                 self.tell_all(EndCause::BackendClosed);
             }
-            Some(End::Left) => {
-                self.leave(self.ordered_cause());
-            }
+            Some(End::Left) => self.leave(self.ordered_cause()),
             // The client can tell from the missing last chunk.
             Some(End::Broken) => self.tell_all(EndCause::ProtocolError),
             None => {}
