@@ -12,5 +12,6 @@ mod demo;
 mod drain;
 mod faults;
 mod lifecycle;
+mod processes;
 #[cfg(feature = "demo")]
 mod scaling;

@@ -3,9 +3,20 @@
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod holdline;
+pub(crate) mod policy;
+pub(crate) mod witness;
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Awaits what must happen, with a bound that only a hang reaches.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(client::PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("did not happen within {:?}: {what}", client::PATIENCE),
+    }
+}
 
 /// A directory of its own for one test, removed afterwards.
 pub(crate) struct TestDir(PathBuf);
