@@ -9,7 +9,9 @@ use crate::config::load;
 use crate::runtime;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  holdline run --config holdline.yaml\n\nSIGTERM or Ctrl-C: stop accepting, close sessions at a pace, stop children, exit 0.")]
+#[command(
+    after_help = "Example:\n  holdline run --config holdline.yaml\n\nSIGTERM or Ctrl-C: stop accepting, close sessions at a pace, stop children, exit 0."
+)]
 pub(super) struct RunArgs {
     /// The configuration; `holdline config check FILE` checks it beforehand
     #[arg(short, long, value_name = "FILE")]

@@ -189,7 +189,13 @@ pub(super) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) 
 }
 
 impl Fleet {
-    fn place(&self, preferred: Option<&BackendId>, failed: &[BackendId], now: Moment, rng: &mut SmallRng) -> Result<(Arc<Backend>, Seat), NoPlace> {
+    fn place(
+        &self,
+        preferred: Option<&BackendId>,
+        failed: &[BackendId],
+        now: Moment,
+        rng: &mut SmallRng,
+    ) -> Result<(Arc<Backend>, Seat), NoPlace> {
         let backends = self.backends();
         let preferred = preferred.and_then(|id| backends.iter().position(|m| m.0.id == *id));
         let usable = |index: usize| failed.is_empty() || !failed.contains(&backends[index].0.id);
@@ -202,11 +208,8 @@ impl Fleet {
     fn serve(self: &Arc<Self>, now: Moment, rng: &mut SmallRng) -> Option<Moment> {
         let mut queue = self.queue.lock();
         fence(Ordering::SeqCst);
-        let next = queue.serve(
-            now,
-            |preferred| self.place(preferred, &[], now, rng),
-            |waiter, outcome| self.tell(waiter, outcome),
-        );
+        let next =
+            queue.serve(now, |preferred| self.place(preferred, &[], now, rng), |waiter, outcome| self.tell(waiter, outcome));
         self.waiting.store(queue.len(), Ordering::SeqCst);
         next
     }
