@@ -1,8 +1,13 @@
-//! The binary: see the library's [`holdline::cli`].
+//! The binary: see [`holdline::cli`].
 
 use std::process::ExitCode;
 
 use holdline::providers::supervisor;
+
+/// See docs/decisions, "allocator": sessions come and go by the thousand, and what they held is given back.
+#[cfg(all(target_os = "linux", not(target_env = "musl")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -10,5 +15,5 @@ fn main() -> ExitCode {
     if args.next().is_some_and(|first| first == supervisor::SUBCOMMAND) {
         return supervisor::run(args);
     }
-    ExitCode::SUCCESS
+    holdline::cli::main()
 }

@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::failure::Failure;
 use crate::config::load;
-use crate::runtime;
+use crate::runtime::{self, Hooks};
+use crate::telemetry::logs;
 
 #[derive(Debug, Args)]
 #[command(
@@ -20,5 +21,10 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = load(&args.config).map_err(|e| Failure::Usage(e.to_string()))?;
-    runtime::run(config, runtime::Hooks::default()).map_err(|e| Failure::Failed(e.to_string()))
+    let log = logs::init(&config.log).map_err(|e| Failure::Failed(format!("cannot start the log: {e}")))?;
+    let hooks = Hooks { log: Some(log.dropped()), ..Hooks::default() };
+    runtime::run(config, hooks).map_err(|error| match error.exit_code() {
+        2 => Failure::Usage(error.to_string()),
+        _ => Failure::Failed(error.to_string()),
+    })
 }

@@ -104,6 +104,11 @@ impl<V: JsonSchema> JsonSchema for Entries<V> {
     }
 }
 
+/// A key that may be left out, but not left empty: `host:` without a name would mean every host.
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// Reads a scalar as the text that stands in the file, whatever type YAML would give it.
 fn from_text<'de, D: Deserializer<'de>, T, E: fmt::Display>(
     deserializer: D,

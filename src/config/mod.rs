@@ -10,6 +10,8 @@ mod raw;
 mod raw_fleet;
 mod read;
 mod schema;
+#[cfg(test)]
+mod tests;
 pub mod units;
 mod validate;
 

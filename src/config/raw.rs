@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::located::{At, Entries};
+use super::located::{At, Entries, given};
 use super::raw_fleet::Fleet;
 use super::units::{Count, Period, Size, Threads};
 
@@ -111,7 +111,7 @@ pub(super) enum LogLevel {
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
     /// A host name, or `*.example.com` for all below it; left out: any host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) host: Option<At<String>>,
     /// Path prefix, compared on `/` borders.
     #[serde(default = "root")]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::located::{At, Entries};
+use super::located::{At, Entries, given};
 use super::units::{Amount, Count, OrNone, Period, PortRange, Rate, Share};
 
 /// Interchangeable backends that are scaled together.
@@ -13,7 +13,7 @@ pub(super) struct Fleet {
     /// Where its backends come from: exactly one provider.
     pub(super) backends: Backends,
     /// Sessions a backend takes, or `none`; a heartbeat may report a lower one. There is no default.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) capacity: Option<At<OrNone<Count>>>,
     /// How full a backend should get: `packed` fills to it, the autoscaler keeps the fleet below it.
     pub(super) fill: At<Share>,
@@ -64,10 +64,10 @@ impl Default for Fleet {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Backends {
     /// Backends that somebody else runs, at fixed addresses.
-    #[serde(rename = "static", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "static", deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) static_: Option<At<Vec<StaticBackend>>>,
     /// Children of Holdline.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) process: Option<At<Process>>,
 }
 
@@ -76,12 +76,12 @@ pub(super) struct Backends {
 #[serde(deny_unknown_fields)]
 pub(super) struct StaticBackend {
     /// Its name; left out: its address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<At<String>>,
     /// IP address and port.
     pub(super) address: At<String>,
     /// Its own capacity, instead of the fleet's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) capacity: Option<At<Count>>,
 }
 
@@ -213,7 +213,7 @@ pub(super) struct Heartbeat {
     /// Without a heartbeat for so long: dead, unless dials succeed.
     pub(super) dead_after: At<Period>,
     /// File with the token that a pushed heartbeat must carry; left out: who reaches the admin address may push.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) token_file: Option<At<String>>,
 }
 

@@ -11,10 +11,23 @@ use super::raw::Config;
 /// # Errors
 /// The first thing that is not YAML or not of its key's shape.
 pub(super) fn read(text: &str, file: &str) -> Result<Config, ShapeError> {
-    // Structs reject a key that is there twice; names of fleets are told with the errors of meaning.
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough, with_snippet: false };
-    let found: Option<Config> = serde_saphyr::from_str_with_options(text, options).map_err(|e| shape_error(&e, text, file))?;
-    Ok(found.unwrap_or_default())
+    // Names of fleets that are there twice are told with the errors of meaning; structs reject a key that is there twice.
+    let lenient = parse(text, DuplicateKeyPolicy::PassThrough);
+    // What a struct rejects is located at the struct; the parser itself knows the line of the second key.
+    let found = lenient.map_err(|error| match parse(text, DuplicateKeyPolicy::Error) {
+        Err(exact @ Error::DuplicateMappingKey { .. }) if is_duplicate(&error) => exact,
+        _ => error,
+    });
+    found.map(Option::unwrap_or_default).map_err(|error| shape_error(&error, text, file))
+}
+
+fn parse(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Option<Config>, Error> {
+    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { duplicate_keys: duplicate_keys, with_snippet: false })
+}
+
+/// serde's derived structs have no error of their own for this.
+fn is_duplicate(error: &Error) -> bool {
+    matches!(error, Error::Message { msg, .. } if msg.starts_with("duplicate field"))
 }
 
 fn shape_error(error: &Error, text: &str, file: &str) -> ShapeError {
@@ -53,10 +66,17 @@ fn message(error: &Error, rest: &str) -> String {
             "write true or false".to_owned()
         }
         Error::SerdeInvalidType { unexpected, expected, .. } => format!("found {unexpected}; write {expected}"),
+        Error::Unexpected { expected: "mapping start", .. } => "write a mapping here, such as { key: value }".to_owned(),
+        Error::Unexpected { expected: "sequence start", .. } => "write a list here, such as [ value ]".to_owned(),
+        Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is there twice; remove one"),
+        Error::MultipleDocuments { .. } => {
+            "a second document begins here; remove the line `---` above and what follows it".to_owned()
+        }
         Error::NullIntoString { .. } => "the value is missing; write one, or leave the key out".to_owned(),
         _ if rest.starts_with("{port}") || rest.starts_with("{id}") => {
             "braces begin a mapping in YAML; write \"{port}\" or \"{id}\" in quotes".to_owned()
         }
+        Error::Unexpected { expected: "string scalar", .. } => "write a single value here, not a list or a mapping".to_owned(),
         _ => DefaultMessageFormatter.format_message(error).into_owned(),
     }
 }

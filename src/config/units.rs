@@ -111,7 +111,9 @@ impl Scalar for Size {
     fn parse(text: &str) -> Result<Self, UnitError> {
         let (number, unit) = split(text);
         if unit.is_empty() && !number.is_empty() {
-            return Err(unitless(text, &format!("{text}B, {text}KiB, {text}MiB or {text}GiB")));
+            // Who writes a large number means bytes.
+            let bytes = number.parse().ok().filter(|n| *n >= 1 << 10).map(|n| Size(n).to_string());
+            return Err(unitless(text, &bytes.unwrap_or_else(|| format!("{text}B, {text}KiB, {text}MiB or {text}GiB"))));
         }
         let bytes =
             SIZES.iter().find(|(name, _)| *name == unit).and_then(|(_, each)| number.parse::<u64>().ok()?.checked_mul(*each));

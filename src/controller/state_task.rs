@@ -145,10 +145,15 @@ impl StateTask {
 
     fn count_decisions(&self, before: &Snapshot, after: &Snapshot) {
         for (old, new) in before.fleets.iter().zip(&after.fleets) {
-            let (old, decision) = (old.decision.desired, &new.decision);
-            if old != decision.desired {
-                self.metrics.fleet(new.name()).scaled(decision.desired > old, decision.limited_by);
+            let (old, decision) = (&old.decision, &new.decision);
+            // The first decision changes nothing, and on a static fleet none does.
+            let changes = !old.reason.is_empty() && old.desired != decision.desired && new.policy.provider.is_elastic();
+            if changes {
+                self.metrics.fleet(new.name()).scaled(decision.desired > old.desired, decision.limited_by);
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

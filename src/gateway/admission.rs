@@ -3,6 +3,7 @@
 //! A seat is a guard all the way: the queue's doorman hands over a [`SeatGuard`], and whoever drops it (a client that left, a dial
 //! that failed, a session that ended) gives it back and rings the doorman.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -87,12 +88,12 @@ pub(crate) async fn admit(
     failed: &[BackendId],
     client: &TcpStream,
     clock: Clock,
-    rng: &mut SmallRng,
+    rng: &RefCell<SmallRng>,
 ) -> Result<Admitted, NotAdmitted> {
     let now = clock.now();
     // While anybody waits, newcomers wait behind.
     if fleet.waiting.load(Ordering::SeqCst) == 0 {
-        match fleet.place(preferred, failed, now, rng) {
+        match fleet.place(preferred, failed, now, &mut rng.borrow_mut()) {
             Ok((backend, seat)) => {
                 return Ok(Admitted { backend, seat: SeatGuard::new(seat, fleet) });
             }
@@ -189,18 +190,13 @@ pub(super) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) 
 }
 
 impl Fleet {
-    fn place(
-        &self,
-        preferred: Option<&BackendId>,
-        failed: &[BackendId],
-        now: Moment,
-        rng: &mut SmallRng,
-    ) -> Result<(Arc<Backend>, Seat), NoPlace> {
-        let backends = self.backends();
+    fn place(&self, preferred: Option<&BackendId>, failed: &[BackendId], now: Moment, rng: &mut SmallRng) -> Result<(Arc<Backend>, Seat), NoPlace> {
+        let joined = self.joined();
+        let backends = &joined.members;
         let preferred = preferred.and_then(|id| backends.iter().position(|m| m.0.id == *id));
         let usable = |index: usize| failed.is_empty() || !failed.contains(&backends[index].0.id);
         let policy = &self.policy;
-        let (index, seat) = place(policy.balance, policy.fill, &backends, preferred, usable, now, rng)?;
+        let (index, seat) = place(policy.balance, policy.fill, backends, preferred, usable, now, rng)?;
         Ok((Arc::clone(&backends[index].0), seat))
     }
 
@@ -208,8 +204,11 @@ impl Fleet {
     fn serve(self: &Arc<Self>, now: Moment, rng: &mut SmallRng) -> Option<Moment> {
         let mut queue = self.queue.lock();
         fence(Ordering::SeqCst);
-        let next =
-            queue.serve(now, |preferred| self.place(preferred, &[], now, rng), |waiter, outcome| self.tell(waiter, outcome));
+        let next = queue.serve(
+            now,
+            |preferred| self.place(preferred, &[], now, rng),
+            |waiter, outcome| self.tell(waiter, outcome),
+        );
         self.waiting.store(queue.len(), Ordering::SeqCst);
         next
     }
@@ -231,7 +230,7 @@ impl Fleet {
 
     /// Counts a refusal for want of a seat, and says what was missing: with no backend at all it was not the queue's fault.
     fn truer(&self, cause: RefuseCause) -> RefuseCause {
-        let none = self.backends().iter().all(|m| m.0.seats.limit() == 0);
+        let none = self.joined().members.iter().all(|m| m.0.seats.limit() == 0);
         self.refused_total.fetch_add(1, Ordering::Relaxed);
         if none && matches!(cause, RefuseCause::Capacity | RefuseCause::QueueTimeout) { RefuseCause::NoBackend } else { cause }
     }

@@ -30,9 +30,7 @@ impl Descriptors {
             let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
             match setrlimit(Resource::Nofile, raised) {
                 Ok(()) => limit = raised,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot raise the limit of open files; sessions are bounded by the soft limit")
-                }
+                Err(error) => tracing::warn!(%error, "cannot raise the limit of open files; sessions are bounded by the soft limit"),
             }
         }
         // `None` is "unlimited".
@@ -105,6 +103,8 @@ impl Drop for SessionSlot {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
         let first = d.client().await;
         let second = d.client().await;
         let mut third = Box::pin(d.client());
-        assert!(futures_util::poll!(&mut third).is_pending());
+        assert!((&mut third).now_or_never().is_none());
         drop(first);
         let _third = third.await;
         drop(second);

@@ -2,30 +2,37 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
+use holdline_core::affinity::{Cookies, Preference};
 use holdline_core::balance::Seated;
 use holdline_core::cause::Phase;
 use holdline_core::event::{BackendCounts, Event, FleetCounts};
 use holdline_core::ids::{BackendId, FleetName};
-use holdline_core::policy::FleetPolicy;
+use holdline_core::policy::{Affinity, FleetPolicy};
 use holdline_core::queue::Queue;
 use holdline_core::seats::Seats;
 use holdline_core::snapshot::{BackendView, FleetView};
 use holdline_core::time::Moment;
+use holdline_core::wire::token::Keys;
+use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 use super::admission::Waiter;
-use crate::telemetry::FleetMetrics;
+use super::session::{Ended, Target, Watch};
+use crate::telemetry::{FleetMetrics, access};
 
 /// One fleet, shared by all threads.
 pub(crate) struct Fleet {
     pub(crate) policy: Arc<FleetPolicy>,
     pub(crate) metrics: Arc<FleetMetrics>,
     /// Swapped in whole by [`Fleet::adopt`]; readers never wait.
-    backends: ArcSwap<Vec<Member>>,
+    joined: ArcSwap<Joined>,
+    watch: Arc<dyn Watch>,
+    /// Sign affinity tokens.
+    keys: Keys,
     pub(super) queue: Mutex<Queue<Waiter>>,
     /// Waiters, readable without the lock: while anybody waits, newcomers wait behind.
     pub(super) waiting: AtomicUsize,
@@ -45,6 +52,28 @@ impl std::fmt::Debug for Fleet {
     }
 }
 
+/// The backends of a fleet at one time.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    /// The snapshot's that have an address, and gone ones that still hold sessions.
+    pub(crate) members: Vec<Member>,
+    /// Affinity cookies of these; `None`: the fleet has no affinity.
+    pub(crate) cookies: Option<Cookies>,
+}
+
+impl Joined {
+    /// What a client's cookies ask for.
+    pub(crate) fn preference(&self, headers: &HeaderMap) -> Preference {
+        let fields = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes);
+        self.cookies.as_ref().map_or(Preference::None, |cookies| cookies.preference(fields))
+    }
+
+    /// The cookie that leads back to `chosen`, if the client needs a new one.
+    pub(crate) fn set_cookie(&self, chosen: &BackendId, had: &Preference) -> Option<String> {
+        self.cookies.as_ref()?.set_cookie(chosen, had, false)
+    }
+}
+
 /// A backend among its fleet's, to be compared by `core::balance`.
 #[derive(Clone, Debug)]
 pub(crate) struct Member(pub(crate) Arc<Backend>);
@@ -56,7 +85,6 @@ impl Seated for Member {
 }
 
 /// One backend, shared by all threads.
-#[derive(Debug)]
 pub(crate) struct Backend {
     pub(crate) id: BackendId,
     pub(crate) fleet: FleetName,
@@ -66,6 +94,14 @@ pub(crate) struct Backend {
     pub(super) requests: AtomicU32,
     phase: AtomicU8,
     dials: Dials,
+    /// What its sessions carry.
+    pub(crate) target: Arc<Target>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend").field("id", &self.id).field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 /// Dials' outcomes that State has not been told yet. The channel is bounded and never waited for; what it does not take stays here.
@@ -86,12 +122,14 @@ const FAILURES_KEPT: u32 = 8;
 const SUCCESS_TOLD_EVERY_MS: u64 = 1_000;
 
 impl Fleet {
-    pub(crate) fn new(policy: Arc<FleetPolicy>, metrics: Arc<FleetMetrics>) -> Arc<Self> {
+    pub(crate) fn new(policy: Arc<FleetPolicy>, metrics: Arc<FleetMetrics>, keys: Keys) -> Arc<Self> {
         Arc::new(Fleet {
             queue: Mutex::new(Queue::new(policy.queue)),
             policy,
+            watch: Arc::new(Recorder(Arc::clone(&metrics))),
             metrics,
-            backends: ArcSwap::default(),
+            joined: ArcSwap::default(),
+            keys,
             waiting: AtomicUsize::new(0),
             bell: Notify::new(),
             admitted_total: AtomicU64::new(0),
@@ -102,20 +140,20 @@ impl Fleet {
         })
     }
 
-    /// All backends: the snapshot's that have an address, and gone ones that still hold sessions.
-    pub(crate) fn backends(&self) -> arc_swap::Guard<Arc<Vec<Member>>> {
-        self.backends.load()
+    /// Its backends now.
+    pub(crate) fn joined(&self) -> arc_swap::Guard<Arc<Joined>> {
+        self.joined.load()
     }
 
     /// The backend of this id.
     pub(crate) fn backend(&self, id: &BackendId) -> Option<Arc<Backend>> {
-        self.backends.load().iter().find(|m| m.0.id == *id).map(|m| Arc::clone(&m.0))
+        self.joined.load().members.iter().find(|m| m.0.id == *id).map(|m| Arc::clone(&m.0))
     }
 
     /// Makes the snapshot's backends and limits the ones that reservations meet. One caller at a time.
     pub(super) fn adopt(&self, view: &FleetView) {
-        let old = self.backends.load_full();
-        let old_of = |id: &BackendId| old.iter().find(|m| m.0.id == *id);
+        let old = self.joined.load_full();
+        let old_of = |id: &BackendId| old.members.iter().find(|m| m.0.id == *id);
         let mut new: Vec<Member> = Vec::with_capacity(view.backends.len());
         for seen in &view.backends {
             let Some(address) = seen.address else { continue };
@@ -127,7 +165,7 @@ impl Fleet {
             member.0.phase.store(seen.phase as u8, Ordering::Release);
             new.push(member);
         }
-        for gone in old.iter().filter(|m| view.backend(m.0.id.as_str()).is_none()) {
+        for gone in old.members.iter().filter(|m| view.backend(m.0.id.as_str()).is_none()) {
             gone.0.seats.set_limit(0);
             gone.0.phase.store(Phase::Dead as u8, Ordering::Release);
             // Its sessions live until their sockets fail, and are counted until then.
@@ -135,8 +173,9 @@ impl Fleet {
                 new.push(gone.clone());
             }
         }
-        if !same_members(&old, &new) {
-            self.backends.store(Arc::new(new));
+        if !same_members(&old.members, &new) {
+            let cookies = self.cookies(view.backends.iter().map(|b| &b.id));
+            self.joined.store(Arc::new(Joined { members: new, cookies }));
         }
         self.ring();
     }
@@ -144,7 +183,26 @@ impl Fleet {
     fn backend_at(&self, seen: &BackendView, address: SocketAddr, moved: Option<&Member>) -> Arc<Backend> {
         // Sessions at the old address still take seats of this backend.
         let seats = moved.map_or_else(|| Seats::new(0, self.policy.admit_rate), |m| Arc::clone(&m.0.seats));
-        Backend::new(seen.id.clone(), self.policy.name.clone(), address, seats)
+        let policy = &self.policy;
+        let target =
+            Target::new(policy.name.clone(), seen.id.clone(), &policy.timeouts, &policy.keepalive, Arc::clone(&self.watch));
+        Arc::new(Backend {
+            id: seen.id.clone(),
+            fleet: policy.name.clone(),
+            address,
+            seats,
+            requests: AtomicU32::new(0),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            dials: Dials::default(),
+            target,
+        })
+    }
+
+    fn cookies<'b>(&self, backends: impl Iterator<Item = &'b BackendId>) -> Option<Cookies> {
+        match &self.policy.affinity {
+            Affinity::None => None,
+            Affinity::Cookie { name } => Some(Cookies::new(&self.policy.name, name, &self.keys, backends)),
+        }
     }
 
     /// Tells the doorman that a seat may be free, if anybody waits for one.
@@ -160,7 +218,7 @@ impl Fleet {
             let queue = self.queue.lock();
             (queue.len() as u32, queue.oldest_wait(now))
         };
-        let backends = self.backends.load();
+        let joined = self.joined.load();
         let count = |m: &Member| BackendCounts {
             backend: m.0.id.clone(),
             used: m.0.seats.used(),
@@ -168,7 +226,7 @@ impl Fleet {
         };
         FleetCounts {
             fleet: self.policy.name.clone(),
-            backends: backends.iter().map(count).collect(),
+            backends: joined.members.iter().map(count).collect(),
             queued,
             oldest_wait,
             admitted_total: self.admitted_total.load(Ordering::Relaxed),
@@ -185,18 +243,6 @@ fn same_members(a: &[Member], b: &[Member]) -> bool {
 }
 
 impl Backend {
-    pub(super) fn new(id: BackendId, fleet: FleetName, address: SocketAddr, seats: Arc<Seats>) -> Arc<Self> {
-        Arc::new(Backend {
-            id,
-            fleet,
-            address,
-            seats,
-            requests: AtomicU32::new(0),
-            phase: AtomicU8::new(Phase::Starting as u8),
-            dials: Dials::default(),
-        })
-    }
-
     /// Whether a plain request may be sent there when nothing else speaks for it.
     pub(crate) fn takes_requests(&self) -> bool {
         self.phase.load(Ordering::Acquire) == Phase::Ready as u8
@@ -250,6 +296,30 @@ impl Backend {
     }
 }
 
+/// Writes a fleet's sessions down: metrics and access log.
+struct Recorder(Arc<FleetMetrics>);
+
+impl Watch for Recorder {
+    fn bytes(&self, from_clients: u64, to_clients: u64) {
+        self.0.bytes(from_clients, to_clients);
+    }
+
+    fn ended(&self, end: &Ended<'_>) {
+        self.0.ended(end.cause, end.age);
+        access::session(&access::SessionLine {
+            id: end.id,
+            kind: end.kind.as_str(),
+            fleet: end.fleet,
+            backend: end.backend,
+            client: end.client,
+            cause: end.cause,
+            age: end.age,
+            bytes_in: end.bytes_in,
+            bytes_out: end.bytes_out,
+        });
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use std::time::Duration;
@@ -291,19 +361,12 @@ pub(super) mod tests {
                 session: None,
             },
             keepalive: KeepalivePolicy { tcp: Some(Duration::from_secs(60)), ping: None, timeout: Duration::from_secs(20) },
-            scale: ScalePolicy {
-                min: 0,
-                max: 9,
-                buffer: Buffer::Backends(0),
-                up: rules.clone(),
-                down: rules,
-                idle_to_zero_after: None,
-            },
+            scale: ScalePolicy { min: 0, max: 9, buffer: Buffer::Backends(0), up: rules.clone(), down: rules, idle_to_zero_after: None },
         }
     }
 
     pub(crate) fn fleet(name: &str) -> Arc<Fleet> {
-        Fleet::new(Arc::new(policy(name)), Metrics::new().fleet(&name.into()))
+        Fleet::new(Arc::new(policy(name)), Metrics::new().fleet(&name.into()), Keys::new([7; 32]))
     }
 
     /// A ready backend with so many seats.

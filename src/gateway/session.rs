@@ -56,6 +56,8 @@ pub struct Target {
     pub fleet: FleetName,
     /// The backend.
     pub backend: BackendId,
+    /// How the kernel finds silent peers.
+    pub keepalive: KeepalivePolicy,
     /// Who is told of bytes and ends.
     pub watch: Arc<dyn Watch>,
     websocket: Limits,
@@ -72,7 +74,8 @@ impl Target {
         watch: Arc<dyn Watch>,
     ) -> Arc<Self> {
         let limits = |kind| Limits::new(timeouts, keepalive, kind);
-        Arc::new(Target { fleet, backend, watch, websocket: limits(SessionKind::WebSocket), sse: limits(SessionKind::Sse) })
+        let (websocket, sse) = (limits(SessionKind::WebSocket), limits(SessionKind::Sse));
+        Arc::new(Target { fleet, backend, keepalive: *keepalive, watch, websocket, sse })
     }
 
     /// The deadlines of its sessions of this kind.

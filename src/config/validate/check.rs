@@ -49,7 +49,8 @@ impl<'a> Check<'a> {
 
     /// `path`, from the directory of the file.
     pub(super) fn path(&self, path: &str) -> PathBuf {
-        self.base.join(path)
+        // Through its components, so that `./` does not stay in the middle.
+        self.base.join(path).components().collect()
     }
 
     /// In the order of the file; those of one line in the order in which they were found.

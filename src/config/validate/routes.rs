@@ -19,7 +19,8 @@ pub(super) fn routes(
     if raw.value.is_empty() {
         return only_route(check, raw, named, fleets);
     }
-    let known: Vec<&str> = named.0.iter().map(|(name, _)| name.value.as_str()).collect();
+    let mut known: Vec<&str> = named.0.iter().map(|(name, _)| name.value.as_str()).collect();
+    known.dedup();
     let mut found: Vec<(u64, Route)> = Vec::new();
     for route in &raw.value {
         if !known.contains(&route.fleet.value.as_str()) {
@@ -27,6 +28,7 @@ pub(super) fn routes(
             check.wrong(route.fleet.line, format!("no fleet is called `{}`", route.fleet.value), format!("there are: {known}"));
         }
         let (host, path) = (host(check, route.host.as_ref()), path(check, &route.path));
+        let Some(host) = host else { continue };
         if let Some((line, _)) = found.iter().find(|(_, other)| other.host == host && other.path == path) {
             let what = format!("the route to `{}` is for the same host and path as that of line {line}", route.fleet.value);
             check.wrong(route.fleet.line, what, "remove one: the second would never be used");
@@ -70,18 +72,17 @@ fn precedence(route: &Route) -> (u8, Reverse<usize>, Reverse<usize>) {
     (class, Reverse(length), Reverse(route.path.len()))
 }
 
-fn host(check: &mut Check<'_>, raw: Option<&At<String>>) -> HostMatch {
-    let Some(At { value, line }) = raw else { return HostMatch::Any };
+fn host(check: &mut Check<'_>, raw: Option<&At<String>>) -> Option<HostMatch> {
+    let Some(At { value, line }) = raw else { return Some(HostMatch::Any) };
     let host = value.to_ascii_lowercase();
-    let found = match host.strip_prefix("*.") {
+    match host.strip_prefix("*.") {
         Some(rest) if is_host(rest) => Some(HostMatch::Below(format!(".{rest}"))),
-        None if is_host(&host) => Some(HostMatch::Exact(host.clone())),
-        _ => None,
-    };
-    found.unwrap_or_else(|| {
-        check.wrong(*line, format!("the host `{value}` is neither a name nor `*.` and a name"), host_remedy(&host));
-        HostMatch::Any
-    })
+        None if is_host(&host) => Some(HostMatch::Exact(host)),
+        _ => {
+            check.wrong(*line, format!("the host `{value}` is neither a name nor `*.` and a name"), host_remedy(&host));
+            None
+        }
+    }
 }
 
 fn host_remedy(host: &str) -> String {

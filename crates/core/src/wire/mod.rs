@@ -11,3 +11,6 @@ pub mod handshake;
 pub mod head;
 pub mod sse;
 pub mod token;
+
+pub mod close;
+pub mod ws;

@@ -1,6 +1,8 @@
 //! Where events end in an event stream (WHATWG HTML 9.2.5 and 9.2.6), over any split of its bytes. Nothing is read but line ends, the
 //! first byte of each line and the byte order mark.
 
+use std::time::Duration;
+
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Follows a stream; says where something may be put in, or the stream ended, without tearing an event.
@@ -84,6 +86,11 @@ impl Boundary {
             (inside, _) => inside,
         };
     }
+}
+
+/// An event that dispatches nothing and sets how long an EventSource waits before it comes back; to be put at a boundary.
+pub fn retry(wait: Duration) -> String {
+    format!("retry: {}\n\n", wait.as_millis())
 }
 
 #[cfg(test)]
