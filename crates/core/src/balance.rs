@@ -1,12 +1,24 @@
-//! Which backend takes the next session. Stub: owner replaces bodies, keeps the signatures.
+//! Which backend takes the next session.
+//!
+//! A comparison and the reservation that follows it are one step: the seat is taken only if the winner's count is still the one
+//! that was compared ([`Seats::reserve_seen`]). So a storm on many threads spreads as one thread would spread it, and never herds
+//! onto a backend that looked empty to all of them at once.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use rand::Rng;
 
 use crate::policy::Balance;
-use crate::seats::{Seat, Seats};
+use crate::seats::{NoSeat, Seat, Seats, UNLIMITED};
 use crate::time::Moment;
+
+/// Comparisons before the seat is taken whatever the count has become. Each repeat means that another thread got a seat meanwhile, so only
+/// a storm on many cores comes near it.
+const COMPARISONS_MAX: u32 = 16;
+
+/// Draws of random-of-two before all backends are looked at: in a fleet that is nearly full most draws find no free seat.
+const DRAWS_MAX: u32 = 4;
 
 /// Something with seats: what the gateway keeps of a backend, or a test's double.
 pub trait Seated {
@@ -25,19 +37,178 @@ pub enum NoPlace {
     NotBefore(Moment),
 }
 
-/// Reserves a seat: on `preferred` (an index) if it has one, else on the best by `balance`. `usable` leaves out backends that a dial
-/// just failed at. Returns the index and the seat.
+/// Reserves a seat: on `preferred` (an index) if it can have one now, else on the best by `balance`. `usable` leaves out backends
+/// that a dial just failed at. Returns the index and the seat. Does not allocate.
 ///
 /// # Errors
-/// [`NoPlace`].
+/// [`NoPlace`], of the usable backends.
 pub fn place<B: Seated>(
-    _balance: Balance,
-    _fill: f64,
-    _backends: &[B],
-    _preferred: Option<usize>,
-    _usable: impl Fn(usize) -> bool,
-    _now: Moment,
-    _rng: &mut impl Rng,
+    balance: Balance,
+    fill: f64,
+    backends: &[B],
+    preferred: Option<usize>,
+    usable: impl Fn(usize) -> bool,
+    now: Moment,
+    rng: &mut impl Rng,
 ) -> Result<(usize, Seat), NoPlace> {
-    unimplemented!()
+    // Affinity is a wish: a preferred backend that is full, draining or above its pace is no reason to wait.
+    if let Some(index) = preferred
+        && usable(index)
+        && let Some(backend) = backends.get(index)
+        && let Ok(seat) = backend.seats().reserve(now)
+    {
+        return Ok((index, seat));
+    }
+    let fleet = Fleet { backends, usable, now };
+    for _ in 0..COMPARISONS_MAX {
+        let (index, used) = fleet.choose(balance, fill, rng)?;
+        // Whatever the refusal, it means that the comparison is out of date.
+        if let Ok(seat) = backends[index].seats().reserve_seen(used, now) {
+            return Ok((index, seat));
+        }
+    }
+    // Near enough to the best, then any at all: nobody is refused because others were faster.
+    let (index, _) = fleet.choose(balance, fill, rng)?;
+    backends[index].seats().reserve(now).map(|seat| (index, seat)).or_else(|_| fleet.anywhere(rng))
+}
+
+/// The backends of one question.
+struct Fleet<'a, B, U> {
+    backends: &'a [B],
+    usable: U,
+    now: Moment,
+}
+
+/// What was read of a backend that could take a session.
+#[derive(Clone, Copy)]
+struct Candidate {
+    index: usize,
+    used: u32,
+    limit: u32,
+}
+
+impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
+    /// The best by `balance`, and the count it was judged by.
+    fn choose(&self, balance: Balance, fill: f64, rng: &mut impl Rng) -> Result<(usize, u32), NoPlace> {
+        let by_count = self.backends.iter().any(|b| b.seats().limit() == UNLIMITED);
+        let best = match balance {
+            Balance::LeastSessions => self.best(rng, |a, b| emptier(by_count, a, b)),
+            Balance::Packed => self.best(rng, |a, b| packs_better(by_count, fill, a, b)),
+            Balance::RandomOfTwo => match self.draw_two(by_count, rng) {
+                Some(drawn) => Ok(drawn),
+                None => self.best(rng, |a, b| emptier(by_count, a, b)),
+            },
+        }?;
+        Ok((best.index, best.used))
+    }
+
+    /// The candidate that `order` puts first, ties at random; or why there is none.
+    fn best(&self, rng: &mut impl Rng, order: impl Fn(&Candidate, &Candidate) -> Ordering) -> Result<Candidate, NoPlace> {
+        let mut best: Option<(Candidate, u32)> = None;
+        let mut none = NoPlace::NoBackend;
+        for index in 0..self.backends.len() {
+            match (self.candidate(index), best) {
+                (Err(why), _) => none = none.or(why),
+                (Ok(found), None) => best = Some((found, 1)),
+                (Ok(found), Some((held, ties))) => match order(&found, &held) {
+                    Ordering::Less => best = Some((found, 1)),
+                    Ordering::Greater => {}
+                    // Each of n equals is kept with probability 1/n.
+                    Ordering::Equal if rng.random_ratio(1, ties + 1) => best = Some((found, ties + 1)),
+                    Ordering::Equal => best = Some((held, ties + 1)),
+                },
+            }
+        }
+        best.map(|(candidate, _)| candidate).ok_or(none)
+    }
+
+    /// The emptier of two drawn at random, or the one of them that has a seat.
+    fn draw_two(&self, by_count: bool, rng: &mut impl Rng) -> Option<Candidate> {
+        let n = self.backends.len();
+        if n < 2 {
+            return None;
+        }
+        for _ in 0..DRAWS_MAX {
+            let first = rng.random_range(0..n);
+            // Of the others, so that the two differ.
+            let second = (first + rng.random_range(1..n)) % n;
+            match (self.candidate(first), self.candidate(second)) {
+                (Ok(a), Ok(b)) => return Some(if emptier(by_count, &a, &b).is_le() { a } else { b }),
+                (Ok(one), Err(_)) | (Err(_), Ok(one)) => return Some(one),
+                (Err(_), Err(_)) => {}
+            }
+        }
+        None
+    }
+
+    /// Reads one backend, without taking anything.
+    fn candidate(&self, index: usize) -> Result<Candidate, NoPlace> {
+        let seats = self.backends[index].seats();
+        let (limit, used) = (seats.limit(), seats.used());
+        if limit == 0 || !(self.usable)(index) {
+            return Err(NoPlace::NoBackend);
+        }
+        if used >= limit {
+            return Err(NoPlace::Full);
+        }
+        match seats.not_before(self.now) {
+            Some(at) => Err(NoPlace::NotBefore(at)),
+            None => Ok(Candidate { index, used, limit }),
+        }
+    }
+
+    /// Any seat at all, each backend asked once from a random one on.
+    fn anywhere(&self, rng: &mut impl Rng) -> Result<(usize, Seat), NoPlace> {
+        let n = self.backends.len();
+        let start = rng.random_range(0..n.max(1));
+        let mut none = NoPlace::NoBackend;
+        for index in (start..n).chain(0..start).filter(|&i| (self.usable)(i)) {
+            let seats = self.backends[index].seats();
+            match seats.reserve(self.now) {
+                Ok(seat) => return Ok((index, seat)),
+                Err(NoSeat::NotBefore(at)) => none = none.or(NoPlace::NotBefore(at)),
+                Err(_) if seats.limit() == 0 => {}
+                Err(_) => none = none.or(NoPlace::Full),
+            }
+        }
+        Err(none)
+    }
+}
+
+impl NoPlace {
+    /// What two backends together answer: the earlier moment, else full, else no backend.
+    fn or(self, other: NoPlace) -> NoPlace {
+        match (self, other) {
+            (NoPlace::NotBefore(a), NoPlace::NotBefore(b)) => NoPlace::NotBefore(a.min(b)),
+            (at @ NoPlace::NotBefore(_), _) | (_, at @ NoPlace::NotBefore(_)) => at,
+            (NoPlace::Full, _) | (_, NoPlace::Full) => NoPlace::Full,
+            (NoPlace::NoBackend, NoPlace::NoBackend) => NoPlace::NoBackend,
+        }
+    }
+}
+
+/// By used/limit; by used when a backend without a limit is among them, since a share of no limit says nothing.
+fn emptier(by_count: bool, a: &Candidate, b: &Candidate) -> Ordering {
+    if by_count {
+        return a.used.cmp(&b.used);
+    }
+    // a.used / a.limit against b.used / b.limit, exactly.
+    (u64::from(a.used) * u64::from(b.limit)).cmp(&(u64::from(b.used) * u64::from(a.limit)))
+}
+
+/// Those below their fill first, the fullest of them first; then the emptiest of the rest.
+fn packs_better(by_count: bool, fill: f64, a: &Candidate, b: &Candidate) -> Ordering {
+    match (a.fits(fill), b.fits(fill)) {
+        (true, true) => emptier(by_count, b, a),
+        (false, false) => emptier(by_count, a, b),
+        (true, false) => Ordering::Less,
+        (false, true) => Ordering::Greater,
+    }
+}
+
+impl Candidate {
+    /// Whether one more session leaves it at its fill or below.
+    fn fits(&self, fill: f64) -> bool {
+        f64::from(self.used) + 1.0 <= f64::from(self.limit) * fill + 1e-9
+    }
 }

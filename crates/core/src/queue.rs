@@ -1,5 +1,6 @@
-//! The admission queue: handshakes that wait for a seat. Stub: owner replaces bodies, keeps the signatures.
+//! The admission queue: handshakes that wait for a seat.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::balance::NoPlace;
@@ -14,9 +15,21 @@ use crate::time::Moment;
 pub struct Ticket(u64);
 
 /// First come, first served; bounded in number and time. `W` is how a waiter is told.
+///
+/// Affinity is a wish, so a seat that does for anybody does for the first: whoever waits there is never passed.
 #[derive(Debug)]
 pub struct Queue<W> {
-    _waiters: Vec<W>,
+    policy: QueuePolicy,
+    /// By ticket, so in the order of arrival. A map, since clients that come and go must leave nothing behind.
+    waiters: BTreeMap<Ticket, Waiter<W>>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Waiter<W> {
+    preferred: Option<BackendId>,
+    since: Moment,
+    tell: W,
 }
 
 /// What became of a waiter.
@@ -30,46 +43,76 @@ pub enum Outcome<T> {
 
 impl<W> Queue<W> {
     /// Empty.
-    pub fn new(_policy: QueuePolicy) -> Self {
-        unimplemented!()
+    pub fn new(policy: QueuePolicy) -> Self {
+        Queue { policy, waiters: BTreeMap::new(), next: 0 }
     }
 
     /// Waiters now.
     pub fn len(&self) -> usize {
-        unimplemented!()
+        self.waiters.len()
     }
 
     /// Nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.waiters.is_empty()
     }
 
     /// How long the first has waited.
-    pub fn oldest_wait(&self, _now: Moment) -> Duration {
-        unimplemented!()
+    pub fn oldest_wait(&self, now: Moment) -> Duration {
+        self.waiters.first_key_value().map_or(Duration::ZERO, |(_, first)| now.since(first.since))
     }
 
     /// Joins at the end; `preferred` is the backend that affinity names.
     ///
     /// # Errors
     /// The waiter back, with `QueueFull` (or `Capacity` when the policy lets nobody wait).
-    pub fn enter(&mut self, _preferred: Option<BackendId>, _waiter: W, _now: Moment) -> Result<Ticket, (W, RefuseCause)> {
-        unimplemented!()
+    pub fn enter(&mut self, preferred: Option<BackendId>, waiter: W, now: Moment) -> Result<Ticket, (W, RefuseCause)> {
+        if self.policy.length == 0 {
+            return Err((waiter, RefuseCause::Capacity));
+        }
+        if self.waiters.len() >= self.policy.length as usize {
+            return Err((waiter, RefuseCause::QueueFull));
+        }
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.waiters.insert(ticket, Waiter { preferred, since: now, tell: waiter });
+        Ok(ticket)
     }
 
     /// The client went away. Unknown tickets (already served) are ignored.
-    pub fn leave(&mut self, _ticket: Ticket) {
-        unimplemented!()
+    pub fn leave(&mut self, ticket: Ticket) {
+        self.waiters.remove(&ticket);
     }
 
-    /// Serves and expires waiters. `place` is asked for each in turn and answers with a seat and where it is, until it says that nobody can be placed.
+    /// Serves and expires waiters. `place` is asked for each in turn and answers with a seat and where it is, until it says that
+    /// nobody can be placed. A seat that is there goes even to a waiter whose time has just passed.
     /// Returns when to come again at the latest (a deadline, or the pace), if anybody still waits.
     pub fn serve<T>(
         &mut self,
-        _now: Moment,
-        _place: impl FnMut(Option<&BackendId>) -> Result<(T, Seat), NoPlace>,
-        _tell: impl FnMut(W, Outcome<T>),
+        now: Moment,
+        mut place: impl FnMut(Option<&BackendId>) -> Result<(T, Seat), NoPlace>,
+        mut tell: impl FnMut(W, Outcome<T>),
     ) -> Option<Moment> {
-        unimplemented!()
+        let mut not_before = None;
+        while let Some(first) = self.waiters.first_entry() {
+            match place(first.get().preferred.as_ref()) {
+                Ok((at, seat)) => tell(first.remove().tell, Outcome::Admitted(at, seat)),
+                Err(why) => {
+                    if let NoPlace::NotBefore(at) = why {
+                        not_before = Some(at);
+                    }
+                    break;
+                }
+            }
+        }
+        while let Some(first) = self.waiters.first_entry() {
+            // All wait equally long at most, so the first is the first to expire.
+            let deadline = first.get().since + self.policy.timeout;
+            if deadline > now {
+                return Some(not_before.map_or(deadline, |at: Moment| at.min(deadline)));
+            }
+            tell(first.remove().tell, Outcome::Refused(RefuseCause::QueueTimeout));
+        }
+        None
     }
 }

@@ -101,6 +101,17 @@ impl Seats {
         self.keep_pace(now).map(|()| seat).map_err(NoSeat::NotBefore)
     }
 
+    /// When the pace allows the next session, if not at `now` already. Only looks: another thread may be faster.
+    pub fn not_before(&self, now: Moment) -> Option<Moment> {
+        let interval = self.interval_ns.load(Ordering::Relaxed);
+        if interval == 0 {
+            return None;
+        }
+        let slack = (BURST.as_nanos() as u64).saturating_sub(interval);
+        let at = Moment::at(Duration::from_nanos(self.next_ns.load(Ordering::Acquire).saturating_sub(slack)));
+        (at > now).then_some(at)
+    }
+
     /// Generic cell rate algorithm (ITU-T I.371): one number instead of a bucket and a clock.
     fn keep_pace(&self, now: Moment) -> Result<(), Moment> {
         let interval = self.interval_ns.load(Ordering::Relaxed);
