@@ -6,23 +6,28 @@ use std::time::Duration;
 
 use holdline_core::cause::{EndCause, Phase};
 use holdline_core::event::{Answer, Command, Heartbeat, MovePlan, Notice, NoticeKind, Share};
-use holdline_core::ids::{BackendId, FleetName};
-use holdline_core::policy::*;
+use holdline_core::ids::{BackendId, FleetName, SessionId};
+use holdline_core::policy::{DrainMode, FleetPolicy, Probe, ProviderPolicy};
 use holdline_core::scale::Decision;
 use holdline_core::snapshot::{BackendView, FleetView, MoveView, Snapshot};
 use holdline_core::time::Moment;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::api::{EventBody, SessionBody};
-use super::ports::*;
+use super::api::EventBody;
+use super::ports::{Answering, Plane, Sessions};
+use crate::controller::{ControlError, Stopped};
+use crate::gateway::session::{SessionFilter, SessionInfo, SessionKind};
+
+#[path = "../../tests/support/policy.rs"]
+mod policy;
 
 /// A State task that answers what it is told and remembers what it was asked.
 pub(crate) struct FakePlane {
     /// Published; `None`: stopped. Tests may queue several: each `fresh` takes the next, the last stays.
     pub(crate) snapshots: Mutex<VecDeque<Arc<Snapshot>>>,
     /// The answer to every command.
-    pub(crate) answer: Mutex<Result<Answer, CommandFailure>>,
+    pub(crate) answer: Mutex<Result<Answer, ControlError>>,
     /// Commands taken.
     pub(crate) commands: Mutex<Vec<Command>>,
     /// Heartbeats taken.
@@ -73,7 +78,7 @@ impl Plane for FakePlane {
         Box::pin(async move { next.ok_or(Stopped) })
     }
 
-    fn command(&self, command: Command) -> Answering<'_, Result<Answer, CommandFailure>> {
+    fn command(&self, command: Command) -> Answering<'_, Result<Answer, ControlError>> {
         self.commands.lock().push(command);
         let answer = self.answer.lock().clone();
         Box::pin(async move { answer })
@@ -84,49 +89,35 @@ impl Plane for FakePlane {
         Box::pin(async { Ok(()) })
     }
 
-    fn events_after(&self, id: u64) -> Vec<EventBody> {
-        self.events.lock().iter().filter(|e| e.id > id).cloned().collect()
+    fn events_since(&self, id: u64) -> Vec<EventBody> {
+        let events = self.events.lock();
+        let after = if id > *self.newest.borrow() { 0 } else { id };
+        events.iter().filter(|e| e.id > after).cloned().collect()
     }
 
-    fn event_beyond(&self, id: u64) -> Answering<'_, Result<(), Stopped>> {
+    fn event_after(&self, id: u64) -> Answering<'_, Result<(), Stopped>> {
         let mut newest = self.newest.subscribe();
         Box::pin(async move { newest.wait_for(|n| *n > id).await.map(|_| ()).map_err(|_| Stopped) })
     }
 }
 
 /// A gateway with these sessions.
-pub(crate) struct FakeSessions(pub(crate) Vec<SessionBody>);
+pub(crate) struct FakeSessions(pub(crate) Vec<SessionInfo>);
 
 impl Sessions for FakeSessions {
-    fn list(&self, query: SessionQuery) -> Answering<'_, Vec<SessionBody>> {
-        let fits = |s: &&SessionBody| {
-            query.fleet.as_ref().is_none_or(|f| *f == s.fleet) && query.backend.as_ref().is_none_or(|b| *b == s.backend)
+    fn list(&self, filter: SessionFilter) -> Answering<'_, Vec<SessionInfo>> {
+        let fits = |s: &&SessionInfo| {
+            filter.fleet.as_ref().is_none_or(|f| *f == s.fleet) && filter.backend.as_ref().is_none_or(|b| *b == s.backend)
         };
-        let found = self.0.iter().filter(fits).take(query.limit).cloned().collect();
+        let found = self.0.iter().filter(fits).take(filter.limit.unwrap_or(usize::MAX)).cloned().collect();
         Box::pin(async { found })
     }
 }
 
-/// Metrics that count refused input.
-#[derive(Default)]
-pub(crate) struct FakeMetrics {
-    pub(crate) bad: Mutex<Vec<&'static str>>,
-}
-
-impl MetricsText for FakeMetrics {
-    fn render(&self, snapshot: &Snapshot, _now: Moment) -> String {
-        format!("fake_fleets {}\n", snapshot.fleets.len())
-    }
-
-    fn bad_input(&self, reason: &'static str) {
-        self.bad.lock().push(reason);
-    }
-}
-
-pub(crate) fn session(n: u64, fleet: &str, backend: &str) -> SessionBody {
-    SessionBody {
-        id: format!("{n:016x}"),
-        kind: "websocket".into(),
+pub(crate) fn session(n: u64, fleet: &str, backend: &str) -> SessionInfo {
+    SessionInfo {
+        id: SessionId(n),
+        kind: SessionKind::WebSocket,
         fleet: fleet.into(),
         backend: backend.into(),
         client: ([127, 0, 0, 1], 40_000).into(),
@@ -194,7 +185,7 @@ pub(crate) fn fleet(name: &str, backends: Vec<BackendView>) -> FleetView {
         inputs: BTreeMap::from([("sessions", 62.0), ("need", 66.5), ("z", f64::NAN)]),
     };
     FleetView {
-        policy: Arc::new(policy(name)),
+        policy: Arc::new(pushed(name)),
         backends,
         queued: 4,
         oldest_wait: Duration::from_millis(1_250),
@@ -204,39 +195,12 @@ pub(crate) fn fleet(name: &str, backends: Vec<BackendView>) -> FleetView {
     }
 }
 
-fn policy(name: &str) -> FleetPolicy {
-    let rules = ScaleRules { stabilization: Duration::ZERO, select: SelectPolicy::Max, policies: vec![] };
-    let s = Duration::from_secs;
-    FleetPolicy {
-        name: name.into(),
-        provider: ProviderPolicy::Static(vec![]),
-        capacity: Some(50),
-        fill: 0.8,
-        balance: Balance::LeastSessions,
-        affinity: Affinity::None,
-        queue: QueuePolicy { length: 100, timeout: s(10) },
-        admit_rate: None,
-        refuse: RefusePolicy { with: RefuseWith::Status, retry_after: s(5) },
-        heartbeat: HeartbeatPolicy {
-            probe: Probe::Push,
-            path: "/heartbeat".into(),
-            interval: s(1),
-            timeout: s(1),
-            suspect_after: s(3),
-            dead_after: s(10),
-        },
-        drain: DrainPolicy { mode: DrainMode::Close, deadline: s(300), rate_max: None },
-        timeouts: Timeouts { connect: s(2), handshake: s(10), response: s(60), write: s(30), idle: None, session: None },
-        keepalive: KeepalivePolicy { tcp: None, ping: None, timeout: s(20) },
-        scale: ScalePolicy {
-            min: 1,
-            max: 20,
-            buffer: Buffer::Backends(0),
-            up: rules.clone(),
-            down: rules,
-            idle_to_zero_after: None,
-        },
-    }
+/// Fifty sessions a backend, heartbeats are pushed.
+pub(crate) fn pushed(name: &str) -> FleetPolicy {
+    let mut policy = policy::fleet(name, ProviderPolicy::Static(Vec::new()));
+    policy.capacity = Some(50);
+    policy.heartbeat.probe = Probe::Push;
+    policy
 }
 
 pub(crate) fn plan() -> MovePlan {

@@ -62,7 +62,7 @@ pub(super) async fn events(
 /// The id after which to go on. One that was never given here is from before a restart: all that is kept is new to that reader.
 fn resume_point(headers: &HeaderMap, control: &dyn Plane) -> u64 {
     let asked = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok()).unwrap_or(0);
-    let newest = control.events_after(0).last().map_or(0, |e| e.id);
+    let newest = control.events_since(0).last().map_or(0, |e| e.id);
     if asked > newest { 0 } else { asked }
 }
 
@@ -83,7 +83,7 @@ async fn feed(mut reader: Reader, control: Arc<dyn Plane>, mut last: u64, follow
         return;
     }
     loop {
-        for event in control.events_after(last) {
+        for event in control.events_since(last) {
             if !reader.take(chunk(&event, last)).await {
                 return;
             }
@@ -92,7 +92,7 @@ async fn feed(mut reader: Reader, control: Arc<dyn Plane>, mut last: u64, follow
         if !follow {
             return;
         }
-        match tokio::time::timeout(KEEPALIVE, control.event_beyond(last)).await {
+        match tokio::time::timeout(KEEPALIVE, control.event_after(last)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
             Err(_) if reader.take(":\n\n").await => {}

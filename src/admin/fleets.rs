@@ -7,8 +7,8 @@ use holdline_core::ids::{BackendId, FleetName};
 
 use super::api::{MoveOrder, ScaleBody, ScaleOrder};
 use super::body::JsonBody;
-use crate::config::units::{Period, Rate, Scalar};
 use super::{Problem, Shared, view};
+use crate::config::units::{Period, Rate, Scalar};
 
 pub(super) async fn drain(
     State(state): Shared,

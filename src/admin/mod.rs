@@ -33,7 +33,8 @@ use holdline_core::snapshot::Snapshot;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-pub use ports::{Answering, CommandFailure, MetricsText, Plane, SessionQuery, Sessions, Stopped};
+use crate::telemetry::Metrics;
+pub use ports::{Answering, Plane, Sessions};
 pub use problem::Problem;
 pub use serve::serve;
 pub use view::status_body;
@@ -49,7 +50,7 @@ pub struct AdminState {
     /// The gateway's sessions.
     pub sessions: Arc<dyn Sessions>,
     /// What `/metrics` shows.
-    pub metrics: Arc<dyn MetricsText>,
+    pub metrics: Arc<Metrics>,
     /// For ages.
     pub clock: Clock,
     /// The address the API is bound to; a Host header may name it.
@@ -68,7 +69,7 @@ impl AdminState {
     pub fn new(
         control: Arc<dyn Plane>,
         sessions: Arc<dyn Sessions>,
-        metrics: Arc<dyn MetricsText>,
+        metrics: Arc<Metrics>,
         clock: Clock,
         address: SocketAddr,
     ) -> Self {

@@ -1,72 +1,75 @@
-//! What the admin API needs of the rest, as narrow as it needs it: tests drive doubles, `runtime` passes the real ones.
+//! What the admin API needs of State task and gateway, as narrow as it needs it: `runtime` passes the real ones, tests pass doubles
+//! that they drive.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use holdline_core::event::{Answer, Command, CommandError, Heartbeat};
+use holdline_core::event::{Answer, Command, Heartbeat};
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::snapshot::Snapshot;
-use holdline_core::time::Moment;
 
-use super::api::{EventBody, SessionBody};
+use super::api::EventBody;
+use crate::controller::{Control, ControlError, Entry, Stopped};
+use crate::gateway::session::{SessionFilter, SessionInfo};
 
 /// An answer that is on its way.
 pub type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The State task has ended: Holdline is stopping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Holdline is stopping")]
-pub struct Stopped;
-
-/// Why a command was not carried out.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum CommandFailure {
-    /// State refused it; nothing was changed.
-    #[error(transparent)]
-    Refused(#[from] CommandError),
-    /// Nobody is there to carry it out.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-}
-
-/// The State task's handle.
+/// The State task's handle; see [`Control`].
 pub trait Plane: Send + Sync {
     /// What was last published.
     fn current(&self) -> Arc<Snapshot>;
     /// What is known now: the gateway's counts are taken first.
     fn fresh(&self) -> Answering<'_, Result<Arc<Snapshot>, Stopped>>;
     /// Does what an operator asks, or plans it.
-    fn command(&self, command: Command) -> Answering<'_, Result<Answer, CommandFailure>>;
+    fn command(&self, command: Command) -> Answering<'_, Result<Answer, ControlError>>;
     /// Takes in a pushed heartbeat.
     fn heartbeat(&self, fleet: FleetName, backend: BackendId, heartbeat: Heartbeat) -> Answering<'_, Result<(), Stopped>>;
-    /// Events with a higher id than this, oldest first, as far back as they are kept.
-    fn events_after(&self, id: u64) -> Vec<EventBody>;
-    /// Waits until there is an event with a higher id than this.
-    fn event_beyond(&self, id: u64) -> Answering<'_, Result<(), Stopped>>;
+    /// Events after this id, oldest first, as far back as they are kept; all of them when the id is higher than any.
+    fn events_since(&self, id: u64) -> Vec<EventBody>;
+    /// Waits until there is an event after this id, or the State task has ended.
+    fn event_after(&self, id: u64) -> Answering<'_, Result<(), Stopped>>;
 }
 
-/// Which sessions to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SessionQuery {
-    /// Only of this fleet.
-    pub fleet: Option<FleetName>,
-    /// Only on this backend.
-    pub backend: Option<BackendId>,
-    /// So many at the most.
-    pub limit: usize,
+impl Plane for Control {
+    fn current(&self) -> Arc<Snapshot> {
+        Control::current(self)
+    }
+
+    fn fresh(&self) -> Answering<'_, Result<Arc<Snapshot>, Stopped>> {
+        Box::pin(Control::fresh(self))
+    }
+
+    fn command(&self, command: Command) -> Answering<'_, Result<Answer, ControlError>> {
+        Box::pin(Control::command(self, command))
+    }
+
+    fn heartbeat(&self, fleet: FleetName, backend: BackendId, heartbeat: Heartbeat) -> Answering<'_, Result<(), Stopped>> {
+        Box::pin(Control::heartbeat(self, fleet, backend, heartbeat))
+    }
+
+    fn events_since(&self, id: u64) -> Vec<EventBody> {
+        let body = |Entry { id, at_unix_ms, notice }| EventBody { id, at_unix_ms, notice };
+        self.events().since(id).into_iter().map(body).collect()
+    }
+
+    fn event_after(&self, id: u64) -> Answering<'_, Result<(), Stopped>> {
+        let (mut newest, mut snapshots) = (self.events().subscribe(), self.watch());
+        Box::pin(async move {
+            // The log outlives the State task, the snapshots' sender does not.
+            let ended = async { while snapshots.changed().await.is_ok() {} };
+            tokio::select! {
+                biased;
+                found = newest.wait_for(|newest| *newest > id) => found.map(drop).map_err(|_| Stopped),
+                () = ended => Err(Stopped),
+            }
+        })
+    }
 }
 
 /// The gateway, as far as listing goes.
 pub trait Sessions: Send + Sync {
     /// Sessions that are open now.
-    fn list(&self, query: SessionQuery) -> Answering<'_, Vec<SessionBody>>;
-}
-
-/// The metric registry.
-pub trait MetricsText: Send + Sync {
-    /// Everything in Prometheus' text format, gauges after `snapshot`.
-    fn render(&self, snapshot: &Snapshot, now: Moment) -> String;
-    /// Counts input that was refused.
-    fn bad_input(&self, reason: &'static str);
+    fn list(&self, filter: SessionFilter) -> Answering<'_, Vec<SessionInfo>>;
 }

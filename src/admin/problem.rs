@@ -6,7 +6,7 @@ use holdline_core::event::CommandError;
 use http::{HeaderValue, StatusCode, header};
 
 use super::api::ProblemBody;
-use super::ports::{CommandFailure, Stopped};
+use crate::controller::{ControlError, Stopped};
 
 /// An error answer. `kind` becomes the last part of its type URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +75,11 @@ impl Problem {
     }
 }
 
-impl From<CommandFailure> for Problem {
-    fn from(failure: CommandFailure) -> Self {
+impl From<ControlError> for Problem {
+    fn from(failure: ControlError) -> Self {
         match failure {
-            CommandFailure::Refused(error) => error.into(),
-            CommandFailure::Stopped(stopped) => stopped.into(),
+            ControlError::Refused(error) => error.into(),
+            ControlError::Stopped(stopped) => stopped.into(),
         }
     }
 }

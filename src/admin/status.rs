@@ -8,8 +8,8 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::api::{SessionsBody, StatusBody};
-use super::ports::SessionQuery;
 use super::{Problem, Shared, view};
+use crate::gateway::session::SessionFilter;
 
 /// Sessions listed unless asked otherwise.
 const LIMIT_DEFAULT: usize = 100;
@@ -43,8 +43,8 @@ pub(super) async fn sessions(
         return Err(Problem::invalid(format!("limit is {limit}; it must be from 1 to {LIMIT_MAX}")));
     }
     // One more than asked for tells whether there are more.
-    let mut sessions = state.sessions.list(SessionQuery { fleet, backend, limit: limit + 1 }).await;
+    let mut sessions = state.sessions.list(SessionFilter { fleet, backend, limit: Some(limit + 1) }).await;
     let truncated = sessions.len() > limit;
     sessions.truncate(limit);
-    Ok(Json(SessionsBody { sessions, truncated }))
+    Ok(Json(SessionsBody { sessions: sessions.iter().map(view::session_body).collect(), truncated }))
 }

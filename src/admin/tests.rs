@@ -18,18 +18,16 @@ use super::*;
 
 struct Api {
     plane: Arc<FakePlane>,
-    metrics: Arc<FakeMetrics>,
     state: Arc<AdminState>,
 }
 
 impl Api {
     fn new() -> Self {
         let plane = FakePlane::new(snapshot(vec![chat(), fleet("feed", vec![])]));
-        let metrics = Arc::new(FakeMetrics::default());
         let sessions = (0..5).map(|n| session(n, "chat", if n < 3 { "b-1" } else { "b-2" })).collect();
         let address = ([127, 0, 0, 1], 9900).into();
-        let state = AdminState::new(plane.clone(), Arc::new(FakeSessions(sessions)), metrics.clone(), Clock::start(), address);
-        Api { plane, metrics, state: Arc::new(state) }
+        let state = AdminState::new(plane.clone(), Arc::new(FakeSessions(sessions)), Metrics::new(), Clock::start(), address);
+        Api { plane, state: Arc::new(state) }
     }
 
     async fn send(&self, request: Request<Body>) -> Response {
@@ -131,7 +129,7 @@ async fn metrics_are_text_and_survive_the_end_of_the_state_task() {
     let api = Api::new();
     let response = api.send(request("GET", "/metrics", None)).await;
     assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
-    assert_eq!(text(response).await, "fake_fleets 2\n");
+    assert!(text(response).await.contains("holdline_sessions{backend=\"b-1\",fleet=\"chat\"} 50\n"));
     api.plane.stop();
     assert_eq!(api.send(request("GET", "/metrics", None)).await.status(), 200);
     assert_eq!(api.get("/v1/status").await.0, 503);
@@ -258,7 +256,8 @@ async fn foreign_pages_unknown_calls_and_wrong_methods_get_problems() {
     let mut cross = request("POST", "/v1/fleets/chat/rebalance", Some("{}"));
     cross.headers_mut().insert("origin", "http://evil.example".parse().expect("a header value"));
     assert_eq!(read(api.send(cross).await).await.0, 403);
-    assert_eq!(*api.metrics.bad.lock(), ["admin_origin", "admin_origin"]);
+    let metrics = text(api.send(request("GET", "/metrics", None)).await).await;
+    assert!(metrics.contains("holdline_bad_input_total{reason=\"admin_origin\"} 2\n"), "{metrics}");
     assert_eq!(api.get("/v1/nope").await.0, 404);
     assert_eq!(api.get("/").await.0, 404);
     let wrong = api.send(request("DELETE", "/v1/status", None)).await;

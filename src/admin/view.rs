@@ -9,7 +9,8 @@ use holdline_core::snapshot::{BackendView, FleetView, MoveView, Snapshot};
 use holdline_core::time::Moment;
 
 use super::Problem;
-use super::api::{BackendBody, FleetBody, GatewayBody, MoveBody, ScaleBody, StatusBody};
+use super::api::{BackendBody, FleetBody, GatewayBody, MoveBody, ScaleBody, SessionBody, StatusBody};
+use crate::gateway::session::SessionInfo;
 
 /// The fleet of this name, or the 404 that lists those there are.
 pub(super) fn fleet_or_problem<'a>(snapshot: &'a Snapshot, name: &FleetName) -> Result<&'a FleetView, Problem> {
@@ -105,6 +106,21 @@ pub(super) fn scale_body(fleet: &FleetView) -> ScaleBody {
         victims: decision.victims.clone(),
         // JSON has no infinity and no NaN.
         inputs: decision.inputs.iter().filter(|(_, v)| v.is_finite()).map(|(k, v)| ((*k).into(), *v)).collect(),
+    }
+}
+
+/// One session of `GET /v1/sessions`.
+pub(super) fn session_body(session: &SessionInfo) -> SessionBody {
+    SessionBody {
+        id: session.id.to_string(),
+        kind: session.kind.as_str().into(),
+        fleet: session.fleet.clone(),
+        backend: session.backend.clone(),
+        client: session.client,
+        age_ms: session.age_ms,
+        idle_ms: session.idle_ms,
+        bytes_in: session.bytes_in,
+        bytes_out: session.bytes_out,
     }
 }
 

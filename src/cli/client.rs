@@ -127,7 +127,9 @@ impl Client {
 
     fn not_holdline(&self, got: &str) -> Failure {
         let admin = &self.admin;
-        Failure::Failed(format!("what answers at {admin} is not a Holdline admin API that this version knows ({got}); check --admin"))
+        Failure::Failed(format!(
+            "what answers at {admin} is not a Holdline admin API that this version knows ({got}); check --admin"
+        ))
     }
 }
 

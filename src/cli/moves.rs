@@ -168,7 +168,8 @@ fn describe(plan: &MovePlan, target: &Target, out: &Out) -> String {
     };
     let what = format!("{}: {}", target.verb(), count(plan.sessions.into(), "session"));
     let pace = format!("over {} from {:.1}/s, by {mode}", duration(plan.over_ms), plan.rate);
-    let mut text = format!("{}; {pace}; what is left after {} is cut\n", paint(&what, Tone::Strong, out.style), duration(plan.deadline_ms));
+    let mut text =
+        format!("{}; {pace}; what is left after {} is cut\n", paint(&what, Tone::Strong, out.style), duration(plan.deadline_ms));
     text.push_str(&shares("from", &plan.from));
     text.push_str(&shares("to", &plan.to));
     if plan.dry_run {
@@ -271,7 +272,10 @@ impl<'a> Watch<'a> {
 
     /// Sessions that were left when the deadline came were cut: there were some at the last look, and it passed since.
     fn ending(&self, now: Moment, took: Duration) -> Result<String, String> {
-        let left = self.last.filter(|(m, at)| u128::from(m.deadline_in_ms) <= now.since(*at).as_millis()).map_or(0, |(m, _)| m.remaining);
+        let left = self
+            .last
+            .filter(|(m, at)| u128::from(m.deadline_in_ms) <= now.since(*at).as_millis())
+            .map_or(0, |(m, _)| m.remaining);
         let what = self.target.verb();
         if left > 0 {
             return Err(format!("{what}: the deadline passed with {} left, which were cut", count(left.into(), "session")));

@@ -34,7 +34,7 @@ pub enum Tone {
 
 /// `text` in the colour of `tone`, where colours are shown.
 pub fn paint(text: &str, tone: Tone, look: Style) -> String {
-    if !look.colour {
+    if !look.colour || text.is_empty() {
         return text.to_owned();
     }
     let styled = style(text).force_styling(true);

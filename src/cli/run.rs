@@ -10,7 +10,9 @@ use crate::runtime::{self, Hooks};
 use crate::telemetry::logs;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  holdline run --config holdline.yaml\n\nSIGTERM or Ctrl-C: stop accepting, close sessions at a pace, stop children, exit 0.")]
+#[command(
+    after_help = "Example:\n  holdline run --config holdline.yaml\n\nSIGTERM or Ctrl-C: stop accepting, close sessions at a pace, stop children, exit 0."
+)]
 pub(super) struct RunArgs {
     /// The configuration; `holdline config check FILE` checks it beforehand
     #[arg(short, long, value_name = "FILE")]
@@ -19,11 +21,10 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = load(&args.config).map_err(|e| Failure::Usage(e.to_string()))?;
-    // Kept until the end: dropping it writes what is left.
     let log = logs::init(&config.log).map_err(|e| Failure::Failed(format!("cannot start the log: {e}")))?;
     let hooks = Hooks { log: Some(log.dropped()), ..Hooks::default() };
-    runtime::run(config, hooks).map_err(|e| match e.exit_code() {
-        2 => Failure::Usage(e.to_string()),
-        _ => Failure::Failed(e.to_string()),
+    runtime::run(config, hooks).map_err(|error| match error.exit_code() {
+        2 => Failure::Usage(error.to_string()),
+        _ => Failure::Failed(error.to_string()),
     })
 }

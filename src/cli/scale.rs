@@ -77,7 +77,7 @@ fn explanation(scale: &ScaleBody, look: Style) -> String {
     for (name, value) in &scale.inputs {
         say(name, figure(*value));
     }
-    columns(&[Column::Left("INPUT"), Column::Right("VALUE")], &lines, 2, look)
+    columns(&[Column::Left("INPUT"), Column::Left("VALUE")], &lines, 2, look)
 }
 
 fn names(ids: &[BackendId]) -> String {

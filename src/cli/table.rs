@@ -33,7 +33,8 @@ pub fn fleet_table_in(status: &StatusBody, look: Style) -> String {
 }
 
 fn heading(fleet: &FleetBody, look: Style) -> String {
-    let mut parts = vec![format!("{} of {}", count(fleet.sessions, "session"), fleet.capacity.map_or("-".into(), |c| c.to_string()))];
+    let mut parts =
+        vec![format!("{} of {}", count(fleet.sessions, "session"), fleet.capacity.map_or("-".into(), |c| c.to_string()))];
     if fleet.queued > 0 {
         let waiting = format!("{} waiting, the first for {}", fleet.queued, duration(fleet.oldest_wait_ms));
         parts.push(paint(&waiting, Tone::Busy, look));

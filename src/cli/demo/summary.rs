@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use holdline_core::snapshot::Snapshot;
 use serde::Serialize;
 
 use super::crowd::Tally;
+use crate::admin::api::StatusBody;
 
 /// The object that `demo -o json` ends with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -46,8 +46,8 @@ pub(super) struct Story {
 
 impl Summary {
     /// Takes in one look at the fleet.
-    pub(super) fn look(&mut self, at_s: u64, snapshot: &Snapshot) {
-        let backends = snapshot.fleets.iter().flat_map(|f| &f.backends);
+    pub(super) fn look(&mut self, at_s: u64, status: &StatusBody) {
+        let backends = status.fleets.iter().flat_map(|f| &f.backends);
         let mut running = 0;
         for backend in backends {
             running += 1;
@@ -96,7 +96,7 @@ impl fmt::Display for Summary {
         writeln!(f, "           {}", course.join(", "))?;
         writeln!(f, "fill       highest {:.0} %, above capacity {} times", self.fill_peak * 100.0, self.above_capacity)?;
         for (id, (peak, capacity)) in &self.story.peaks {
-            let of = capacity.map_or("no limit".to_owned(), |c| format!("of {c}"));
+            let of = capacity.map_or_else(|| "no limit".to_owned(), |c| format!("of {c}"));
             writeln!(f, "           {id:<12} {peak:>4} {of}")?;
         }
         Ok(())
