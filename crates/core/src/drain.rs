@@ -1,1 +1,336 @@
-//! Stub: owner replaces.
+//! The pace at which sessions leave a backend: how many have to be told to go, tick by tick.
+//!
+//! With n sessions left after the time t of the time `over` that was asked for:
+//! `rate = min(rate_max, n / max(0.85·over − t, 1 s))`, less the sessions that left by themselves, never above the seats
+//! that the rest of the fleet has free; the last second takes what is left, and what is left at the deadline is cut.
+//!
+//! Nobody here knows which session left by itself and which because it was told to. So progress is the higher of two
+//! figures, *told to go* and *gone*: while clients take their time to close, nobody is told twice; when more are gone than
+//! were told, the others left by themselves and are not replaced.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::cause::EndCause;
+use crate::policy::DrainMode;
+use crate::snapshot::MoveView;
+use crate::time::Moment;
+
+/// Without `rate_max` and `over`, the time is chosen so that about this many sessions leave a second: a backend's worth
+/// of clients that reconnect at once is what a drain shall avoid.
+pub const RATE_DEFAULT: f64 = 100.0;
+/// The share of `over` in which the plan moves everybody; the rest is for stragglers.
+const SHARE: f64 = 0.85;
+/// The shortest horizon, so that the rate stays finite, and the length of the end that takes what is left.
+const LAST: Duration = Duration::from_secs(1);
+/// A client that was told to go has taken its new seat after so long; until then the seat counts as promised.
+const RECONNECT: Duration = Duration::from_secs(1);
+/// Between two orders to the same sessions: one that was still being dialled had no ears for the first.
+const RETELL: Duration = Duration::from_secs(1);
+
+/// How sessions are to be moved, with every value decided.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// Spread over this time.
+    pub over: Duration,
+    /// Counted from the start; what is left then is cut (a drain) or stays (a rebalance).
+    pub deadline: Duration,
+    /// Sessions a second at the most.
+    pub rate_max: Option<f64>,
+    /// In which way.
+    pub mode: DrainMode,
+}
+
+impl Pace {
+    /// `over` when none was asked for: `n / rate_max`, or [`RATE_DEFAULT`] a second; at most the deadline.
+    pub fn over_default(n: u32, rate_max: Option<f64>, deadline: Duration) -> Duration {
+        let seconds = f64::from(n) / rate_max.unwrap_or(RATE_DEFAULT);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).min(deadline)
+    }
+
+    /// Sessions a second with `left` of them left after `elapsed`.
+    pub fn rate(&self, left: u32, elapsed: Duration) -> f64 {
+        let rate = f64::from(left) / self.horizon(elapsed).as_secs_f64();
+        self.rate_max.map_or(rate, |max| rate.min(max))
+    }
+
+    /// What the plan for `total` sessions would have left after `elapsed`.
+    pub fn planned(&self, total: u32, elapsed: Duration) -> u32 {
+        let line = if elapsed + LAST >= self.over {
+            0.0
+        } else {
+            // Straight down to the last second of the horizon, then by the same share each second.
+            let rate = f64::from(total) / self.horizon(Duration::ZERO).as_secs_f64();
+            let bend = self.over.mul_f64(SHARE).saturating_sub(LAST);
+            let straight = f64::from(total) - rate * elapsed.min(bend).as_secs_f64();
+            straight * (-elapsed.saturating_sub(bend).as_secs_f64()).exp()
+        };
+        let slowest = self.rate_max.map_or(0.0, |max| f64::from(total) - max * elapsed.as_secs_f64());
+        line.max(slowest).max(0.0).round() as u32
+    }
+
+    fn horizon(&self, elapsed: Duration) -> Duration {
+        self.over.mul_f64(SHARE).saturating_sub(elapsed).max(LAST)
+    }
+}
+
+/// Sessions that have to be told to go now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// How many, at the most. A session that was told before is not told again.
+    pub count: u32,
+    /// In which way.
+    pub mode: DrainMode,
+    /// The cause to record.
+    pub cause: EndCause,
+    /// How many of them are told for the first time.
+    pub first: u32,
+}
+
+/// Sessions on their way off one backend.
+#[derive(Clone, Debug)]
+pub struct Move {
+    pace: Pace,
+    cause: EndCause,
+    /// Whether what is left at the deadline is cut.
+    cut: bool,
+    started: Moment,
+    /// The last step.
+    seen: Moment,
+    total: u32,
+    left: u32,
+    /// The higher of told to go and gone.
+    progress: u32,
+    /// Sessions that the rate allows and that were not told yet.
+    credit: f64,
+    /// Told within the last [`RECONNECT`].
+    in_transit: VecDeque<(Moment, u32)>,
+    told: Moment,
+}
+
+impl Move {
+    /// All `total` sessions off a backend; what is left at the deadline is cut.
+    pub fn drain(pace: Pace, total: u32, now: Moment) -> Self {
+        let cause = if pace.mode == DrainMode::Cut { EndCause::Cut } else { EndCause::Drained };
+        Self::new(pace, cause, true, total, now)
+    }
+
+    /// `total` of its sessions, to even out the fleet; nobody is cut for that.
+    pub fn rebalance(pace: Pace, total: u32, now: Moment) -> Self {
+        Self::new(pace, EndCause::Rebalanced, false, total, now)
+    }
+
+    fn new(pace: Pace, cause: EndCause, cut: bool, total: u32, now: Moment) -> Self {
+        Move {
+            pace,
+            cause,
+            cut,
+            started: now,
+            seen: now,
+            total,
+            left: total,
+            progress: 0,
+            credit: 0.0,
+            in_transit: VecDeque::new(),
+            told: now,
+        }
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Moment {
+        self.started
+    }
+
+    /// Sessions there were to move.
+    pub fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// How it goes.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Whether the deadline passed.
+    pub fn overdue(&self, now: Moment) -> bool {
+        now.since(self.started) >= self.pace.deadline
+    }
+
+    /// Seats elsewhere that clients who were told to go are about to take.
+    pub fn in_transit(&self, now: Moment) -> u32 {
+        self.in_transit.iter().filter(|(at, _)| now.since(*at) < RECONNECT).map(|(_, n)| n).sum()
+    }
+
+    /// What to do at `now` with `left` sessions left and `room` free seats elsewhere (`None`: no limit; seats promised to
+    /// sessions in transit are already taken off).
+    pub fn step(&mut self, left: u32, room: Option<u32>, now: Moment) -> Option<Order> {
+        let natural = self.take_in(left);
+        let passed = now.since(self.seen).as_secs_f64();
+        self.seen = now;
+        let elapsed = now.since(self.started);
+        if left == 0 {
+            return None;
+        }
+        if self.overdue(now) {
+            return self.cut.then(|| self.again(DrainMode::Cut, EndCause::Cut, now)).flatten();
+        }
+        let to_tell = self.total - self.progress;
+        if to_tell == 0 {
+            return self.again(self.pace.mode, self.cause, now);
+        }
+        let last_second = elapsed + LAST >= self.pace.over;
+        let rate = match self.pace.rate_max {
+            Some(max) if last_second => max,
+            _ => self.pace.rate(to_tell, elapsed),
+        };
+        // Credit that found no room is worth one second: it must not become a burst when room appears.
+        self.credit = (self.credit + rate * passed - f64::from(natural)).clamp(0.0, rate.max(1.0));
+        let all = last_second && self.pace.rate_max.is_none();
+        let wanted = if all { to_tell } else { (self.credit as u32).min(to_tell) };
+        self.tell(wanted.min(room.unwrap_or(u32::MAX)), now)
+    }
+
+    /// Brings the figures up to date; returns how many left by themselves since the last step.
+    fn take_in(&mut self, left: u32) -> u32 {
+        self.left = left;
+        self.total = self.total.max(left);
+        let gone = self.total - left;
+        let natural = gone.saturating_sub(self.progress);
+        self.progress = self.progress.max(gone);
+        natural
+    }
+
+    fn tell(&mut self, count: u32, now: Moment) -> Option<Order> {
+        if count == 0 {
+            return None;
+        }
+        self.progress += count;
+        self.credit = (self.credit - f64::from(count)).max(0.0);
+        self.told = now;
+        while self.in_transit.front().is_some_and(|(at, _)| now.since(*at) >= RECONNECT) {
+            self.in_transit.pop_front();
+        }
+        self.in_transit.push_back((now, count));
+        Some(Order { count, mode: self.pace.mode, cause: self.cause, first: count })
+    }
+
+    /// All that are left, once a second: those who were told do not hear it twice.
+    fn again(&mut self, mode: DrainMode, cause: EndCause, now: Moment) -> Option<Order> {
+        let first_cut = mode == DrainMode::Cut && self.told < self.started + self.pace.deadline;
+        if !first_cut && now.since(self.told) < RETELL {
+            return None;
+        }
+        self.told = now;
+        Some(Order { count: self.left, mode, cause, first: 0 })
+    }
+
+    /// For the snapshot, as of the last step, with `left` sessions left.
+    pub fn view(&self, left: u32) -> MoveView {
+        let elapsed = self.seen.since(self.started);
+        MoveView {
+            started: self.started,
+            total: self.total,
+            remaining: left,
+            planned: if left == 0 { 0 } else { self.pace.planned(self.total, elapsed) },
+            due: self.started + self.pace.over,
+            deadline: self.started + self.pace.deadline,
+            mode: self.pace.mode,
+            cause: self.cause,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(100);
+
+    fn pace(over_s: u64, rate_max: Option<f64>) -> Pace {
+        let deadline = Duration::from_secs(300);
+        Pace { over: Duration::from_secs(over_s), deadline, rate_max, mode: DrainMode::Close }
+    }
+
+    /// Runs a drain whose clients go at once when told, and `natural` of which go by themselves each tick; left per tick.
+    fn run(pace: Pace, total: u32, natural: u32, room: impl Fn(Moment) -> Option<u32>) -> Vec<u32> {
+        let mut drain = Move::drain(pace, total, Moment::START);
+        let mut left = total;
+        let mut seen = vec![left];
+        let mut now = Moment::START;
+        while left > 0 && now < Moment::from_millis(400_000) {
+            now = now + TICK;
+            left = left.saturating_sub(natural);
+            if let Some(order) = drain.step(left, room(now), now) {
+                left -= order.count.min(left);
+            }
+            seen.push(left);
+        }
+        seen
+    }
+
+    fn near(left: &[u32], tick: usize, expected: u32) {
+        assert!(left[tick].abs_diff(expected) <= 20, "{} left after {tick} ticks, expected {expected}", left[tick]);
+    }
+
+    #[test]
+    fn a_thousand_over_ten_seconds_at_the_quarters() {
+        let pace = pace(10, None);
+        let left = run(pace, 1000, 0, |_| None);
+        for (tick, expected) in [(25, 706), (50, 412), (75, 118)] {
+            near(&left, tick, expected);
+            assert!(pace.planned(1000, TICK * tick as u32).abs_diff(expected) <= 1);
+        }
+        assert!(left.len() <= 91, "{} ticks", left.len());
+        assert!(left.is_sorted_by(|a, b| a >= b));
+        let steepest = left.windows(2).take(85).map(|w| w[0] - w[1]).max();
+        assert!(steepest <= Some(13), "{steepest:?} at once");
+    }
+
+    #[test]
+    fn natural_closes_count_towards_the_pace() {
+        let left = run(pace(10, None), 1000, 5, |_| None);
+        near(&left, 25, 706);
+        near(&left, 50, 412);
+    }
+
+    #[test]
+    fn rate_max_is_kept_to_the_last() {
+        let left = run(pace(10, Some(50.0)), 1000, 0, |_| None);
+        near(&left, 100, 500);
+        assert!((199..=203).contains(&left.len()), "{}", left.len());
+    }
+
+    #[test]
+    fn no_room_no_move_and_no_burst_after() {
+        let room = |now: Moment| Some(if now < Moment::from_millis(5_000) { 0 } else { 1000 });
+        let left = run(pace(10, None), 1000, 0, room);
+        assert_eq!(left[49], 1000);
+        assert!(left[50] >= 1000 - 1000 / 3, "{} left", left[50]);
+        assert!(left.len() <= 92);
+    }
+
+    #[test]
+    fn slow_clients_are_told_once_and_cut_at_the_deadline() {
+        let pace = Pace { deadline: Duration::from_secs(20), ..pace(10, None) };
+        let mut drain = Move::drain(pace, 100, Moment::START);
+        let (mut told, mut now) = (0, Moment::START);
+        while now < Moment::from_millis(19_900) {
+            now = now + TICK;
+            let order = drain.step(100, None, now);
+            told += order.map_or(0, |o| o.first);
+            assert!(order.is_none_or(|o| o.cause == EndCause::Drained));
+        }
+        assert_eq!((told, drain.in_transit(now)), (100, 0));
+        let order = drain.step(100, Some(0), now + TICK);
+        assert_eq!(order, Some(Order { count: 100, mode: DrainMode::Cut, cause: EndCause::Cut, first: 0 }));
+    }
+
+    #[test]
+    fn the_default_time_follows_the_rate_and_the_deadline() {
+        let deadline = Duration::from_secs(300);
+        assert_eq!(Pace::over_default(1000, Some(50.0), deadline), Duration::from_secs(20));
+        assert_eq!(Pace::over_default(1000, None, deadline), Duration::from_secs(10));
+        assert_eq!(Pace::over_default(1_000_000, None, deadline), deadline);
+        assert_eq!(Pace::over_default(0, None, deadline), Duration::ZERO);
+    }
+}

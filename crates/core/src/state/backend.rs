@@ -1,0 +1,170 @@
+//! One backend as State knows it.
+
+use std::net::SocketAddr;
+
+use crate::cause::Phase;
+use crate::drain::Move;
+use crate::health::{Health, Standing};
+use crate::ids::BackendId;
+use crate::scale::BackendLoad;
+use crate::seats::UNLIMITED;
+use crate::snapshot::BackendView;
+use crate::time::Moment;
+
+use super::reported::Reported;
+
+/// One backend.
+#[derive(Clone, Debug)]
+pub(super) struct Backend {
+    pub(super) id: BackendId,
+    pub(super) address: Option<SocketAddr>,
+    /// By configuration; `None`: no limit.
+    pub(super) configured: Option<u32>,
+    pub(super) since: Moment,
+    pub(super) health: Health,
+    pub(super) reported: Reported,
+    /// Seats taken, by the gateway's last report.
+    pub(super) used: u32,
+    /// Plain requests in flight, by the gateway's last report.
+    pub(super) requests: u32,
+    pub(super) drain: Option<Drain>,
+    /// Its last heartbeat asked for a drain.
+    pub(super) asks_drain: bool,
+    /// Its provider was told to stop it.
+    pub(super) retiring: bool,
+    /// A rebalance under way lets it have no more than these.
+    pub(super) ceiling: Option<u32>,
+    pub(super) moved_total: u64,
+}
+
+/// A drain under way or done.
+#[derive(Clone, Debug)]
+pub(super) struct Drain {
+    pub(super) sessions: Move,
+    pub(super) owners: Owners,
+    /// What the last report said that was taken after it began; `None`: there was none yet.
+    pub(super) empty: Option<bool>,
+    /// Nothing is left.
+    pub(super) done: bool,
+}
+
+/// On whose behalf a backend is drained; it is taken back when nobody wants it any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owners {
+    pub(super) operator: bool,
+    pub(super) backend: bool,
+    pub(super) scale: bool,
+}
+
+impl Owners {
+    pub(super) const OPERATOR: Owners = Owners { operator: true, backend: false, scale: false };
+    pub(super) const BACKEND: Owners = Owners { operator: false, backend: true, scale: false };
+    pub(super) const SCALE: Owners = Owners { operator: false, backend: false, scale: true };
+
+    pub(super) fn add(&mut self, more: Owners) {
+        self.operator |= more.operator;
+        self.backend |= more.backend;
+        self.scale |= more.scale;
+    }
+
+    pub(super) fn nobody(self) -> bool {
+        self == Owners::default()
+    }
+}
+
+impl Backend {
+    pub(super) fn new(id: BackendId, address: Option<SocketAddr>, configured: Option<u32>, health: Health, now: Moment) -> Self {
+        Backend {
+            id,
+            address,
+            configured,
+            since: now,
+            health,
+            reported: Reported::default(),
+            used: 0,
+            requests: 0,
+            drain: None,
+            asks_drain: false,
+            retiring: false,
+            ceiling: None,
+            moved_total: 0,
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase_at(self.health.standing())
+    }
+
+    /// The phase it has, or had, with this standing.
+    pub(super) fn phase_at(&self, standing: Standing) -> Phase {
+        match (standing, &self.drain) {
+            (Standing::Dead, _) => Phase::Dead,
+            (_, Some(drain)) if drain.done => Phase::Drained,
+            (_, Some(_)) => Phase::Draining,
+            (Standing::Starting, None) => Phase::Starting,
+            (Standing::Ready, None) => Phase::Ready,
+            (Standing::Suspect, None) => Phase::Suspect,
+        }
+    }
+
+    /// The lower of configured and reported; `None`: no limit.
+    pub(super) fn capacity(&self) -> Option<u32> {
+        match (self.configured, self.reported.capacity) {
+            (Some(configured), Some(reported)) => Some(configured.min(reported)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Seats that the gateway may fill.
+    pub(super) fn limit(&self) -> u32 {
+        if self.phase() != Phase::Ready || self.retiring || self.address.is_none() {
+            return 0;
+        }
+        let limit = self.capacity().map_or(UNLIMITED, |c| c.saturating_sub(self.reported.foreign()));
+        self.ceiling.map_or(limit, |c| limit.min(c))
+    }
+
+    /// Free seats; `None`: no limit.
+    pub(super) fn free(&self) -> Option<u32> {
+        let limit = self.limit();
+        (limit != UNLIMITED).then(|| limit.saturating_sub(self.used))
+    }
+
+    /// Nothing is left on it, by the last report and heartbeat.
+    pub(super) fn is_empty(&self) -> bool {
+        self.used == 0 && self.requests == 0 && self.reported.foreign() == 0
+    }
+
+    /// Whether a drain is only the autoscaler's, and can still be taken back.
+    pub(super) fn drained_for_scale(&self) -> bool {
+        !self.retiring && self.drain.as_ref().is_some_and(|d| d.owners == Owners::SCALE)
+    }
+
+    pub(super) fn load(&self) -> BackendLoad {
+        BackendLoad {
+            id: self.id.clone(),
+            phase: self.phase(),
+            draining_for_scale: self.drained_for_scale(),
+            sessions: self.used.saturating_add(self.reported.foreign()),
+            capacity: self.capacity(),
+        }
+    }
+
+    pub(super) fn view(&self) -> BackendView {
+        BackendView {
+            id: self.id.clone(),
+            address: self.address,
+            phase: self.phase(),
+            sessions: self.used,
+            foreign: self.reported.foreign(),
+            capacity: self.capacity(),
+            limit: self.limit(),
+            reported: self.reported.sessions,
+            requests: self.requests,
+            heartbeat_at: self.health.heard(),
+            since: self.since,
+            drain: self.drain.as_ref().map(|d| d.sessions.view(self.used)),
+            moved_total: self.moved_total,
+        }
+    }
+}

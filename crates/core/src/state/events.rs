@@ -1,0 +1,169 @@
+//! What shells saw of a fleet's backends.
+
+use crate::event::{Effect, FleetCounts, Heartbeat, NoticeKind, Observation};
+use crate::health::{Change, Standing};
+use crate::ids::BackendId;
+use crate::time::Moment;
+
+use super::backend::{Backend, Owners};
+use super::fleet::Fleet;
+
+impl Fleet {
+    /// The gateway's counts. A backend without a line has nothing there.
+    pub(super) fn counts(&mut self, counts: &FleetCounts, now: Moment) {
+        let before = (self.queued, self.oldest_wait, self.requests);
+        (self.queued, self.oldest_wait, self.requests) = (counts.queued, counts.oldest_wait, counts.requests);
+        let mut changed = before != (self.queued, self.oldest_wait, self.requests);
+        for backend in &mut self.backends {
+            let line = counts.backends.iter().find(|c| c.backend == backend.id);
+            let figures = line.map_or((0, 0), |c| (c.used, c.requests));
+            changed |= figures != (backend.used, backend.requests);
+            (backend.used, backend.requests) = figures;
+            let empty = backend.is_empty();
+            // Only a count that was taken after the drain began can tell that it is over.
+            if let Some(drain) = &mut backend.drain {
+                drain.empty = Some(empty);
+            }
+        }
+        if changed {
+            self.changed();
+        }
+        self.counters.take(counts);
+        self.finish_drains(now);
+        self.wake(now);
+    }
+
+    /// A heartbeat, pulled or pushed.
+    pub(super) fn heartbeat(&mut self, id: &BackendId, heartbeat: &Heartbeat, now: Moment) {
+        let Some(at) = self.position(id).filter(|&at| !self.backends[at].retiring) else { return };
+        let backend = &mut self.backends[at];
+        if !backend.health.is_new(heartbeat.seq) {
+            return;
+        }
+        let counted = heartbeat.counted.unwrap_or(backend.used);
+        let mismatch = backend.reported.take(heartbeat, counted, now);
+        // One that asks for a drain is well: the drain decides what it is given.
+        let change = backend.health.heartbeat(heartbeat.ready || heartbeat.draining, now);
+        self.changed();
+        if let Some(m) = mismatch {
+            let message = format!(
+                "`{id}` reports {} sessions and Holdline counts {} on it, for {:?} now: {}",
+                m.reported,
+                m.counted,
+                m.lasted,
+                if m.reported > m.counted {
+                    "the others take seats too"
+                } else {
+                    "it may not know of sessions that it still holds"
+                }
+            );
+            self.notice(Some(id), NoticeKind::CountMismatch, message);
+        }
+        if let Some(change) = change {
+            self.health_changed(at, change, now);
+        }
+        self.hear_drain(at, heartbeat, now);
+    }
+
+    /// A backend may ask for its drain, and take it back by saying that it is ready.
+    fn hear_drain(&mut self, at: usize, heartbeat: &Heartbeat, now: Moment) {
+        if heartbeat.draining {
+            self.backends[at].asks_drain = true;
+            let owned = self.backends[at].drain.as_ref().is_some_and(|d| d.owners.backend);
+            if !owned {
+                self.start_drain(at, self.default_pace(self.backends[at].used), Owners::BACKEND, "it asks for it", now);
+            }
+        } else if heartbeat.ready {
+            self.backends[at].asks_drain = false;
+            self.give_up_drain(at, Owners::BACKEND, "it says that it is ready again");
+        }
+    }
+
+    /// A probe had no answer.
+    pub(super) fn missed(&mut self, id: &BackendId) {
+        if let Some(at) = self.position(id) {
+            self.backends[at].health.missed();
+        }
+    }
+
+    /// The gateway dialled it.
+    pub(super) fn dialled(&mut self, id: &BackendId, connected: bool, now: Moment) {
+        let Some(at) = self.position(id).filter(|&at| !self.backends[at].retiring) else { return };
+        if let Some(change) = self.backends[at].health.dialled(connected, now) {
+            self.health_changed(at, change, now);
+        }
+    }
+
+    /// Its health changed; a child of ours that is dead is replaced.
+    pub(super) fn health_changed(&mut self, at: usize, change: Change, now: Moment) {
+        self.changed();
+        let backend = &self.backends[at];
+        let (id, since) = (backend.id.clone(), backend.since);
+        let before = backend.phase_at(change.from);
+        self.phase_changed(at, before, &change.reason);
+        match change.to {
+            Standing::Ready if change.from == Standing::Starting && self.is_elastic() => self.scaler.started_up(now.since(since)),
+            Standing::Dead if self.is_elastic() => {
+                self.retire(at);
+                self.failed(&id, &format!("{}; it is stopped", change.reason), now);
+            }
+            _ => {}
+        }
+    }
+
+    /// What a provider saw; static backends have none that could see anything.
+    pub(super) fn observed(&mut self, id: &BackendId, observation: Observation, now: Moment) {
+        let Some(at) = self.position(id).filter(|_| self.is_elastic()) else { return };
+        match observation {
+            Observation::Started { address } => {
+                self.backends[at].address = Some(address);
+                self.changed();
+            }
+            Observation::StartFailed { reason } => {
+                self.remove(at);
+                self.failed(id, &format!("it could not be started: {reason}"), now);
+            }
+            Observation::Exited { reason } => {
+                let backend = self.remove(at);
+                let left = backend.used;
+                let expected = backend.retiring || backend.asks_drain;
+                if let Some(drain) = backend.drain.filter(|d| !d.done) {
+                    let started = now.since(drain.sessions.started());
+                    let message = format!(
+                        "the drain of `{id}` ends after {started:.1?}: the process is gone ({reason}) with {left} sessions left"
+                    );
+                    self.notice(Some(id), NoticeKind::DrainEnded, message);
+                }
+                if expected {
+                    self.notice(
+                        Some(id),
+                        NoticeKind::BackendRemoved,
+                        format!("`{id}` leaves: it was to stop and did ({reason})"),
+                    );
+                } else {
+                    self.failed(id, &format!("it exited by itself ({reason}) with {left} sessions"), now);
+                }
+            }
+        }
+    }
+
+    /// Tells the provider to stop it.
+    pub(super) fn retire(&mut self, at: usize) {
+        let backend = &mut self.backends[at];
+        backend.retiring = true;
+        self.out.push(Effect::Retire { fleet: self.policy.name.clone(), backend: backend.id.clone() });
+        self.changed();
+    }
+
+    fn remove(&mut self, at: usize) -> Backend {
+        self.changed();
+        self.backends.remove(at)
+    }
+
+    /// A failed start or a crash.
+    fn failed(&mut self, id: &BackendId, reason: &str, now: Moment) {
+        let wait = self.backoff.failed(now);
+        let message = format!("`{id}` failed: {reason}; the next start is in {wait:.1?} at the earliest");
+        self.notice(Some(id), NoticeKind::BackendFailed, message);
+    }
+}

@@ -1,0 +1,123 @@
+//! The one owner of what is known: events and commands in, effects and snapshots out.
+//!
+//! Each fleet is on its own ([`fleet`]); what happens to one is told by file: what shells saw (`events`), how sessions are
+//! moved (`moves`, planned in `plan`), how many backends there are (`scaling`), what operators ask for (`commands`).
+
+mod backend;
+mod backoff;
+mod commands;
+mod events;
+mod fleet;
+mod moves;
+mod plan;
+mod reported;
+mod scaling;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::event::{Answer, Command, CommandError, Effect, Event};
+use crate::ids::FleetName;
+use crate::policy::FleetPolicy;
+use crate::snapshot::Snapshot;
+use crate::time::Moment;
+
+use self::fleet::Fleet;
+
+/// All fleets, their backends, drains and scaling.
+#[derive(Debug)]
+pub struct State {
+    fleets: Vec<Fleet>,
+    effects: Vec<Effect>,
+    shutting_down: bool,
+}
+
+impl State {
+    /// Static backends join at once; elastic fleets start their `min`. No decision here is random, so the seed has no use
+    /// yet: ties are broken by the order in which backends joined.
+    pub fn new(fleets: Vec<Arc<FleetPolicy>>, _seed: u64, now: Moment) -> Self {
+        let fleets = fleets.into_iter().map(|policy| Fleet::new(policy, now)).collect();
+        let mut state = State { fleets, effects: Vec::new(), shutting_down: false };
+        state.collect();
+        state
+    }
+
+    /// Takes in what happened. Follow with [`State::take_effects`] and [`State::snapshot`]. What is said of a fleet or
+    /// backend that is not known (any more) is ignored.
+    pub fn apply(&mut self, event: Event, now: Moment) {
+        match event {
+            Event::Tick => self.fleets.iter_mut().for_each(|f| f.tick(now)),
+            Event::Report(report) => {
+                for counts in &report.fleets {
+                    self.with(&counts.fleet, |f| f.counts(counts, now));
+                }
+            }
+            Event::Observed { fleet, backend, observation } => self.with(&fleet, |f| f.observed(&backend, observation, now)),
+            Event::Heartbeat { fleet, backend, heartbeat } => self.with(&fleet, |f| f.heartbeat(&backend, &heartbeat, now)),
+            Event::HeartbeatMissed { fleet, backend } => self.with(&fleet, |f| f.missed(&backend)),
+            Event::Dial { fleet, backend, connected } => self.with(&fleet, |f| f.dialled(&backend, connected, now)),
+            Event::Shutdown => {
+                self.shutting_down = true;
+                self.fleets.iter_mut().for_each(Fleet::shut_down);
+            }
+        }
+        self.collect();
+    }
+
+    /// Does what an operator asks, or plans it.
+    ///
+    /// # Errors
+    /// [`CommandError`]; nothing was changed.
+    pub fn command(&mut self, command: Command, now: Moment) -> Result<Answer, CommandError> {
+        if self.shutting_down {
+            return Err(CommandError::Invalid(
+                "Holdline is stopping: all sessions are being closed; nothing was changed".to_owned(),
+            ));
+        }
+        let answer = match command {
+            Command::Drain { fleet, backend, request } => self.fleet(&fleet)?.drain(&backend, &request, now),
+            Command::Undrain { fleet, backend } => self.fleet(&fleet)?.undrain(&backend),
+            Command::Rebalance { fleet, request } => self.fleet(&fleet)?.rebalance(&request, now),
+            Command::Scale { fleet, to } => self.fleet(&fleet)?.fix_scale(to, now),
+        };
+        self.collect();
+        answer
+    }
+
+    /// What shells have to do, oldest first; each is returned once.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Everything that is known, as of `now`. Its version is higher than the last one's exactly if something changed.
+    pub fn snapshot(&self, now: Moment) -> Snapshot {
+        Snapshot {
+            version: self.fleets.iter().map(Fleet::revision).sum(),
+            at: now,
+            fleets: self.fleets.iter().map(Fleet::view).collect(),
+            shutting_down: self.shutting_down,
+        }
+    }
+
+    fn with(&mut self, name: &FleetName, act: impl FnOnce(&mut Fleet)) {
+        if let Some(fleet) = self.fleets.iter_mut().find(|f| f.name() == name) {
+            act(fleet);
+        }
+    }
+
+    fn fleet(&mut self, name: &FleetName) -> Result<&mut Fleet, CommandError> {
+        let known = || self.fleets.iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
+        match self.fleets.iter().position(|f| f.name() == name) {
+            Some(at) => Ok(&mut self.fleets[at]),
+            None => Err(CommandError::UnknownFleet { name: name.clone(), known: known() }),
+        }
+    }
+
+    /// Effects in the order of their events; fleets do not see each other's.
+    fn collect(&mut self) {
+        for fleet in &mut self.fleets {
+            self.effects.append(&mut fleet.out);
+        }
+    }
+}

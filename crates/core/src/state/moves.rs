@@ -1,0 +1,218 @@
+//! Sessions on their way off backends: drains and rebalances, from their start to their end.
+
+use std::time::Duration;
+
+use crate::cause::{EndCause, Phase};
+use crate::drain::{Move, Order, Pace};
+use crate::event::{Effect, NoticeKind};
+use crate::ids::BackendId;
+use crate::snapshot::MoveView;
+use crate::time::Moment;
+
+use super::backend::{Backend, Drain, Owners};
+use super::fleet::Fleet;
+
+/// A rebalance under way.
+#[derive(Clone, Debug)]
+pub(super) struct Rebalance {
+    pub(super) pace: Pace,
+    pub(super) started: Moment,
+    pub(super) parts: Vec<Part>,
+}
+
+/// A backend that is fuller than the others.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) backend: BackendId,
+    /// Sessions it shall keep.
+    pub(super) target: u32,
+    pub(super) sessions: Move,
+}
+
+impl Part {
+    fn left(&self, backends: &[Backend]) -> u32 {
+        backends.iter().find(|b| b.id == self.backend).map_or(0, |b| b.used.saturating_sub(self.target))
+    }
+}
+
+impl Rebalance {
+    fn left(&self, backends: &[Backend]) -> u32 {
+        self.parts.iter().map(|p| p.left(backends)).sum()
+    }
+
+    pub(super) fn view(&self, backends: &[Backend]) -> MoveView {
+        let parts = self.parts.iter().map(|p| p.sessions.view(p.left(backends)));
+        let (total, planned) = parts.fold((0, 0), |(total, planned), p| (total + p.total, planned + p.planned));
+        MoveView {
+            started: self.started,
+            total,
+            remaining: self.left(backends),
+            planned,
+            due: self.started + self.pace.over,
+            deadline: self.started + self.pace.deadline,
+            mode: self.pace.mode,
+            cause: EndCause::Rebalanced,
+        }
+    }
+}
+
+impl Fleet {
+    /// The fleet's own way to move `n` sessions.
+    pub(super) fn default_pace(&self, n: u32) -> Pace {
+        let drain = &self.policy.drain;
+        let over = Pace::over_default(n, drain.rate_max, drain.deadline);
+        Pace { over, deadline: drain.deadline, rate_max: drain.rate_max, mode: drain.mode }
+    }
+
+    /// Begins a drain, or adds an owner to the one under way; an operator's pace replaces the one under way.
+    pub(super) fn start_drain(&mut self, at: usize, pace: Pace, owner: Owners, reason: &str, now: Moment) {
+        let backend = &mut self.backends[at];
+        let (id, used) = (backend.id.clone(), backend.used);
+        let before = backend.drain.take();
+        let mut owners = before.as_ref().map_or_else(Owners::default, |d| d.owners);
+        owners.add(owner);
+        let kept = before.filter(|d| d.done || owner != Owners::OPERATOR);
+        let begins = kept.is_none();
+        let fresh = || Drain { sessions: Move::drain(pace, used, now), owners, empty: None, done: false };
+        backend.drain = Some(kept.map_or_else(fresh, |d| Drain { owners, ..d }));
+        self.changed();
+        if begins {
+            let message = format!(
+                "`{id}` is drained: {reason}; {used} sessions leave over {:.1?}, what is left after {:?} is cut",
+                pace.over, pace.deadline
+            );
+            self.notice(Some(&id), NoticeKind::DrainStarted, message);
+        }
+        self.retire_if_wanted(at);
+    }
+
+    /// Takes an owner off a drain; without any it ends and the backend is what its health says.
+    pub(super) fn give_up_drain(&mut self, at: usize, owner: Owners, reason: &str) {
+        let backend = &mut self.backends[at];
+        let retiring = backend.retiring;
+        let Some(drain) = &mut backend.drain else { return };
+        let before = drain.owners;
+        drain.owners.operator &= !owner.operator;
+        drain.owners.backend &= !owner.backend;
+        drain.owners.scale &= !owner.scale;
+        if drain.owners == before || retiring {
+            return;
+        }
+        if drain.owners.nobody() {
+            backend.drain = None;
+            let (id, phase) = (backend.id.clone(), backend.phase());
+            self.notice(
+                Some(&id),
+                NoticeKind::Undrained,
+                format!("the drain of `{id}` is taken back and it is {phase}: {reason}"),
+            );
+        } else {
+            self.retire_if_wanted(at);
+        }
+    }
+
+    /// Ends the drains of empty backends, and retires those that the autoscaler gave up. A drain that is overdue ends when
+    /// its sessions are gone: plain requests and sessions by other ways are waited for no longer.
+    pub(super) fn finish_drains(&mut self, now: Moment) {
+        for at in 0..self.backends.len() {
+            let backend = &mut self.backends[at];
+            let Some(drain) = &mut backend.drain else { continue };
+            let counted_out = drain.empty.is_some() && backend.used == 0 && drain.sessions.overdue(now);
+            if drain.done || !(drain.empty == Some(true) || counted_out) {
+                continue;
+            }
+            drain.done = true;
+            let (id, total, took) = (backend.id.clone(), drain.sessions.total(), now.since(drain.sessions.started()));
+            let left_over = backend.requests + backend.reported.foreign();
+            let mut message = format!("`{id}` is drained: its {total} sessions left within {took:.1?}");
+            if left_over > 0 {
+                message += &format!("; {left_over} requests or sessions by other ways are not waited for any longer");
+            }
+            self.notice(Some(&id), NoticeKind::DrainEnded, message);
+            self.retire_if_wanted(at);
+        }
+    }
+
+    fn retire_if_wanted(&mut self, at: usize) {
+        let backend = &self.backends[at];
+        let wanted = backend.drain.as_ref().is_some_and(|d| d.done && d.owners.scale && !d.owners.operator);
+        if wanted && !backend.retiring && self.is_elastic() {
+            self.retire(at);
+        }
+    }
+
+    /// Tells as many sessions to go as their paces and the seats elsewhere allow.
+    pub(super) fn step_drains(&mut self, now: Moment) {
+        let mut room = self.room(now);
+        for at in 0..self.backends.len() {
+            let used = self.backends[at].used;
+            let Some(drain) = self.backends[at].drain.as_mut().filter(|d| !d.done) else { continue };
+            // Wherever it stands now, it is not where it stood a tick ago.
+            let order = drain.sessions.step(used, room, now);
+            self.changed();
+            if let Some(order) = order {
+                room = room.map(|r| r.saturating_sub(order.first));
+                self.tell(at, order);
+            }
+        }
+    }
+
+    /// The same for a rebalance, and its end.
+    pub(super) fn step_rebalance(&mut self, now: Moment) {
+        let Some(mut rebalance) = self.rebalance.take() else { return };
+        rebalance.parts.retain(|p| self.position(&p.backend).is_some_and(|at| self.backends[at].phase() == Phase::Ready));
+        let left = rebalance.left(&self.backends);
+        let overdue = now.since(rebalance.started) >= rebalance.pace.deadline;
+        if left == 0 || overdue {
+            return self.end_rebalance(left, now.since(rebalance.started));
+        }
+        let mut room = self.room_with(&rebalance, now);
+        for part in &mut rebalance.parts {
+            let Some(at) = self.position(&part.backend) else { continue };
+            // Clients come back, with an affinity even to where they were; so it takes none above its target, unless
+            // somebody waits for exactly those seats.
+            self.backends[at].ceiling = (self.queued == 0).then_some(part.target);
+            if let Some(order) = part.sessions.step(part.left(&self.backends), room, now) {
+                room = room.map(|r| r.saturating_sub(order.first));
+                self.tell(at, order);
+            }
+        }
+        self.rebalance = Some(rebalance);
+        self.changed();
+    }
+
+    fn end_rebalance(&mut self, left: u32, took: Duration) {
+        self.backends.iter_mut().for_each(|b| b.ceiling = None);
+        let message = match left {
+            0 => format!("the rebalance ends after {took:.1?}: the fleet is level"),
+            left => format!(
+                "the rebalance ends at its deadline of {took:.1?}: {left} sessions were not moved and stay where they are"
+            ),
+        };
+        self.notice(None, NoticeKind::RebalanceEnded, message);
+    }
+
+    fn tell(&mut self, at: usize, order: Order) {
+        let backend = &mut self.backends[at];
+        backend.moved_total += u64::from(order.first);
+        let Order { count, mode, cause, .. } = order;
+        self.out.push(Effect::EndSessions { fleet: self.policy.name.clone(), backend: backend.id.clone(), count, mode, cause });
+    }
+
+    /// Free seats that nobody waits for and that no session in transit is about to take; `None`: no limit.
+    pub(super) fn room(&self, now: Moment) -> Option<u32> {
+        let ready = self.backends.iter().filter(|b| b.phase() == Phase::Ready);
+        let free: u32 = ready.map(Backend::free).try_fold(0u32, |sum, free| Some(sum.saturating_add(free?)))?;
+        let drains = self.backends.iter().filter_map(|b| b.drain.as_ref()).map(|d| d.sessions.in_transit(now));
+        let parts = self.rebalance.iter().flat_map(|r| &r.parts).map(|p| p.sessions.in_transit(now));
+        Some(free.saturating_sub(self.queued).saturating_sub(drains.chain(parts).sum()))
+    }
+
+    /// The same while the rebalance is taken out: what is free on the fuller backends is not for its sessions.
+    fn room_with(&self, rebalance: &Rebalance, now: Moment) -> Option<u32> {
+        let fuller = |b: &Backend| rebalance.parts.iter().any(|p| p.backend == b.id);
+        let not_for_us: u32 = self.backends.iter().filter(|b| fuller(b)).filter_map(Backend::free).sum();
+        let promised: u32 = rebalance.parts.iter().map(|p| p.sessions.in_transit(now)).sum();
+        self.room(now).map(|room| room.saturating_sub(not_for_us).saturating_sub(promised))
+    }
+}

@@ -1,0 +1,152 @@
+//! What a drain or rebalance would do, before it does it.
+
+use crate::cause::Phase;
+use crate::drain::Pace;
+use crate::event::{CommandError, MovePlan, MoveRequest, Share};
+use crate::ids::BackendId;
+use crate::policy::Balance;
+use crate::time::Moment;
+
+use super::fleet::Fleet;
+
+/// Sessions are placed in so many steps at the most: a plan is for people.
+const STEPS: u32 = 1000;
+
+impl Fleet {
+    /// What was asked for, or the fleet's own, for `n` sessions.
+    ///
+    /// # Errors
+    /// [`CommandError::Invalid`]: a rate that is none, or a time beyond the deadline.
+    pub(super) fn pace(&self, request: &MoveRequest, n: u32) -> Result<Pace, CommandError> {
+        let drain = &self.policy.drain;
+        if let Some(rate) = request.rate_max.filter(|r| !(r.is_finite() && *r > 0.0)) {
+            return Err(CommandError::Invalid(format!(
+                "the rate must be above zero, and it is {rate}/s: give one, or leave it out"
+            )));
+        }
+        let rate_max = request.rate_max.or(drain.rate_max);
+        let over = request.over.unwrap_or_else(|| Pace::over_default(n, rate_max, drain.deadline));
+        if over > drain.deadline {
+            let (fleet, deadline) = (self.name(), drain.deadline);
+            return Err(CommandError::Invalid(format!(
+                "over {over:?} is longer than the drain deadline of fleet `{fleet}`, {deadline:?}, at which sessions are cut: \
+                 ask for at most {deadline:?}, or raise fleets.{fleet}.drain.deadline"
+            )));
+        }
+        Ok(Pace { over, deadline: drain.deadline, rate_max, mode: request.mode.unwrap_or(drain.mode) })
+    }
+
+    /// The plan to move what `from` says to backends outside of it.
+    pub(super) fn plan(&self, from: Vec<Share>, pace: &Pace, is_drain: bool, dry_run: bool, now: Moment) -> MovePlan {
+        let n = from.iter().map(|s| s.sessions).sum();
+        let to = self.landing(&from, n);
+        let mut warnings = Vec::new();
+        warnings.extend(self.warn_rate(n, pace, is_drain));
+        warnings.extend(self.warn_room(n, &from, pace, is_drain, now));
+        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        MovePlan {
+            fleet: self.name().clone(),
+            sessions: n,
+            from,
+            to,
+            mode: pace.mode,
+            over_ms: millis(pace.over),
+            deadline_ms: millis(pace.deadline),
+            rate: pace.rate(n, std::time::Duration::ZERO),
+            warnings,
+            dry_run,
+        }
+    }
+
+    /// The rate cannot make the time, or not even the deadline.
+    fn warn_rate(&self, n: u32, pace: &Pace, is_drain: bool) -> Option<String> {
+        let rate = pace.rate_max?;
+        let needed = f64::from(n) / rate;
+        let (over, deadline) = (pace.over.as_secs_f64(), pace.deadline.as_secs_f64());
+        if needed > deadline {
+            let moved = (rate * deadline) as u32;
+            let fate = if is_drain { "cut" } else { "left where they are" };
+            let left = n.saturating_sub(moved);
+            return Some(format!(
+                "{rate}/s moves {moved} of {n} sessions by the deadline of {:?}; {left} are {fate} then: raise the rate to {:.0}/s, or the deadline",
+                pace.deadline,
+                (f64::from(n) / deadline).ceil()
+            ));
+        }
+        (needed > over).then(|| format!("at {rate}/s it takes {needed:.0} s, longer than the {:?} asked for", pace.over))
+    }
+
+    /// The rest of the fleet has not enough seats.
+    fn warn_room(&self, n: u32, from: &[Share], pace: &Pace, is_drain: bool, now: Moment) -> Option<String> {
+        let leaving = |id: &BackendId| from.iter().any(|s| s.backend == *id);
+        let theirs: u32 = self.backends.iter().filter(|b| leaving(&b.id)).filter_map(|b| b.free()).sum();
+        let room = self.room(now)?.saturating_sub(theirs);
+        if !is_drain || n == 0 || room >= n {
+            return None;
+        }
+        let (missing, max, deadline) = (n - room, self.policy.scale.max, pace.deadline);
+        let remedy = if !self.is_elastic() {
+            format!(
+                "{missing} wait for seats and are cut after {deadline:?}: add backends, raise the capacity or undrain another"
+            )
+        } else if let Some(fixed) = self.fixed {
+            format!(
+                "{missing} wait for seats and are cut after {deadline:?}, for the fleet is fixed at {fixed} backends: `holdline scale {} --auto`",
+                self.name()
+            )
+        } else if self.counting() as u32 > max {
+            format!("{missing} wait for seats and are cut after {deadline:?}, for the fleet is at scale.max = {max}: raise it")
+        } else {
+            format!("the fleet is scaled up first, and {missing} wait for it (at most {deadline:?})")
+        };
+        Some(format!("the rest of the fleet has free seats for {room} of {n} sessions: {remedy}"))
+    }
+
+    /// Where `n` sessions land by free seats and balance; fewer when there is no room.
+    fn landing(&self, from: &[Share], n: u32) -> Vec<Share> {
+        let takes = |id: &BackendId| !from.iter().any(|s| s.backend == *id);
+        let others = self.backends.iter().filter(|b| b.phase() == Phase::Ready && takes(&b.id));
+        let mut lands: Vec<Lands> = others
+            .map(|b| Lands {
+                share: Share { backend: b.id.clone(), sessions: 0 },
+                used: b.used,
+                free: b.free(),
+                capacity: b.capacity(),
+            })
+            .collect();
+        let step = n.div_ceil(STEPS).max(1);
+        let mut left = n;
+        while left > 0 {
+            let free = lands.iter_mut().filter(|l| l.free != Some(0));
+            let Some(best) = free.min_by(|a, b| a.rank(&self.policy).total_cmp(&b.rank(&self.policy))) else { break };
+            let count = step.min(left).min(best.free.unwrap_or(u32::MAX));
+            best.share.sessions += count;
+            best.used += count;
+            best.free = best.free.map(|f| f - count);
+            left -= count;
+        }
+        lands.into_iter().map(|l| l.share).filter(|s| s.sessions > 0).collect()
+    }
+}
+
+/// A backend that takes some of the sessions.
+struct Lands {
+    share: Share,
+    used: u32,
+    free: Option<u32>,
+    capacity: Option<u32>,
+}
+
+impl Lands {
+    /// The lowest takes the next session.
+    fn rank(&self, policy: &crate::policy::FleetPolicy) -> f64 {
+        let level =
+            self.capacity.map_or(f64::from(self.used) / f64::from(u32::MAX), |c| f64::from(self.used) / f64::from(c.max(1)));
+        match policy.balance {
+            // Fullest below the fill first; above the fill everywhere, the least full.
+            Balance::Packed if level < policy.fill => -level,
+            Balance::Packed => 1.0 + level,
+            Balance::LeastSessions | Balance::RandomOfTwo => level,
+        }
+    }
+}
