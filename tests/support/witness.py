@@ -18,8 +18,9 @@ if "family" in mode:
 if leader and "leaves" in mode:
     # The rest of the family stays behind.
     os._exit(7)
+if leader:
+    print("a line for the log", flush=True)
 if not ("family" in mode and leader):
     witness.sendall(f"{os.getpid()} {' '.join(sys.argv[3:])} {os.environ.get('HOLDLINE_BACKEND_ID')}\n".encode())
-print("a line for the log", flush=True)
 while True:
     signal.pause()

@@ -31,11 +31,15 @@ impl Witness {
     /// The next child that is up.
     pub(crate) async fn seen(&self) -> Seen {
         soon("a child reports to its witness", async {
-            let (stream, _) = self.listener.accept().await.unwrap();
-            let mut stream = BufReader::new(stream);
-            let mut line = String::new();
-            stream.read_line(&mut line).await.unwrap();
-            Seen { line, stream }
+            loop {
+                let (stream, _) = self.listener.accept().await.unwrap();
+                let mut stream = BufReader::new(stream);
+                let mut line = String::new();
+                // Others on this machine may probe a port that was theirs before: they say nothing.
+                if stream.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+                    return Seen { line, stream };
+                }
+            }
         })
         .await
     }
