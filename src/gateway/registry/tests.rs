@@ -60,6 +60,11 @@ fn on(backend: &str) -> SessionFilter {
     SessionFilter { backend: Some(backend.into()), ..SessionFilter::default() }
 }
 
+async fn pass(time: Duration, registries: &[Rc<Registry>]) {
+    tokio::time::advance(time).await;
+    registries.iter().for_each(|r| r.tick());
+}
+
 const DRAIN: EndOrder = EndOrder { mode: DrainMode::Close, cause: EndCause::Drained };
 const CUT: EndOrder = EndOrder { mode: DrainMode::Cut, cause: EndCause::Cut };
 
@@ -82,12 +87,9 @@ async fn idle_sessions_go_first_then_the_oldest_over_all_threads() {
             for id in 0..8 {
                 let of = if id == 7 { &other } else { &backend };
                 entered.push(registries[id % 2].enter(session(id as u64, of)));
-                tokio::time::advance(TICK).await;
+                pass(TICK, &registries).await;
             }
-            tokio::time::advance(Duration::from_secs(5)).await;
-            for registry in &registries {
-                registry.tick();
-            }
+            pass(Duration::from_secs(5), &registries).await;
             // The old ones are busy.
             for busy in &entered[..4] {
                 busy.entry().stamps.moved.set(busy.registry().now());

@@ -510,3 +510,57 @@ async fn a_tunnel_that_is_dropped_resets_the_backend_and_frees_the_seat() {
     })
     .await;
 }
+
+/// Breaks in the way that no code should.
+struct Panicking(TcpStream);
+
+impl AsyncRead for Panicking {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        ready!(Pin::new(&mut self.0).poll_read(cx, buffer))?;
+        assert!(buffer.filled().is_empty(), "a bug");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Panicking {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl Transport for Panicking {
+    fn reset_on_close(&self) {
+        self.0.reset_on_close();
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_session_and_leaks_no_seat() {
+    local(async {
+        let mut rig = Rig::with(timeouts(), keepalive(), Early::default(), Panicking).await;
+        rig.client.write_all(&message(true, b"boo")).await.unwrap();
+        let error = rig.backend.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        rig.ended(EndCause::Cut).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sockets_are_tuned() {
+    let (near, far) = pair().await;
+    side::tune(&near, &keepalive());
+    let socket = socket2::SockRef::from(&near);
+    assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+    assert_eq!(socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap(), Duration::from_secs(20));
+    drop(far);
+}
