@@ -118,7 +118,7 @@ async fn idle_sessions_go_first_then_the_oldest_over_all_threads() {
 async fn a_thread_that_is_gone_has_no_sessions() {
     let (handle, inbox) = orders::channel();
     drop(inbox);
-    assert!(orders::list(&[handle.clone()], SessionFilter::default()).await.is_empty());
+    assert!(orders::list(std::slice::from_ref(&handle), SessionFilter::default()).await.is_empty());
     assert_eq!(orders::end(&[handle], &SessionFilter::default(), 1, DRAIN).await, 0);
 }
 
