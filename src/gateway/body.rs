@@ -222,7 +222,7 @@ pub(crate) struct Counted {
 /// Whose counter it is.
 pub(crate) enum Counter {
     Fleet(Arc<super::fleets::Fleet>),
-    Backend(Arc<super::fleets::Backend>),
+    Backend(Arc<super::backend::Backend>),
 }
 
 impl Counter {

@@ -5,6 +5,7 @@
 //! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted.
 
 mod admission;
+mod backend;
 mod body;
 mod client;
 mod descriptors;

@@ -20,11 +20,12 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::admission::{Admitted, NotAdmitted, SeatGuard, admit};
+use super::backend::Backend;
 use super::client::client_gone;
 use super::descriptors::SessionSlot;
 use super::dial::{DIALS_MAX, dial};
 use super::exchange::{ExchangeError, Upstream, close_lingering};
-use super::fleets::{Backend, Fleet};
+use super::fleets::Fleet;
 use super::refuse::{self, Refusal};
 use super::relay;
 use super::service::head_of;

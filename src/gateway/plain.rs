@@ -14,9 +14,10 @@ use hyper::body::{Body, Incoming};
 use rand::Rng;
 
 use super::admission::any_backend;
+use super::backend::Backend;
 use super::body::{AnswerBody, Counted, Counter, Progress, Relayed, RequestBody};
 use super::dial::{DIALS_MAX, dial};
-use super::fleets::{Backend, Fleet};
+use super::fleets::Fleet;
 use super::headers;
 use super::pool::Lease;
 use super::refuse::{self, Refusal};

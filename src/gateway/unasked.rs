@@ -17,7 +17,8 @@ use http::{HeaderMap, HeaderValue, header};
 use rand::Rng;
 
 use super::admission::SeatGuard;
-use super::fleets::{Backend, Fleet};
+use super::backend::Backend;
+use super::fleets::Fleet;
 use super::registry::{EndOrder, Entered};
 use super::session::{Session, SessionKind};
 use super::thread::Thread;
