@@ -16,7 +16,11 @@ impl Fleet {
         let at = self.known(id)?;
         let backend = &self.backends[at];
         if backend.phase() == Phase::Dead {
-            return Err(wrong_phase(backend.phase(), id, "nothing can be moved off it; its sessions end when their connections fail"));
+            return Err(wrong_phase(
+                backend.phase(),
+                id,
+                "nothing can be moved off it; its sessions end when their connections fail",
+            ));
         }
         if backend.retiring {
             return Err(wrong_phase(backend.phase(), id, "it is empty and being stopped already, so there is nothing to do"));

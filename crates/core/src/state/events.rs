@@ -51,7 +51,11 @@ impl Fleet {
                 m.reported,
                 m.counted,
                 m.lasted,
-                if m.reported > m.counted { "the others take seats too" } else { "it may not know of sessions that it still holds" }
+                if m.reported > m.counted {
+                    "the others take seats too"
+                } else {
+                    "it may not know of sessions that it still holds"
+                }
             );
             self.notice(Some(id), NoticeKind::CountMismatch, message);
         }
@@ -125,11 +129,17 @@ impl Fleet {
                 let expected = backend.retiring || backend.asks_drain;
                 if let Some(drain) = backend.drain.filter(|d| !d.done) {
                     let started = now.since(drain.sessions.started());
-                    let message = format!("the drain of `{id}` ends after {started:.1?}: the process is gone ({reason}) with {left} sessions left");
+                    let message = format!(
+                        "the drain of `{id}` ends after {started:.1?}: the process is gone ({reason}) with {left} sessions left"
+                    );
                     self.notice(Some(id), NoticeKind::DrainEnded, message);
                 }
                 if expected {
-                    self.notice(Some(id), NoticeKind::BackendRemoved, format!("`{id}` leaves: it was to stop and did ({reason})"));
+                    self.notice(
+                        Some(id),
+                        NoticeKind::BackendRemoved,
+                        format!("`{id}` leaves: it was to stop and did ({reason})"),
+                    );
                 } else {
                     self.failed(id, &format!("it exited by itself ({reason}) with {left} sessions"), now);
                 }

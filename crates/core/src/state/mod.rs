@@ -71,7 +71,9 @@ impl State {
     /// [`CommandError`]; nothing was changed.
     pub fn command(&mut self, command: Command, now: Moment) -> Result<Answer, CommandError> {
         if self.shutting_down {
-            return Err(CommandError::Invalid("Holdline is stopping: all sessions are being closed; nothing was changed".to_owned()));
+            return Err(CommandError::Invalid(
+                "Holdline is stopping: all sessions are being closed; nothing was changed".to_owned(),
+            ));
         }
         let answer = match command {
             Command::Drain { fleet, backend, request } => self.fleet(&fleet)?.drain(&backend, &request, now),

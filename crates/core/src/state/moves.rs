@@ -101,7 +101,11 @@ impl Fleet {
         if drain.owners.nobody() {
             backend.drain = None;
             let (id, phase) = (backend.id.clone(), backend.phase());
-            self.notice(Some(&id), NoticeKind::Undrained, format!("the drain of `{id}` is taken back and it is {phase}: {reason}"));
+            self.notice(
+                Some(&id),
+                NoticeKind::Undrained,
+                format!("the drain of `{id}` is taken back and it is {phase}: {reason}"),
+            );
         } else {
             self.retire_if_wanted(at);
         }
@@ -181,7 +185,9 @@ impl Fleet {
         self.backends.iter_mut().for_each(|b| b.ceiling = None);
         let message = match left {
             0 => format!("the rebalance ends after {took:.1?}: the fleet is level"),
-            left => format!("the rebalance ends at its deadline of {took:.1?}: {left} sessions were not moved and stay where they are"),
+            left => format!(
+                "the rebalance ends at its deadline of {took:.1?}: {left} sessions were not moved and stay where they are"
+            ),
         };
         self.notice(None, NoticeKind::RebalanceEnded, message);
     }

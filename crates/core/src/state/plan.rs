@@ -20,7 +20,9 @@ impl Fleet {
     pub(super) fn pace(&self, request: &MoveRequest, n: u32) -> Result<Pace, CommandError> {
         let drain = &self.policy.drain;
         if let Some(rate) = request.rate_max.filter(|r| !(r.is_finite() && *r > 0.0)) {
-            return Err(CommandError::Invalid(format!("the rate must be above zero, and it is {rate}/s: give one, or leave it out")));
+            return Err(CommandError::Invalid(format!(
+                "the rate must be above zero, and it is {rate}/s: give one, or leave it out"
+            )));
         }
         let rate_max = request.rate_max.or(drain.rate_max);
         let over = request.over.unwrap_or_else(|| Pace::over_default(n, rate_max, drain.deadline));
@@ -84,9 +86,14 @@ impl Fleet {
         }
         let (missing, max, deadline) = (n - room, self.policy.scale.max, pace.deadline);
         let remedy = if !self.is_elastic() {
-            format!("{missing} wait for seats and are cut after {deadline:?}: add backends, raise the capacity or undrain another")
+            format!(
+                "{missing} wait for seats and are cut after {deadline:?}: add backends, raise the capacity or undrain another"
+            )
         } else if let Some(fixed) = self.fixed {
-            format!("{missing} wait for seats and are cut after {deadline:?}, for the fleet is fixed at {fixed} backends: `holdline scale {} --auto`", self.name())
+            format!(
+                "{missing} wait for seats and are cut after {deadline:?}, for the fleet is fixed at {fixed} backends: `holdline scale {} --auto`",
+                self.name()
+            )
         } else if self.counting() as u32 > max {
             format!("{missing} wait for seats and are cut after {deadline:?}, for the fleet is at scale.max = {max}: raise it")
         } else {
@@ -133,7 +140,8 @@ struct Lands {
 impl Lands {
     /// The lowest takes the next session.
     fn rank(&self, policy: &crate::policy::FleetPolicy) -> f64 {
-        let level = self.capacity.map_or(f64::from(self.used) / f64::from(u32::MAX), |c| f64::from(self.used) / f64::from(c.max(1)));
+        let level =
+            self.capacity.map_or(f64::from(self.used) / f64::from(u32::MAX), |c| f64::from(self.used) / f64::from(c.max(1)));
         match policy.balance {
             // Fullest below the fill first; above the fill everywhere, the least full.
             Balance::Packed if level < policy.fill => -level,

@@ -52,7 +52,10 @@ impl Counters {
 impl Fleet {
     /// Backends that count: starting, ready, suspect.
     pub(super) fn counting(&self) -> usize {
-        self.backends.iter().filter(|b| !b.retiring && matches!(b.phase(), Phase::Starting | Phase::Ready | Phase::Suspect)).count()
+        self.backends
+            .iter()
+            .filter(|b| !b.retiring && matches!(b.phase(), Phase::Starting | Phase::Ready | Phase::Suspect))
+            .count()
     }
 
     /// Once a second: asks the autoscaler and does what it says.
@@ -113,7 +116,11 @@ impl Fleet {
     fn advise(&mut self, decision: &Decision) {
         let Decision { current, desired, reason, .. } = decision;
         if desired != current && *desired != self.decision.desired {
-            self.notice(None, NoticeKind::Scale, format!("advice, for this fleet is static: {current} → {desired} backends: {reason}"));
+            self.notice(
+                None,
+                NoticeKind::Scale,
+                format!("advice, for this fleet is static: {current} → {desired} backends: {reason}"),
+            );
         }
     }
 

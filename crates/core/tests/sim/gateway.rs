@@ -35,10 +35,14 @@ impl Seated for Joined {
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    Dialling { until: Moment },
+    Dialling {
+        until: Moment,
+    },
     Open,
     /// The end is decided; the backend's end is seen then.
-    Closing { until: Moment },
+    Closing {
+        until: Moment,
+    },
 }
 
 /// A session: from its seat to the backend's end.

@@ -57,7 +57,17 @@ fn all_rules_hold_over_many_seeds() {
     }
     println!("{seen:?}");
     if env::<u64>("HOLDLINE_SIM_SEED").is_none() && steps >= STEPS_DEFAULT {
-        let all = [seen.sessions, seen.queued, seen.refused, seen.crashes, seen.drained, seen.rebalanced, seen.cut, seen.started, seen.stopped];
+        let all = [
+            seen.sessions,
+            seen.queued,
+            seen.refused,
+            seen.crashes,
+            seen.drained,
+            seen.rebalanced,
+            seen.cut,
+            seen.started,
+            seen.stopped,
+        ];
         assert!(all.iter().all(|n| *n >= 50), "the world was too quiet to prove anything: {seen:?}");
     }
 }

@@ -35,8 +35,6 @@ pub(crate) enum Rule {
     OneCause,
     /// 6: refuse only when no seat exists and the queue is full or its time has passed.
     Refusal,
-    /// 7: the number of backends does not oscillate.
-    Oscillation,
     /// Only what is empty is stopped.
     StoppedBusy,
     /// The limit is what phase, capacity and reports say.
@@ -141,8 +139,10 @@ impl Shadow {
         ensure(used <= seats && held as u32 <= seats, Rule::Capacity, || {
             format!("`{id}` was raised to {used} seats ({held} by its own count) and has {seats}")
         })?;
-        let closed = self.held_empty.contains(id) || self.heard.get(id).is_none_or(|h| h.draining);
-        ensure(!closed, Rule::DrainRises, || format!("`{id}` was given a session while it is drained or unheard of"))
+        let heard = self.heard.get(id);
+        ensure(heard.is_some(), Rule::Health, || format!("`{id}` was given a session and was never heard"))?;
+        let closed = self.held_empty.contains(id) || heard.is_some_and(|h| h.draining);
+        ensure(!closed, Rule::DrainRises, || format!("`{id}` was given a session while it is drained"))
     }
 
     /// A client is refused by the gateway.

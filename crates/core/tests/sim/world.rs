@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) now: Moment,
     pub(crate) rng: SmallRng,
     mutation: Mutation,
+    /// The version of the snapshot that the gateway obeys.
+    adopted: Option<u64>,
     arrivals_per_s: f64,
     /// Clients that were moved and come back.
     returning: Vec<(Moment, Client)>,
@@ -90,6 +92,7 @@ impl World {
             now,
             rng,
             mutation,
+            adopted: None,
             arrivals_per_s: scenario.arrivals_max,
             returning: Vec::new(),
             last_client: 0,
@@ -158,6 +161,10 @@ impl World {
 
     pub(crate) fn settle(&mut self) -> Checked {
         let snapshot = self.state.snapshot(self.now);
+        if self.adopted == Some(snapshot.version) {
+            return ensure(self.state.take_effects().is_empty(), Rule::Order, || "effects without a change".to_owned());
+        }
+        self.adopted = Some(snapshot.version);
         self.gateway.adopt(&snapshot);
         self.shadow.adopted(&snapshot)?;
         for effect in self.state.take_effects() {
@@ -218,7 +225,9 @@ impl World {
         let every = self.scenario.policy.heartbeat.interval;
         for id in ids {
             let (now, counted) = (self.now, self.gateway.used(&id));
-            let Some(server) = self.servers.get_mut(&id).filter(|s| s.heartbeat_at <= now && s.spawned_at.is_none()) else { continue };
+            let Some(server) = self.servers.get_mut(&id).filter(|s| s.heartbeat_at <= now && s.spawned_at.is_none()) else {
+                continue;
+            };
             server.heartbeat_at = now + every;
             let mut heartbeat = server.heartbeat(self.scenario.push, counted, now);
             if let Some(heartbeat) = &heartbeat {
@@ -279,7 +288,8 @@ impl World {
     /// A plain request somewhere.
     fn request(&mut self) {
         let until = self.now + Duration::from_millis(self.rng.random_range(10..3_000));
-        let ready: Vec<usize> = (0..self.gateway.backends.len()).filter(|&at| self.gateway.backends[at].seats.limit() > 0).collect();
+        let ready: Vec<usize> =
+            (0..self.gateway.backends.len()).filter(|&at| self.gateway.backends[at].seats.limit() > 0).collect();
         if ready.is_empty() {
             self.gateway.knocked += 1;
         } else {
@@ -544,7 +554,9 @@ impl World {
         let answer = self.state.command(command, self.now);
         if answer.is_err() || plan_only {
             let after = self.state.snapshot(self.now).version;
-            return ensure(before == after, Rule::Order, || format!("nothing was to change, and {before} became {after}: {answer:?}"));
+            return ensure(before == after, Rule::Order, || {
+                format!("nothing was to change, and {before} became {after}: {answer:?}")
+            });
         }
         if drained {
             self.shadow.held_empty.insert(backend);
