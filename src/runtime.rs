@@ -1,1 +1,220 @@
-//! Stub: owner replaces.
+//! The only place where channels and tasks are wired together: a whole Holdline, from a configuration to its end.
+//!
+//! The calling thread runs the control plane; the gateway has threads of its own. Order of the start: the admin address, the
+//! listeners, the State task, then what feeds it and carries out its effects. Order of the end: no more connections, sessions
+//! closed at a pace, then the backends, then this.
+
+mod error;
+mod ports;
+mod stop;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::admin::{self, AdminState};
+use crate::clock::Clock;
+use crate::config::model::Config;
+use crate::controller::{Control, Outlets, Prober, StateTask, drain};
+use crate::gateway::Gateway;
+use crate::providers::{OWN_EXECUTABLE, Providers};
+use crate::telemetry::Metrics;
+use crate::telemetry::logs::DroppedLines;
+
+pub use error::RunError;
+pub use stop::Stop;
+use stop::Stopping;
+
+/// Events on their way to the State task, which takes them in batches. A second of heartbeats of a thousand backends; data threads
+/// do not wait when it is full (they report at the next tick), probers and providers do.
+const EVENTS_MAX: usize = 1024;
+/// Orders to end sessions that the data plane has not carried out yet; see [`Outlets::drainer`].
+const DRAIN_ORDERS_MAX: usize = 256;
+/// Starts and stops of backends on their way to a loop that waits for nothing.
+const PROVIDER_ORDERS_MAX: usize = 64;
+
+/// What the caller of [`run`] adds to the configuration.
+pub struct Hooks {
+    /// Called once, when everything listens.
+    pub ready: Box<dyn FnOnce(Running) + Send>,
+    /// Stops the run like a signal does; clone it to keep a handle.
+    pub stop: Stop,
+    /// Whether SIGTERM and SIGINT stop the run.
+    pub signals: bool,
+    /// Of every random decision; `None`: from the operating system.
+    pub seed: Option<u64>,
+    /// A Holdline binary: it supervises backends that are processes.
+    pub executable: PathBuf,
+    /// The log's lost lines, for the metrics.
+    pub log: Option<DroppedLines>,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Hooks {
+            ready: Box::new(|_| {}),
+            stop: Stop::default(),
+            signals: true,
+            seed: None,
+            executable: PathBuf::from(OWN_EXECUTABLE),
+            log: None,
+        }
+    }
+}
+
+/// A Holdline that listens.
+#[derive(Clone)]
+pub struct Running {
+    /// Where clients connect; ports that the kernel chose are filled in.
+    pub listeners: Vec<SocketAddr>,
+    /// The admin API.
+    pub admin: SocketAddr,
+    /// The State task.
+    pub control: Control,
+}
+
+/// Runs until a signal or [`Hooks::stop`] ends it and everything has ended.
+///
+/// # Errors
+/// [`RunError`], which says what to do, and its [exit status](RunError::exit_code).
+pub fn run(config: Config, hooks: Hooks) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
+    runtime.block_on(async {
+        let (stopping, deadline) = (Stopping::new(&hooks.stop, hooks.signals)?, config.shutdown_deadline);
+        let holdline = Holdline::start(config, hooks).await?;
+        holdline.serve(stopping, deadline).await
+    })
+}
+
+/// Everything that runs.
+struct Holdline {
+    gateway: Arc<Gateway>,
+    control: Control,
+    providers: Providers,
+    admin: Arc<AdminState>,
+    /// Dropping the sender ends the task.
+    admin_task: (oneshot::Sender<()>, JoinHandle<()>),
+    /// Each names itself when it ends, which none should.
+    tasks: JoinSet<&'static str>,
+}
+
+impl Holdline {
+    async fn start(config: Config, hooks: Hooks) -> Result<Holdline, RunError> {
+        let clock = Clock::start();
+        let metrics = Metrics::new();
+        if let Some(dropped) = hooks.log {
+            metrics.follow_log(dropped);
+        }
+        let seed = hooks.seed.unwrap_or_else(|| SmallRng::from_os_rng().random());
+        // First: a second Holdline with the same configuration ends here, before it takes connections.
+        let listener = bind_admin(config.admin).await?;
+        let (events, received) = mpsc::channel(EVENTS_MAX);
+        let gateway = Gateway::start(&config, clock, Arc::clone(&metrics), events.clone(), seed)?;
+        let plane = ports::data_plane(&gateway);
+        let (drainer, drain_orders) = mpsc::channel(DRAIN_ORDERS_MAX);
+        let (orders, provider_orders) = mpsc::channel(PROVIDER_ORDERS_MAX);
+        let fleets = config.fleets.iter().map(|f| Arc::clone(&f.policy)).collect();
+        let providers = Providers::new(config.fleets.iter().map(|f| &*f.policy), &hooks.executable, &events);
+        let prober = Prober::new(Arc::clone(&plane), events.clone(), Arc::clone(&metrics), seed);
+        let outlets = Outlets { drainer, providers: orders };
+        let (state, control) =
+            StateTask::new(fleets, Arc::clone(&plane), clock, seed, Arc::clone(&metrics), (events, received), outlets);
+
+        let mut tasks = JoinSet::new();
+        named(&mut tasks, "state", state.run());
+        named(&mut tasks, "providers", providers.clone().run(provider_orders));
+        named(&mut tasks, "drainer", drain(plane, drain_orders));
+        named(&mut tasks, "prober", prober.run(control.watch()));
+        let (admin, admin_task) = serve_admin(listener, &config, &control, &gateway, metrics, clock);
+
+        let running = Running { listeners: gateway.addresses(), admin: admin.address, control: control.clone() };
+        tracing::info!(listeners = ?running.listeners, admin = %running.admin, fleets = config.fleets.len(), "Holdline runs");
+        (hooks.ready)(running);
+        Ok(Holdline { gateway, control, providers, admin, admin_task, tasks })
+    }
+
+    /// Serves until it is told to stop, and stops.
+    async fn serve(mut self, mut stopping: Stopping, deadline: Duration) -> Result<(), RunError> {
+        let ended = tokio::select! {
+            () = stopping.asked() => None,
+            ended = self.tasks.join_next() => Some(ended),
+        };
+        if let Some(ended) = &ended {
+            // Its sessions can still be closed properly; no new one could be decided on.
+            tracing::error!(?ended, "a part of the control plane ended by itself; Holdline stops");
+        }
+        self.admin.set_ready(false);
+        tracing::info!(?deadline, "stops: sessions are closed within the deadline; another signal cuts them at once");
+        let gently = tokio::select! {
+            () = self.stop_gently(deadline) => true,
+            () = stopping.asked_again() => false,
+        };
+        if !gently {
+            self.stop_at_once().await;
+        }
+        let (admin_stop, admin_task) = self.admin_task;
+        drop(admin_stop);
+        // Answers under way end first; a task that failed has none.
+        let _ = admin_task.await;
+        tracing::info!("Holdline has stopped");
+        match ended {
+            None => Ok(()),
+            Some(_) => Err(RunError::Failed),
+        }
+    }
+
+    async fn stop_gently(&self, deadline: Duration) {
+        // Without a State task nobody scales anyway.
+        let _ = self.control.shut_down().await;
+        self.gateway.shutdown(deadline).await;
+        tracing::info!("all sessions have ended; backends are stopped");
+        self.providers.shutdown().await;
+    }
+
+    async fn stop_at_once(&self) {
+        tracing::warn!("asked again: sessions are cut, backends are killed");
+        self.providers.kill();
+        self.gateway.shutdown(Duration::ZERO).await;
+        self.providers.shutdown().await;
+    }
+}
+
+fn named(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|source| RunError::admin(address, source))
+}
+
+fn serve_admin(
+    listener: TcpListener,
+    config: &Config,
+    control: &Control,
+    gateway: &Arc<Gateway>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+) -> (Arc<AdminState>, (oneshot::Sender<()>, JoinHandle<()>)) {
+    let address = listener.local_addr().unwrap_or(config.admin);
+    let sessions = ports::sessions(gateway);
+    let mut state = AdminState::new(Arc::new(control.clone()), sessions, metrics, clock, address);
+    let tokens = config.fleets.iter().filter_map(|f| Some((f.policy.name.clone(), f.heartbeat_token.clone()?)));
+    state.heartbeat_tokens = tokens.collect();
+    // The gateway has bound its listeners, and the first snapshot is there.
+    state.set_ready(true);
+    let state = Arc::new(state);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let app = admin::router(Arc::clone(&state));
+    let task = tokio::spawn(admin::serve(listener, app, async move { drop(stopped.await) }));
+    (state, (stop, task))
+}

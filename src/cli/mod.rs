@@ -1,1 +1,164 @@
-//! Stub: owner replaces.
+//! The command line. One file a command group; everything but `run` is a client of the admin API.
+//!
+//! Exit status: 0 done, 1 the operation failed or its deadline passed, 2 usage or configuration, 3 no answer from the admin address.
+
+mod client;
+mod config;
+#[cfg(feature = "demo")]
+mod demo;
+mod events;
+mod failure;
+mod moves;
+mod output;
+mod progress;
+pub mod render;
+mod run;
+mod scale;
+mod sessions;
+mod status;
+pub mod table;
+#[cfg(test)]
+mod tests;
+mod top;
+
+use std::future::Future;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use client::Client;
+use failure::Failure;
+use output::{Format, Out};
+
+const EXAMPLES: &str = "\
+Examples:
+  holdline config check holdline.yaml       is the configuration valid?
+  holdline run --config holdline.yaml       proxy, count, queue and scale
+  holdline status                           who holds how many sessions
+  holdline drain b-2 --over 30s --wait      move the sessions of a backend away, watch it
+  holdline scale chat --explain             why so many backends
+
+Exit status: 0 done, 1 failed or deadline passed, 2 usage or configuration, 3 no answer from the admin address";
+
+/// The ingress that holds client connections while the fleet behind it scales, deploys and fails.
+#[derive(Debug, Parser)]
+#[command(name = "holdline", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run gateway and controller in this process, after a configuration file
+    Run(run::RunArgs),
+    /// See it all in a minute: servers, a crowd, scaling, drains; no file needed
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArgs),
+    /// The chat server that the demo runs
+    #[cfg(feature = "demo")]
+    #[command(hide = true)]
+    Live(holdline_live::LiveArgs),
+    /// Show fleets, backends and the sessions on each
+    Status(status::StatusArgs),
+    /// Like `status`, live: redrawn every second, until q or Ctrl-C
+    Top(status::StatusArgs),
+    /// List open sessions
+    Sessions(sessions::SessionsArgs),
+    /// Move all sessions off a backend and place none there
+    Drain(moves::DrainArgs),
+    /// Take a drain back: the backend takes sessions again at once
+    Undrain(moves::UndrainArgs),
+    /// Move sessions from fuller to emptier backends of a fleet
+    Rebalance(moves::RebalanceArgs),
+    /// Show, fix or give back the number of backends of a fleet
+    Scale(scale::ScaleArgs),
+    /// Show what happened: phases, drains, scaling
+    Events(events::EventsArgs),
+    /// Check a configuration file, or print its schema
+    Config(config::ConfigArgs),
+    /// Print a completion script
+    #[command(after_help = "Example:\n  holdline completions bash > /etc/bash_completion.d/holdline")]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// Options of every command that asks a running Holdline.
+#[derive(Clone, Debug, Args)]
+struct ClientArgs {
+    /// Where the admin API of the running Holdline is
+    #[arg(long, env = "HOLDLINE_ADMIN", value_name = "URL", default_value = "http://127.0.0.1:9900")]
+    admin: String,
+    /// For people or for programs
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+impl ClientArgs {
+    fn client(&self) -> Result<Client, Failure> {
+        Client::new(&self.admin)
+    }
+}
+
+/// Parses the arguments of this process and does what they say.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout with status 0, mistakes to stderr with 2. Nobody is left to tell if that fails.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(failure.exit_status())
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    let mut out = Out::stdout();
+    match command {
+        Command::Run(args) => run::run(&args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::run(&args, out),
+        #[cfg(feature = "demo")]
+        Command::Live(args) => ask(live(args)),
+        Command::Status(args) => ask(status::status(&args, &mut out)),
+        Command::Top(args) => ask(top::top(&args, &mut out)),
+        Command::Sessions(args) => ask(sessions::sessions(&args, &mut out)),
+        Command::Drain(args) => ask(moves::drain(&args, &mut out)),
+        Command::Undrain(args) => ask(moves::undrain(&args, &mut out)),
+        Command::Rebalance(args) => ask(moves::rebalance(&args, &mut out)),
+        Command::Scale(args) => ask(scale::scale(&args, &mut out)),
+        Command::Events(args) => ask(events::events(&args, &mut out)),
+        Command::Config(args) => config::config(&args, &mut out),
+        Command::Completions { shell } => completions(shell, &mut out),
+    }
+}
+
+/// Runs a client command; one thread is enough to wait.
+fn ask(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e: io::Error| Failure::Failed(format!("cannot start: {e}")))?;
+    runtime.block_on(work)
+}
+
+#[cfg(feature = "demo")]
+async fn live(args: holdline_live::LiveArgs) -> Result<(), Failure> {
+    let port = args.port;
+    holdline_live::run(args).await.map_err(|e| Failure::Failed(format!("cannot serve on 127.0.0.1:{port}: {e}; choose another --port")))
+}
+
+fn completions(shell: Shell, out: &mut Out) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "holdline", &mut script);
+    out.print(&String::from_utf8_lossy(&script))
+}

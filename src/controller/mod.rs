@@ -1,1 +1,64 @@
-//! Stub: owner replaces.
+//! The control plane around `holdline_core::state::State`: one task owns it, others bring events and carry effects out.
+//!
+//! ```text
+//! prober, gateway, providers ──Event──► State task ──adopt──► data plane
+//! admin ──────────Command, fresh──────►     │ ├──Snapshot──► Control::current, prober, metrics
+//!                                           │ └──Notice────► EventLog
+//!                                           └──Effect──► drainer, providers
+//! ```
+
+mod control;
+mod drainer;
+mod event_log;
+#[cfg(test)]
+mod fake;
+mod probe;
+mod prober;
+mod report;
+mod state_task;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use holdline_core::cause::EndCause;
+use holdline_core::event::GatewayReport;
+use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::policy::DrainMode;
+use holdline_core::snapshot::Snapshot;
+
+pub use control::{Control, ControlError, Stopped};
+pub use drainer::drain;
+pub use event_log::{Entry, EventLog};
+pub use prober::Prober;
+pub use report::{BadReport, REPORT_MAX, read_report};
+pub use state_task::{Outlets, StateTask};
+
+/// What the control plane needs of a gateway.
+pub trait DataPlane: Send + Sync {
+    /// Obeys `snapshot` before it returns: limits are set, backends have joined or left.
+    fn adopt(&self, snapshot: &Snapshot);
+
+    /// The counts, as of now.
+    fn report(&self) -> GatewayReport;
+
+    /// Seats taken on one backend, as of now; zero when it is unknown.
+    fn used(&self, fleet: &FleetName, backend: &BackendId) -> u32;
+
+    /// Ends so many sessions of a backend, idle ones first, then the oldest; tells how many it began to end.
+    fn end_sessions<'a>(&'a self, order: &'a EndOrder) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>>;
+}
+
+/// An [`Effect::EndSessions`](holdline_core::event::Effect::EndSessions).
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndOrder {
+    /// The sessions' fleet.
+    pub fleet: FleetName,
+    /// Their backend.
+    pub backend: BackendId,
+    /// How many, at the most.
+    pub count: u32,
+    /// In which way.
+    pub mode: DrainMode,
+    /// The cause to record.
+    pub cause: EndCause,
+}

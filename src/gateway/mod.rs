@@ -1,1 +1,236 @@
-//! Stub: owner replaces.
+//! The data plane: holds client connections, knows how many sessions each backend has, queues before it refuses.
+//!
+//! A connection is accepted by a [`thread`], its heads are parsed in `service`. A plain request goes through `plain` and a kept
+//! connection of `pool`; a session takes the socket (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes
+//! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted.
+
+mod admission;
+mod body;
+mod client;
+mod descriptors;
+mod dial;
+mod error;
+mod exchange;
+mod fleets;
+mod headers;
+mod listener;
+mod opening;
+pub mod orders;
+mod plain;
+mod pool;
+mod pump;
+mod refuse;
+pub mod registry;
+mod relay;
+mod route;
+pub mod scratch;
+mod service;
+pub mod session;
+pub mod side;
+pub mod stream;
+#[cfg(test)]
+mod tests;
+mod thread;
+pub mod timer;
+pub mod tunnel;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdline_core::cause::EndCause;
+use holdline_core::event::{Event, GatewayReport};
+use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::policy::DrainMode;
+use holdline_core::snapshot::Snapshot;
+use holdline_core::wire::token::Keys;
+use parking_lot::Mutex;
+use rand::rngs::{OsRng, SmallRng};
+use rand::{Rng, SeedableRng, TryRngCore};
+use tokio::sync::{mpsc, watch};
+
+use self::descriptors::Descriptors;
+pub use self::error::GatewayError;
+use self::fleets::Fleet;
+use self::registry::EndOrder;
+use self::route::Routes;
+pub use self::session::{SessionFilter, SessionInfo, SessionKind};
+use self::thread::{Setup, Shared, Stage};
+use crate::clock::Clock;
+use crate::config::model::Config;
+use crate::telemetry::Metrics;
+
+/// Between two rounds of the shutdown's pace.
+const PACE: Duration = Duration::from_millis(100);
+
+/// The share of the shutdown's time in which sessions are told to close; the rest is for their close handshakes.
+const PACE_SHARE: f64 = 0.75;
+
+/// Sessions that were cut still read their backends' end, which must not hold the process up.
+const CUT_TIME: Duration = Duration::from_secs(1);
+
+/// A running data plane. Dropping it stops its threads at once.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    orders: Vec<orders::Handle>,
+    addresses: Vec<SocketAddr>,
+    stage: watch::Sender<Stage>,
+    /// Adopting is read-compare-swap.
+    adopting: Mutex<()>,
+}
+
+impl Gateway {
+    /// Binds all listeners and starts the threads. Until a snapshot is adopted there is no backend, and sessions wait. `seed` decides
+    /// placement among equals and session ids; what must not be guessed comes from the system.
+    ///
+    /// # Errors
+    /// [`GatewayError`] says what is in the way and what to do.
+    pub fn start(
+        config: &Config,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        events: mpsc::Sender<Event>,
+        seed: u64,
+    ) -> Result<Arc<Gateway>, GatewayError> {
+        let descriptors = Descriptors::raise();
+        let mut key = [0; 32];
+        OsRng.try_fill_bytes(&mut key).map_err(|error| GatewayError::Thread(io::Error::other(error)))?;
+        let keys = Keys::new(key);
+        let fleet = |f: &crate::config::model::Fleet| {
+            Fleet::new(Arc::clone(&f.policy), metrics.fleet(&f.policy.name), keys.clone())
+        };
+        let fleets: Vec<_> = config.fleets.iter().map(fleet).collect();
+        let routes = Routes::new(&config.routes, &fleets)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = config.threads.map_or(cores, usize::from);
+        let (listeners, addresses) = listener::bind_all(&config.listeners, threads)?;
+        let (neighbours, handed): (Vec<_>, Vec<_>) = (0..threads).map(|_| thread::neighbour()).unzip();
+        let shared = Arc::new(Shared { clock, fleets, routes, limits: config.limits, descriptors, metrics, events, neighbours });
+        let stage = watch::Sender::new(Stage::Serving);
+        let mut seeds = SmallRng::seed_from_u64(seed);
+        let mut orders = Vec::with_capacity(threads);
+        let setups = listeners.into_iter().zip(handed).enumerate().map(|(index, (listeners, handed))| {
+            let (handle, inbox) = orders::channel();
+            orders.push(handle);
+            Setup { index, listeners, inbox, handed, stage: stage.subscribe(), seed: seeds.random() }
+        });
+        let started = spawn(setups.collect(), &shared);
+        let gateway = Arc::new(Gateway { shared, orders, addresses, stage, adopting: Mutex::new(()) });
+        // On an error the gateway is dropped here, which stops the threads that came up.
+        started.map(|()| gateway).map_err(GatewayError::Thread)
+    }
+
+    /// Obeys a snapshot: from its return on no reservation goes beyond the snapshot's limits, and whoever waits for a seat that they
+    /// free was thought of.
+    pub fn adopt(&self, snapshot: &Snapshot) {
+        let _one_at_a_time = self.adopting.lock();
+        for view in &snapshot.fleets {
+            if let Some(fleet) = self.fleet(view.name()) {
+                fleet.adopt(view);
+            }
+        }
+    }
+
+    /// The counts now. Also passes on what dials found and the event channel had no room for.
+    pub fn report(&self) -> GatewayReport {
+        let now = self.shared.clock.now();
+        for fleet in &self.shared.fleets {
+            for member in &fleet.joined().members {
+                member.0.tell_dials(&self.shared.events);
+            }
+        }
+        GatewayReport { fleets: self.shared.fleets.iter().map(|f| f.counts(now)).collect() }
+    }
+
+    /// Seats taken on a backend now; zero when it is unknown.
+    pub fn used(&self, fleet: &FleetName, backend: &BackendId) -> u32 {
+        self.fleet(fleet).and_then(|f| f.backend(backend)).map_or(0, |b| b.seats.used())
+    }
+
+    /// The sessions that `filter` means, oldest first.
+    pub async fn sessions(&self, filter: SessionFilter) -> Vec<SessionInfo> {
+        orders::list(&self.orders, filter).await
+    }
+
+    /// Ends up to `count` sessions of a backend, idle ones first, then the oldest; how many were told to.
+    pub async fn end_sessions(&self, fleet: &FleetName, backend: &BackendId, count: u32, mode: DrainMode, cause: EndCause) -> u32 {
+        let filter = SessionFilter { fleet: Some(fleet.clone()), backend: Some(backend.clone()), limit: None };
+        orders::end(&self.orders, &filter, count, EndOrder { mode, cause }).await
+    }
+
+    /// Accepts nobody any more, refuses who waits, closes sessions at a pace (1001, the end of a stream) and cuts what is left at the
+    /// deadline. Returns when the last session ended, or a moment after the cut.
+    pub async fn shutdown(&self, deadline: Duration) {
+        let clock = self.shared.clock;
+        let started = clock.now();
+        self.stage.send_if_modified(|stage| raise(stage, Stage::Stopping));
+        let close = EndOrder { mode: DrainMode::Close, cause: EndCause::Shutdown };
+        let total = self.held();
+        let mut told: u64 = 0;
+        while self.held() > 0 && clock.now().since(started) < deadline {
+            let due = planned(total, clock.now().since(started), deadline.mul_f64(PACE_SHARE));
+            let count = u32::try_from(due.saturating_sub(told)).unwrap_or(u32::MAX);
+            told += u64::from(orders::end(&self.orders, &SessionFilter::default(), count, close).await);
+            tokio::time::sleep(PACE.min(deadline.saturating_sub(clock.now().since(started)))).await;
+        }
+        if self.held() > 0 {
+            let cut = EndOrder { mode: DrainMode::Cut, cause: EndCause::Cut };
+            orders::end(&self.orders, &SessionFilter::default(), u32::MAX, cut).await;
+            let cut_at = clock.now();
+            while self.held() > 0 && clock.now().since(cut_at) < CUT_TIME {
+                tokio::time::sleep(PACE).await;
+            }
+        }
+        self.stage.send_if_modified(|stage| raise(stage, Stage::Over));
+        // The threads have gone when they have dropped their end.
+        self.stage.closed().await;
+    }
+
+    /// Where it listens, in the configuration's order, with the ports that were found for port 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.clone()
+    }
+
+    fn fleet(&self, name: &FleetName) -> Option<&Arc<Fleet>> {
+        self.shared.fleets.iter().find(|f| f.policy.name == *name)
+    }
+
+    /// Seats taken in all fleets.
+    fn held(&self) -> u64 {
+        let of_fleet = |f: &Arc<Fleet>| f.joined().members.iter().map(|m| u64::from(m.0.seats.used())).sum::<u64>();
+        self.shared.fleets.iter().map(of_fleet).sum()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stage.send_if_modified(|stage| raise(stage, Stage::Over));
+    }
+}
+
+fn raise(stage: &mut Stage, to: Stage) -> bool {
+    let higher = to > *stage;
+    *stage = to.max(*stage);
+    higher
+}
+
+/// Sessions of `total` that a steady pace over `time` has told by `passed`; all at its end.
+fn planned(total: u64, passed: Duration, time: Duration) -> u64 {
+    // The first step is not at zero, so that one session does not wait for a quarter of the deadline.
+    let share = (passed + PACE).as_secs_f64() / time.as_secs_f64().max(f64::MIN_POSITIVE);
+    if share >= 1.0 { u64::MAX } else { (total as f64 * share).ceil() as u64 }
+}
+
+fn spawn(setups: Vec<Setup>, shared: &Arc<Shared>) -> io::Result<()> {
+    let (ready, came_up) = std::sync::mpsc::sync_channel(setups.len());
+    let count = setups.len();
+    for setup in setups {
+        let (shared, ready) = (Arc::clone(shared), ready.clone());
+        let name = format!("data-{}", setup.index);
+        std::thread::Builder::new().name(name).spawn(move || thread::run(setup, shared, &ready))?;
+    }
+    drop(ready);
+    // A thread that died without a word closes its end.
+    (0..count).try_for_each(|_| came_up.recv().unwrap_or_else(|_| Err(io::Error::other("the thread died"))))
+}

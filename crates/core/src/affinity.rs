@@ -1,1 +1,141 @@
-//! Stub: owner replaces.
+//! Sticky sessions: a cookie leads a client back to the backend it had.
+
+use crate::ids::{BackendId, FleetName};
+use crate::wire::token::{Keys, Token};
+
+/// What a gateway needs to read and write the affinity cookies of one fleet. Made anew when its backends or the keys change.
+#[derive(Clone, Debug)]
+pub struct Cookies {
+    name: String,
+    backends: Vec<(BackendId, Vec<Token>)>,
+}
+
+/// What a client's cookies ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Preference {
+    /// There is no affinity cookie.
+    None,
+    /// There is one, and it names no backend of the fleet: forged, of a key long gone, or of a backend that left.
+    Unknown,
+    /// This backend.
+    Backend {
+        /// Its id.
+        id: BackendId,
+        /// The token is of the key that signs now; else it is to be replaced.
+        is_current: bool,
+    },
+}
+
+impl Preference {
+    /// The preferred backend.
+    pub fn backend(&self) -> Option<&BackendId> {
+        match self {
+            Preference::Backend { id, .. } => Some(id),
+            Preference::None | Preference::Unknown => None,
+        }
+    }
+}
+
+impl Cookies {
+    /// For the fleet's `backends`; `name` is the cookie's.
+    pub fn new<'b>(fleet: &FleetName, name: &str, keys: &Keys, backends: impl IntoIterator<Item = &'b BackendId>) -> Self {
+        let backends = backends.into_iter().map(|id| (id.clone(), keys.tokens(fleet, id).collect())).collect();
+        Cookies { name: name.to_owned(), backends }
+    }
+
+    /// What the client's `Cookie` fields (RFC 6265 4.2.1) ask for. Of several affinity cookies the first that names a backend counts.
+    pub fn preference<'c>(&self, cookie_fields: impl IntoIterator<Item = &'c [u8]>) -> Preference {
+        let mut preference = Preference::None;
+        for value in cookie_fields.into_iter().flat_map(|field| values(field, &self.name)) {
+            preference = Token::parse(value).map_or(Preference::Unknown, |token| self.find(token));
+            if preference.backend().is_some() {
+                break;
+            }
+        }
+        preference
+    }
+
+    /// The value of `Set-Cookie` that leads back to `chosen`; `None` when the client has it already. `is_secure`: the client came over TLS.
+    pub fn set_cookie(&self, chosen: &BackendId, had: &Preference, is_secure: bool) -> Option<String> {
+        if matches!(had, Preference::Backend { id, is_current: true } if id == chosen) {
+            return None;
+        }
+        let (_, tokens) = self.backends.iter().find(|(id, _)| id == chosen)?;
+        let secure = if is_secure { "; Secure" } else { "" };
+        tokens.first().map(|token| format!("{}={token}; Path=/; HttpOnly; SameSite=Lax{secure}", self.name))
+    }
+
+    /// Compares with every token of every backend, so that time tells nothing.
+    fn find(&self, presented: Token) -> Preference {
+        let mut found = Preference::Unknown;
+        for (id, tokens) in &self.backends {
+            for (age, own) in tokens.iter().enumerate() {
+                if own.matches(presented) {
+                    found = Preference::Backend { id: id.clone(), is_current: age == 0 };
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The values of the cookies called `name` in one field, without quotes.
+fn values<'c>(field: &'c [u8], name: &str) -> impl Iterator<Item = &'c [u8]> {
+    field.split(|b| *b == b';').filter_map(move |pair| {
+        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cookies(keys: &Keys) -> Cookies {
+        let ids: [BackendId; 2] = ["10.0.0.7:9001".into(), "b".into()];
+        Cookies::new(&"chat".into(), "holdline", keys, &ids)
+    }
+
+    fn token_of(set_cookie: &str) -> &str {
+        set_cookie.split(['=', ';']).nth(1).unwrap()
+    }
+
+    #[test]
+    fn a_cookie_leads_back_and_is_set_only_on_change() {
+        let cookies = cookies(&Keys::new([7; 32]));
+        let b = "b".into();
+        let set = cookies.set_cookie(&b, &Preference::None, false).unwrap();
+        assert_eq!(set, format!("holdline={}; Path=/; HttpOnly; SameSite=Lax", token_of(&set)));
+        let field = format!("a=1; holdline=\"{}\";x=y", token_of(&set));
+        let had = cookies.preference([&b"z=1"[..], field.as_bytes()]);
+        assert_eq!(had, Preference::Backend { id: "b".into(), is_current: true });
+        assert_eq!(cookies.set_cookie(&b, &had, false), None);
+        let elsewhere = cookies.set_cookie(&"10.0.0.7:9001".into(), &had, true).unwrap();
+        assert!(elsewhere.ends_with("; Secure") && !elsewhere.contains("10.0"), "{elsewhere}");
+    }
+
+    #[test]
+    fn forged_and_foreign_cookies_ask_for_nobody() {
+        let cookies = cookies(&Keys::new([7; 32]));
+        let real = cookies.set_cookie(&"b".into(), &Preference::None, false).unwrap();
+        let real = token_of(&real);
+        assert_eq!(cookies.preference([format!("holdlines={real}; Holdline={real}").as_bytes()]), Preference::None);
+        for forged in ["holdline=", "holdline=AAAAAAAAAAAAAAAAAAAAAA", "holdline=10.0.0.7:9001"] {
+            assert_eq!(cookies.preference([forged.as_bytes()]), Preference::Unknown, "{forged}");
+        }
+        let both = format!("holdline=AAAAAAAAAAAAAAAAAAAAAA; holdline={real}");
+        assert_eq!(cookies.preference([both.as_bytes()]).backend(), Some(&"b".into()));
+        assert_eq!(cookies.set_cookie(&"gone".into(), &Preference::None, false), None);
+    }
+
+    #[test]
+    fn a_token_of_the_last_key_is_followed_and_replaced() {
+        let mut keys = Keys::new([7; 32]);
+        let old = cookies(&keys).set_cookie(&"b".into(), &Preference::None, false).unwrap();
+        keys.rotate([8; 32]);
+        let now = cookies(&keys);
+        let had = now.preference([format!("holdline={}", token_of(&old)).as_bytes()]);
+        assert_eq!(had, Preference::Backend { id: "b".into(), is_current: false });
+        assert_ne!(now.set_cookie(&"b".into(), &had, false).unwrap(), old);
+    }
+}

@@ -167,7 +167,7 @@ pub enum Effect {
 }
 
 /// A line of the event log (`holdline events`).
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     /// The fleet it is about, if any.
     pub fleet: Option<FleetName>,
@@ -180,7 +180,7 @@ pub struct Notice {
 }
 
 /// What a [`Notice`] is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
     /// A backend changed its phase.

@@ -1,1 +1,60 @@
-//! Placeholder.
+//! A small real-time chat server: rooms over WebSocket and Server-Sent Events, and the heartbeat that Holdline reads.
+//!
+//! It is what `holdline demo` runs, and what the tests and benches use as a backend that knows its own count:
+//! `GET /stats` tells how many sessions it holds and the most it ever held.
+
+mod rooms;
+mod server;
+mod sessions;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+/// How to run one server.
+#[derive(Args, Clone, Debug)]
+pub struct LiveArgs {
+    /// Port to listen on, on 127.0.0.1.
+    #[arg(long, env = "PORT")]
+    pub port: u16,
+    /// Sessions it says it takes in its heartbeat; left out: it does not say.
+    #[arg(long)]
+    pub capacity: Option<u32>,
+    /// Wait before listening, as a server does that loads its data first.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub start_delay_ms: u64,
+    /// After SIGTERM: how long to wait for its sessions to leave.
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    pub stop_wait_ms: u64,
+}
+
+/// Serves until SIGTERM or SIGINT, then says `draining` in its heartbeat and leaves when its last session has, or when its patience ends.
+///
+/// # Errors
+/// The port is taken, or signals cannot be watched.
+pub async fn run(args: LiveArgs) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::time::sleep(Duration::from_millis(args.start_delay_ms)).await;
+
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], args.port))).await?;
+    let sessions = sessions::Sessions::new(args.capacity);
+    let app = server::router(sessions.clone());
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        sessions.drain();
+        // Whoever is left is cut when the process ends.
+        let _ = tokio::time::timeout(Duration::from_millis(args.stop_wait_ms), sessions.empty()).await;
+    };
+    // Not axum's graceful shutdown: that would close the listener, and the heartbeat with it, before the sessions have left.
+    tokio::select! {
+        served = axum::serve(listener, app) => served,
+        () = stop => Ok(()),
+    }
+}

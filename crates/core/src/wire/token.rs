@@ -1,0 +1,144 @@
+//! Affinity tokens: they name a backend to Holdline and tell nobody else anything.
+//!
+//! A token is HMAC-SHA256 (RFC 2104) over fleet and backend id, cut to 128 bits. It carries neither id nor address: a gateway knows its
+//! backends and compares. Forging one means guessing 128 bits.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::ids::{BackendId, FleetName};
+
+/// Keys that verify: the one that signs, and the one before it, whose cookies are still out there.
+const KEYS_MAX: usize = 2;
+
+/// Separates these MACs from others that a key might ever be used for.
+const PURPOSE: &[u8] = b"holdline affinity 1";
+
+/// A secret, from a cryptographic source.
+pub type Key = [u8; 32];
+
+/// The keys of tokens. The first signs, all verify.
+#[derive(Clone)]
+pub struct Keys(Vec<Key>);
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keys({} secret)", self.0.len())
+    }
+}
+
+impl Keys {
+    /// One key.
+    pub fn new(signing: Key) -> Self {
+        Keys(vec![signing])
+    }
+
+    /// From now on `signing` signs; what the key before it signed still verifies, what older ones signed no more.
+    pub fn rotate(&mut self, signing: Key) {
+        self.0.insert(0, signing);
+        self.0.truncate(KEYS_MAX);
+    }
+
+    /// The token of a backend under each key; the first is the one to hand out.
+    pub fn tokens<'k>(&'k self, fleet: &'k FleetName, backend: &'k BackendId) -> impl Iterator<Item = Token> + 'k {
+        self.0.iter().map(move |key| sign(key, fleet, backend))
+    }
+
+    /// Whether `token` names this backend, under any key. The time it takes does not depend on the token.
+    pub fn verify(&self, fleet: &FleetName, backend: &BackendId, token: Token) -> bool {
+        self.tokens(fleet, backend).fold(false, |found, own| found | own.matches(token))
+    }
+}
+
+/// Compare only by [`Token::matches`].
+#[derive(Clone, Copy)]
+pub struct Token([u8; 16]);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl std::fmt::Display for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl Token {
+    /// Reads what a client presents; `None` if it cannot be a token.
+    pub fn parse(text: &[u8]) -> Option<Token> {
+        let mut bytes = [0; 18];
+        let len = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        (len == 16).then(|| Token(std::array::from_fn(|i| bytes[i])))
+    }
+
+    /// Equality in constant time.
+    pub fn matches(self, other: Token) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+fn sign(key: &Key, fleet: &FleetName, backend: &BackendId) -> Token {
+    // HMAC pads a short key with zeros to SHA-256's block (RFC 2104 section 2); a whole block cannot be of a wrong length.
+    let mut block = [0; 64];
+    block[..key.len()].copy_from_slice(key);
+    let mut mac = Hmac::<Sha256>::new(&block.into());
+    mac.update(PURPOSE);
+    // The length keeps fleet `a` with backend `bc` apart from fleet `ab` with backend `c`.
+    mac.update(&(fleet.as_str().len() as u64).to_be_bytes());
+    mac.update(fleet.as_str().as_bytes());
+    mac.update(backend.as_str().as_bytes());
+    let full = mac.finalize().into_bytes();
+    Token(std::array::from_fn(|i| full[i]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(keys: &Keys, fleet: &str, backend: &str) -> Token {
+        keys.tokens(&fleet.into(), &backend.into()).next().unwrap()
+    }
+
+    #[test]
+    fn a_token_names_one_backend_of_one_fleet() {
+        let keys = Keys::new([7; 32]);
+        let text = token(&keys, "chat", "10.0.0.7:9001").to_string();
+        assert_eq!(text.len(), 22);
+        let parsed = Token::parse(text.as_bytes()).unwrap();
+        assert!(keys.verify(&"chat".into(), &"10.0.0.7:9001".into(), parsed));
+        assert!(!keys.verify(&"chat".into(), &"10.0.0.7:9002".into(), parsed));
+        assert!(!keys.verify(&"feed".into(), &"10.0.0.7:9001".into(), parsed));
+        assert!(!Keys::new([8; 32]).verify(&"chat".into(), &"10.0.0.7:9001".into(), parsed));
+        assert!(!token(&keys, "a", "bc").matches(token(&keys, "ab", "c")));
+    }
+
+    #[test]
+    fn a_rotated_key_verifies_once_more() {
+        let mut keys = Keys::new([1; 32]);
+        let old = token(&keys, "chat", "b");
+        keys.rotate([2; 32]);
+        assert!(keys.verify(&"chat".into(), &"b".into(), old));
+        assert!(!token(&keys, "chat", "b").matches(old));
+        keys.rotate([3; 32]);
+        assert!(!keys.verify(&"chat".into(), &"b".into(), old));
+    }
+
+    #[test]
+    fn what_is_no_token_is_none() {
+        for text in [&b""[..], b"short", b"AAAAAAAAAAAAAAAAAAAAAAAA", b"AAAAAAAAAAAAAAAAAAAA*A", &[0xff; 22], &[b'A'; 4000]] {
+            assert!(Token::parse(text).is_none(), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let keys = Keys::new([0x41; 32]);
+        assert!(!format!("{keys:?} {:?}", token(&keys, "f", "b")).contains("65"));
+    }
+}

@@ -1,0 +1,475 @@
+//! WebSocket frames (RFC 6455 section 5) as seen by one who passes them on: headers are followed, payload is not looked at.
+
+/// An empty, unmasked Ping: a server's, to a client.
+pub const PING: [u8; 2] = [0x89, 0];
+
+const OPCODE_CONTINUATION: u8 = 0;
+const OPCODE_CLOSE: u8 = 8;
+const OPCODE_PING: u8 = 9;
+const OPCODE_PONG: u8 = 10;
+
+/// Follows the frames of one direction through any split of its bytes.
+#[derive(Clone, Debug)]
+pub struct Tracker {
+    /// Payload bytes left; while a length is collected, what there is of it.
+    left: u64,
+    step: Step,
+    opcode: u8,
+    masked: bool,
+    /// A message began and its final fragment has not.
+    in_message: bool,
+    /// Of a Close: the first two bytes of its mask, and those of its payload that arrived.
+    mask: [u8; 2],
+    code: [u8; 2],
+    code_len: u8,
+    close_begun: bool,
+    ping_seen: bool,
+    pong_seen: bool,
+}
+
+/// Which byte comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The first of a frame.
+    First,
+    /// The second: mask bit and short length.
+    Second,
+    /// One of so many that are left of a long length.
+    Length(u8),
+    /// One of so many that are left of the mask.
+    Mask(u8),
+    /// One of `left` of the payload.
+    Payload,
+    /// None: a Close frame is complete.
+    Closed,
+    /// None: a rule was broken; `clean`: the frame that broke it was not passed on in part.
+    Broken { rule: Violation, clean: bool },
+}
+
+/// What became of the bytes fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fed {
+    /// So many of them may be passed on: all, or those up to the end of a Close frame, or those before a frame that breaks a rule.
+    pub taken: usize,
+    /// Where among these the Close frame begins (zero: not later than here), if there is one.
+    pub close_at: Option<usize>,
+}
+
+/// A rule of RFC 6455 that a peer broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Section 5.2: RSV2 or RSV3, or RSV1 on a control frame. RSV1 on others belongs to permessage-deflate (RFC 7692).
+    #[error("a reserved bit is set")]
+    ReservedBit,
+    /// Section 5.2.
+    #[error("a reserved opcode")]
+    ReservedOpcode,
+    /// Section 5.1: clients mask, servers do not.
+    #[error("a frame is masked that may not be, or is not that must be")]
+    Mask,
+    /// Section 5.5.
+    #[error("a control frame is fragmented")]
+    FragmentedControl,
+    /// Section 5.5.
+    #[error("a control frame is longer than 125 bytes")]
+    LongControl,
+    /// Section 5.4: a continuation of nothing, or a new message within one.
+    #[error("fragments of messages are out of order")]
+    Fragments,
+    /// Section 5.2: the most significant bit of a length must be zero.
+    #[error("a length has its top bit set")]
+    Length,
+}
+
+impl Tracker {
+    /// At the start of a direction; `masked`: it is the one from client to server.
+    pub fn new(masked: bool) -> Self {
+        Tracker {
+            left: 0,
+            step: Step::First,
+            opcode: 0,
+            masked,
+            in_message: false,
+            mask: [0; 2],
+            code: [0; 2],
+            code_len: 0,
+            close_begun: false,
+            ping_seen: false,
+            pong_seen: false,
+        }
+    }
+
+    /// Follows `bytes`. After a complete Close frame or a violation nothing more is taken.
+    pub fn feed(&mut self, bytes: &[u8]) -> Fed {
+        self.follow(bytes, false)
+    }
+
+    /// Follows `bytes` up to the end of the present frame, or of the next one at a boundary.
+    pub fn feed_frame(&mut self, bytes: &[u8]) -> Fed {
+        self.follow(bytes, true)
+    }
+
+    fn follow(&mut self, bytes: &[u8], one_frame: bool) -> Fed {
+        let mut at = 0;
+        // Where the present frame's header began, if in these bytes.
+        let mut frame_at = None;
+        let mut close_at = (self.close_begun && self.step != Step::Closed).then_some(0);
+        while at < bytes.len() {
+            let before = self.step;
+            match before {
+                Step::Closed | Step::Broken { .. } => break,
+                Step::Payload => at += self.skip(&bytes[at..]),
+                Step::First => {
+                    frame_at = Some(at);
+                    self.header_byte(bytes[at]);
+                    at += 1;
+                    if self.close_begun && close_at.is_none() {
+                        close_at = frame_at;
+                    }
+                }
+                _ => {
+                    self.header_byte(bytes[at]);
+                    at += 1;
+                }
+            }
+            if let Step::Broken { rule, .. } = self.step {
+                self.step = Step::Broken { rule, clean: frame_at.is_some() };
+                return Fed { taken: frame_at.unwrap_or(0), close_at: None };
+            }
+            if one_frame && self.step == Step::First {
+                break;
+            }
+        }
+        Fed { taken: at, close_at }
+    }
+
+    /// What was taken ends with a frame, so another may follow.
+    pub fn at_boundary(&self) -> bool {
+        matches!(self.step, Step::First | Step::Closed | Step::Broken { clean: true, .. })
+    }
+
+    /// What was taken ends within a fragmented message; at a boundary, only control frames may come between.
+    pub fn in_message(&self) -> bool {
+        self.in_message
+    }
+
+    /// The first byte of a Close frame was seen.
+    pub fn close_begun(&self) -> bool {
+        self.close_begun
+    }
+
+    /// A whole Close frame was seen.
+    pub fn closed(&self) -> bool {
+        self.step == Step::Closed
+    }
+
+    /// The code of the Close frame; `None` before it arrived, or if the frame has none.
+    pub fn close_code(&self) -> Option<u16> {
+        (self.code_len == 2).then(|| u16::from_be_bytes(self.code))
+    }
+
+    /// The rule that was broken, if one was.
+    pub fn violation(&self) -> Option<Violation> {
+        match self.step {
+            Step::Broken { rule, .. } => Some(rule),
+            _ => None,
+        }
+    }
+
+    /// Whether a Ping was seen since this was last asked.
+    pub fn take_ping(&mut self) -> bool {
+        std::mem::take(&mut self.ping_seen)
+    }
+
+    /// Whether a Pong was seen since this was last asked.
+    pub fn take_pong(&mut self) -> bool {
+        std::mem::take(&mut self.pong_seen)
+    }
+
+    fn header_byte(&mut self, byte: u8) {
+        let next = match self.step {
+            Step::First => self.first_byte(byte),
+            Step::Second => self.second_byte(byte),
+            Step::Length(n) => self.length_byte(byte, n),
+            Step::Mask(n) => {
+                if let Some(kept) = self.mask.get_mut(usize::from(4 - n)) {
+                    *kept = byte;
+                }
+                Ok(if n > 1 { Step::Mask(n - 1) } else { self.payload() })
+            }
+            step @ (Step::Payload | Step::Closed | Step::Broken { .. }) => Ok(step),
+        };
+        self.step = next.unwrap_or_else(|rule| Step::Broken { rule, clean: false });
+    }
+
+    fn first_byte(&mut self, byte: u8) -> Result<Step, Violation> {
+        let (fin, rsv1, rsv23, opcode) = (byte & 0x80 != 0, byte & 0x40 != 0, byte & 0x30 != 0, byte & 0x0f);
+        let control = opcode >= OPCODE_CLOSE;
+        if rsv23 || (control && rsv1) {
+            return Err(Violation::ReservedBit);
+        }
+        if !matches!(opcode, 0..=2 | OPCODE_CLOSE..=OPCODE_PONG) {
+            return Err(Violation::ReservedOpcode);
+        }
+        if control && !fin {
+            return Err(Violation::FragmentedControl);
+        }
+        if !control {
+            if (opcode == OPCODE_CONTINUATION) != self.in_message {
+                return Err(Violation::Fragments);
+            }
+            self.in_message = !fin;
+        }
+        self.opcode = opcode;
+        self.close_begun = opcode == OPCODE_CLOSE;
+        Ok(Step::Second)
+    }
+
+    fn second_byte(&mut self, byte: u8) -> Result<Step, Violation> {
+        if (byte & 0x80 != 0) != self.masked {
+            return Err(Violation::Mask);
+        }
+        let short = byte & 0x7f;
+        if self.opcode >= OPCODE_CLOSE && short > 125 {
+            return Err(Violation::LongControl);
+        }
+        self.left = 0;
+        Ok(match short {
+            126 => Step::Length(2),
+            127 => Step::Length(8),
+            _ => {
+                self.left = u64::from(short);
+                self.after_length()
+            }
+        })
+    }
+
+    fn length_byte(&mut self, byte: u8, n: u8) -> Result<Step, Violation> {
+        if n == 8 && byte & 0x80 != 0 {
+            return Err(Violation::Length);
+        }
+        self.left = self.left << 8 | u64::from(byte);
+        Ok(if n > 1 { Step::Length(n - 1) } else { self.after_length() })
+    }
+
+    fn after_length(&mut self) -> Step {
+        if self.masked { Step::Mask(4) } else { self.payload() }
+    }
+
+    /// The header is complete.
+    fn payload(&mut self) -> Step {
+        if self.left > 0 { Step::Payload } else { self.frame_end() }
+    }
+
+    /// Passes over what there is of the payload; how much that was.
+    fn skip(&mut self, bytes: &[u8]) -> usize {
+        let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+        if self.opcode == OPCODE_CLOSE {
+            self.keep_code(&bytes[..n]);
+        }
+        self.left -= n as u64;
+        if self.left == 0 {
+            self.step = self.frame_end();
+        }
+        n
+    }
+
+    fn keep_code(&mut self, payload: &[u8]) {
+        for byte in payload {
+            let i = usize::from(self.code_len);
+            if i == self.code.len() {
+                return;
+            }
+            self.code[i] = if self.masked { byte ^ self.mask[i] } else { *byte };
+            self.code_len += 1;
+        }
+    }
+
+    fn frame_end(&mut self) -> Step {
+        match self.opcode {
+            OPCODE_CLOSE => return Step::Closed,
+            OPCODE_PING => self.ping_seen = true,
+            OPCODE_PONG => self.pong_seen = true,
+            _ => {}
+        }
+        Step::First
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fed(masked: bool, bytes: &[u8]) -> (Tracker, Fed) {
+        let mut tracker = Tracker::new(masked);
+        let fed = tracker.feed(bytes);
+        (tracker, fed)
+    }
+
+    #[test]
+    fn each_broken_rule_is_named_and_the_frame_is_not_taken() {
+        let hello = [0x81, 1, b'a'];
+        for (rule, frame) in [
+            (Violation::ReservedBit, &[0xa1, 0][..]),
+            (Violation::ReservedBit, &[0x91, 0]),
+            (Violation::ReservedBit, &[0xc8, 0]),
+            (Violation::ReservedOpcode, &[0x83, 0]),
+            (Violation::ReservedOpcode, &[0x8b, 0]),
+            (Violation::Mask, &[0x81, 0x81, 0, 0, 0, 0, b'a']),
+            (Violation::FragmentedControl, &[0x09, 0]),
+            (Violation::LongControl, &[0x89, 126, 0, 126]),
+            (Violation::Fragments, &[0x80, 0]),
+            (Violation::Fragments, &[0x01, 0, 0x81, 0]),
+            (Violation::Length, &[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0]),
+        ] {
+            let bytes = [&hello[..], frame, &hello[..]].concat();
+            let (mut tracker, fed) = fed(false, &bytes);
+            assert_eq!(tracker.violation(), Some(rule), "{frame:?}");
+            let good = if frame[0] == 0x01 { 5 } else { 3 };
+            assert_eq!(fed, Fed { taken: good, close_at: None });
+            assert!(tracker.at_boundary());
+            assert_eq!(tracker.feed(&hello).taken, 0);
+        }
+        assert_eq!(super::Tracker::new(true).tap(&[0x81, 0]).violation(), Some(Violation::Mask));
+    }
+
+    impl Tracker {
+        fn tap(mut self, bytes: &[u8]) -> Self {
+            self.feed(bytes);
+            self
+        }
+    }
+
+    #[test]
+    fn a_header_that_was_passed_on_in_part_leaves_no_boundary() {
+        let tracker = Tracker::new(false).tap(&[0x81]).tap(&[0x80]);
+        assert_eq!(tracker.violation(), Some(Violation::Mask));
+        assert!(!tracker.at_boundary());
+    }
+
+    #[test]
+    fn compressed_messages_pass() {
+        assert_eq!(Tracker::new(false).tap(&[0x41, 0, 0x00, 0, 0x80, 0, 0xc2, 0]).violation(), None);
+    }
+
+    #[test]
+    fn a_close_says_where_it_begins_what_its_code_is_and_ends_everything() {
+        let close = [0x88, 0x84, 1, 2, 3, 4, 0x03 ^ 1, 0xe9 ^ 2, b'h' ^ 3, b'i' ^ 4];
+        let bytes = [&[0x82, 0x80, 0, 0, 0, 0][..], &close[..], b"more"].concat();
+        let (mut tracker, fed) = fed(true, &bytes);
+        assert_eq!(fed, Fed { taken: 16, close_at: Some(6) });
+        assert_eq!((tracker.closed(), tracker.close_code()), (true, Some(1001)));
+        assert_eq!(tracker.feed(b"more"), Fed { taken: 0, close_at: None });
+    }
+
+    #[test]
+    fn a_close_without_a_code_has_none() {
+        for bytes in [&[0x88, 0][..], &[0x88, 1, 3]] {
+            let (tracker, _) = fed(false, bytes);
+            assert_eq!((tracker.closed(), tracker.close_code()), (true, None));
+        }
+    }
+
+    #[test]
+    fn one_frame_at_a_time_stops_at_its_end() {
+        let mut tracker = Tracker::new(false);
+        let bytes = [0x81, 2, b'a', b'b', 0x82, 0, 0x89, 0];
+        assert_eq!(tracker.feed(&bytes[..3]).taken, 3);
+        assert_eq!(tracker.feed_frame(&bytes[3..]).taken, 1);
+        assert_eq!(tracker.feed_frame(&bytes[4..]).taken, 2);
+        assert!(tracker.at_boundary());
+    }
+
+    #[test]
+    fn pings_and_pongs_are_told_once() {
+        let mut tracker = Tracker::new(false).tap(&[0x89, 1]);
+        assert!(!tracker.take_ping(), "not before its end");
+        tracker.feed(&[b'x', 0x8a, 0]);
+        assert_eq!((tracker.take_ping(), tracker.take_pong()), (true, true));
+        assert_eq!((tracker.take_ping(), tracker.take_pong()), (false, false));
+    }
+
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<Tracker>() <= 32, "{} bytes", size_of::<Tracker>());
+    }
+
+    /// One frame, its payload zeros.
+    fn frame(first: u8, masked: bool, len: usize) -> Vec<u8> {
+        let bit = if masked { 0x80 } else { 0 };
+        let mut bytes = vec![first];
+        match len {
+            0..=125 => bytes.push(bit | len as u8),
+            126..=0xffff => bytes.extend([&[bit | 126][..], &(len as u16).to_be_bytes()].concat()),
+            _ => bytes.extend([&[bit | 127][..], &(len as u64).to_be_bytes()].concat()),
+        }
+        bytes.extend(vec![0; len + if masked { 4 } else { 0 }]);
+        bytes
+    }
+
+    prop_compose! {
+        /// A message in fragments, with a Ping between.
+        fn message()(lens in prop::collection::vec(prop_oneof![0..126_usize, 120..400_usize, 65_500..65_600_usize], 1..4),
+            pings in prop::collection::vec(any::<bool>(), 4)) -> Vec<(u8, usize)> {
+            let last = lens.len() - 1;
+            let mut frames = Vec::new();
+            for (i, len) in lens.iter().enumerate() {
+                let first = if i == 0 { 2 } else { 0 } | if i == last { 0x80 } else { 0 };
+                frames.push((first, *len));
+                if pings[i] {
+                    frames.push((0x89, 5));
+                }
+            }
+            frames
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn boundaries_are_where_frames_end_in_any_split(messages in prop::collection::vec(message(), 1..4), masked: bool,
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {
+            let frames: Vec<_> = messages.concat().into_iter().map(|(first, len)| frame(first, masked, len)).collect();
+            let bytes = frames.concat();
+            let mut ends: Vec<usize> = frames.iter().scan(0, |at, f| { *at += f.len(); Some(*at) }).collect();
+            ends.push(0);
+            let mut cuts: Vec<_> = cuts.iter().map(|c| c.index(bytes.len())).chain([bytes.len()]).collect();
+            cuts.sort_unstable();
+            let (mut tracker, mut from) = (Tracker::new(masked), 0);
+            for to in cuts {
+                let fed = tracker.feed(&bytes[from..to]);
+                prop_assert_eq!(fed, Fed { taken: to - from, close_at: None });
+                prop_assert_eq!(tracker.at_boundary(), ends.contains(&to));
+                from = to;
+            }
+            prop_assert!(!tracker.in_message());
+        }
+
+        #[test]
+        fn rubbish_is_judged_alike_in_any_split(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0x81), Just(0x88), 0..4_u8], 0..200),
+            masked: bool, cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20)) {
+            let (whole, once) = fed(masked, &bytes);
+            let mut cuts: Vec<_> = cuts.iter().map(|c| c.index(bytes.len().max(1)).min(bytes.len())).chain([bytes.len()]).collect();
+            cuts.sort_unstable();
+            let (mut tracker, mut from, mut taken, mut close_at) = (Tracker::new(masked), 0, 0, None);
+            for to in cuts {
+                let fed = tracker.feed(&bytes[from..to]);
+                close_at = close_at.or(fed.close_at.map(|at| from + at));
+                taken += fed.taken;
+                from = to;
+            }
+            prop_assert_eq!(tracker.violation(), whole.violation());
+            prop_assert_eq!((tracker.closed(), tracker.close_code()), (whole.closed(), whole.close_code()));
+            if whole.violation().is_none() {
+                prop_assert_eq!((taken, close_at), (once.taken, once.close_at));
+                prop_assert_eq!(tracker.at_boundary(), whole.at_boundary());
+            } else {
+                // At most a part of the header that broke the rule went on.
+                prop_assert!((once.taken..once.taken + 14).contains(&taken));
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! How many clients this server holds: a guard a session, so that the count is right on every path.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// The server's own count, shared by all its handlers.
+#[derive(Clone)]
+pub(crate) struct Sessions {
+    counts: Arc<watch::Sender<Counts>>,
+    capacity: Option<u32>,
+}
+
+/// What the server counted.
+#[derive(Clone, Copy, Default, Serialize)]
+pub(crate) struct Counts {
+    /// Sessions now.
+    pub(crate) sessions: u32,
+    /// The most there ever were at once.
+    pub(crate) sessions_max: u32,
+    /// All there ever were.
+    pub(crate) sessions_total: u64,
+    /// SIGTERM came.
+    #[serde(skip)]
+    pub(crate) draining: bool,
+}
+
+/// The body of a heartbeat.
+#[derive(Serialize)]
+pub(crate) struct Heartbeat {
+    sessions: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<u32>,
+    state: &'static str,
+}
+
+impl Sessions {
+    pub(crate) fn new(capacity: Option<u32>) -> Self {
+        Sessions { counts: Arc::new(watch::Sender::new(Counts::default())), capacity }
+    }
+
+    pub(crate) fn enter(&self) -> Guard {
+        self.counts.send_modify(|c| {
+            c.sessions += 1;
+            c.sessions_total += 1;
+            c.sessions_max = c.sessions_max.max(c.sessions);
+        });
+        Guard { sessions: self.clone() }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        *self.counts.borrow()
+    }
+
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
+        let counts = self.counts();
+        let state = if counts.draining { "draining" } else { "ready" };
+        Heartbeat { sessions: counts.sessions, capacity: self.capacity, state }
+    }
+
+    pub(crate) fn drain(&self) {
+        self.counts.send_modify(|c| c.draining = true);
+    }
+
+    /// Resolves once nobody is left.
+    pub(crate) async fn empty(&self) {
+        // The sender lives in `self`, so the channel is not closed.
+        let _ = self.counts.subscribe().wait_for(|c| c.sessions == 0).await;
+    }
+}
+
+/// One session, counted. Drop it before the socket: a client that saw the end must find the count lowered.
+pub(crate) struct Guard {
+    sessions: Sessions,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.sessions.counts.send_modify(|c| c.sessions -= 1);
+    }
+}

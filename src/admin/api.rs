@@ -1,0 +1,281 @@
+//! The JSON of the admin API, written by the server and read by the command line.
+//!
+//! Times end in `_ms`; a limit that is not set is `null`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use holdline_core::cause::{EndCause, Phase};
+use holdline_core::event::Notice;
+use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::policy::DrainMode;
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusBody {
+    /// In the configuration's order.
+    pub fleets: Vec<FleetBody>,
+    /// Those that carry the sessions.
+    pub gateways: Vec<GatewayBody>,
+    /// Holdline itself is stopping.
+    pub shutting_down: bool,
+    /// Of Holdline.
+    pub version: String,
+}
+
+/// A fleet in [`StatusBody`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FleetBody {
+    /// Its name.
+    pub name: FleetName,
+    /// Seats taken on all its backends.
+    pub sessions: u64,
+    /// Of the backends that take sessions; `null`: one of them has no limit.
+    pub capacity: Option<u64>,
+    /// Seats free on the backends that take sessions; `null`: one of them has no limit.
+    pub free: Option<u64>,
+    /// Handshakes that wait for a seat.
+    pub queued: u32,
+    /// How long the first of them has waited.
+    pub oldest_wait_ms: u64,
+    /// Backends there should be.
+    pub desired: u32,
+    /// Why so many.
+    pub reason: String,
+    /// What kept `desired` from being what the need asked for.
+    pub limited_by: Option<String>,
+    /// What an operator fixed; `null`: the autoscaler decides.
+    pub scale_to: Option<u32>,
+    /// The fewest backends there may be.
+    pub min: u32,
+    /// The most backends there may be.
+    pub max: u32,
+    /// Holdline starts and stops its backends; otherwise `desired` only advises.
+    pub elastic: bool,
+    /// How full a backend should get, as a share.
+    pub fill: f64,
+    /// A rebalance under way; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<MoveBody>,
+    /// In the order in which they joined.
+    pub backends: Vec<BackendBody>,
+}
+
+/// A backend in [`FleetBody`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendBody {
+    /// Its stable id.
+    pub id: BackendId,
+    /// Where it listens; `null` before its provider started it.
+    pub address: Option<SocketAddr>,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Seats taken through Holdline, by its own exact count.
+    pub sessions: u32,
+    /// Sessions beyond those by the backend's own report; they take seats too.
+    pub foreign: u32,
+    /// What the backend last reported; `null`: nothing.
+    pub reported: Option<u32>,
+    /// The lower of configured and reported; `null`: no limit.
+    pub capacity: Option<u32>,
+    /// Plain requests in flight.
+    pub requests: u32,
+    /// Since the last heartbeat; `null`: never heard.
+    pub heartbeat_age_ms: Option<u64>,
+    /// Since it joined.
+    pub age_ms: u64,
+    /// Sessions that drains and rebalances moved off it.
+    pub moved: u64,
+    /// A drain under way; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<MoveBody>,
+}
+
+/// The progress of a drain or rebalance.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MoveBody {
+    /// Sessions left to move.
+    pub remaining: u32,
+    /// What is left then is cut; zero when it passed.
+    pub deadline_in_ms: u64,
+    /// When it should be done; zero when that passed.
+    pub due_in_ms: u64,
+    /// Sessions there were at its start.
+    pub total: u32,
+    /// Sessions that its plan would have left by now.
+    pub planned: u32,
+    /// What a session sees of it.
+    pub mode: DrainMode,
+    /// The cause its sessions record.
+    pub cause: EndCause,
+}
+
+/// A gateway in [`StatusBody`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatewayBody {
+    /// Its name.
+    pub id: String,
+    /// Seats it has taken.
+    pub sessions: u64,
+    /// How old its counts are.
+    pub sync_age_ms: u64,
+}
+
+/// `GET /v1/sessions`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionsBody {
+    /// At most `limit` of them.
+    pub sessions: Vec<SessionBody>,
+    /// There are more than `limit`.
+    pub truncated: bool,
+}
+
+/// One session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionBody {
+    /// As in `Holdline-Session`.
+    pub id: String,
+    /// `websocket` or `sse`.
+    pub kind: String,
+    /// Its fleet.
+    pub fleet: FleetName,
+    /// Its backend.
+    pub backend: BackendId,
+    /// Where its client connects from.
+    pub client: SocketAddr,
+    /// Since it began.
+    pub age_ms: u64,
+    /// Since the last byte in either direction.
+    pub idle_ms: u64,
+    /// From the client.
+    pub bytes_in: u64,
+    /// To the client.
+    pub bytes_out: u64,
+}
+
+/// The body of `POST …/drain` and `POST …/rebalance`; what is absent is the fleet's default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveOrder {
+    /// Spread over this time, for instance `30s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<String>,
+    /// At most so many a second, for instance `100/s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// `close` or `cut`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<DrainMode>,
+    /// Answer with the plan and do nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The answer to an undrain or to a change of scale.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoneBody {
+    /// For people.
+    pub message: String,
+}
+
+/// `GET /v1/fleets/F/scale`: the last decision with its inputs and reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScaleBody {
+    /// The fleet.
+    pub fleet: FleetName,
+    /// Backends there should be.
+    pub desired: u32,
+    /// Backends that count at present: starting, ready, suspect.
+    pub current: u32,
+    /// One sentence with the figures.
+    pub reason: String,
+    /// What kept `desired` from being what the need asked for.
+    pub limited_by: Option<String>,
+    /// What an operator fixed; `null`: the autoscaler decides.
+    pub to: Option<u32>,
+    /// The fewest there may be.
+    pub min: u32,
+    /// The most there may be.
+    pub max: u32,
+    /// Holdline starts and stops its backends; otherwise `desired` only advises.
+    pub elastic: bool,
+    /// Draining backends that were taken back.
+    pub undrain: Vec<BackendId>,
+    /// How many were started.
+    pub start: u32,
+    /// Which were chosen to go.
+    pub victims: Vec<BackendId>,
+    /// The figures behind it, by name.
+    pub inputs: BTreeMap<String, f64>,
+}
+
+/// The body of `PUT /v1/fleets/F/scale`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleOrder {
+    /// So many backends; `null`: the autoscaler decides. Must be there: an empty object is a mistake, not an order.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub to: Option<u32>,
+}
+
+/// One event of `GET /v1/events`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventBody {
+    /// Grows by one an event; starts anew when Holdline does.
+    pub id: u64,
+    /// When it happened, in Unix time.
+    pub at_unix_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub notice: Notice,
+}
+
+/// The body of `POST /v1/fleets/F/heartbeats`. Unknown keys are ignored: a backend may be newer than Holdline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatBody {
+    /// The backend.
+    pub id: BackendId,
+    /// Higher than in the last one; a replay is ignored.
+    pub seq: u64,
+    /// Sessions it holds.
+    #[serde(default)]
+    pub sessions: Option<u32>,
+    /// Sessions it takes.
+    #[serde(default)]
+    pub capacity: Option<u32>,
+    /// What it is doing.
+    #[serde(default)]
+    pub state: HeartbeatState,
+}
+
+/// What a backend says it is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeartbeatState {
+    /// Takes sessions.
+    #[default]
+    Ready,
+    /// Asks to be drained.
+    Draining,
+}
+
+/// An error, after RFC 9457.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemBody {
+    /// A URI for machines; `about:blank` when the status says it all.
+    #[serde(rename = "type", default = "about_blank")]
+    pub kind: String,
+    /// The kind, for people.
+    #[serde(default)]
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// This occurrence: what, where, what to do.
+    #[serde(default)]
+    pub detail: String,
+}
+
+fn about_blank() -> String {
+    "about:blank".into()
+}

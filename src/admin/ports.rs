@@ -1,0 +1,75 @@
+//! What the admin API needs of State task and gateway, as narrow as it needs it: `runtime` passes the real ones, tests pass doubles
+//! that they drive.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use holdline_core::event::{Answer, Command, Heartbeat};
+use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::snapshot::Snapshot;
+
+use super::api::EventBody;
+use crate::controller::{Control, ControlError, Entry, Stopped};
+use crate::gateway::session::{SessionFilter, SessionInfo};
+
+/// An answer that is on its way.
+pub type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The State task's handle; see [`Control`].
+pub trait Plane: Send + Sync {
+    /// What was last published.
+    fn current(&self) -> Arc<Snapshot>;
+    /// What is known now: the gateway's counts are taken first.
+    fn fresh(&self) -> Answering<'_, Result<Arc<Snapshot>, Stopped>>;
+    /// Does what an operator asks, or plans it.
+    fn command(&self, command: Command) -> Answering<'_, Result<Answer, ControlError>>;
+    /// Takes in a pushed heartbeat.
+    fn heartbeat(&self, fleet: FleetName, backend: BackendId, heartbeat: Heartbeat) -> Answering<'_, Result<(), Stopped>>;
+    /// Events after this id, oldest first, as far back as they are kept; all of them when the id is higher than any.
+    fn events_since(&self, id: u64) -> Vec<EventBody>;
+    /// Waits until there is an event after this id, or the State task has ended.
+    fn event_after(&self, id: u64) -> Answering<'_, Result<(), Stopped>>;
+}
+
+impl Plane for Control {
+    fn current(&self) -> Arc<Snapshot> {
+        Control::current(self)
+    }
+
+    fn fresh(&self) -> Answering<'_, Result<Arc<Snapshot>, Stopped>> {
+        Box::pin(Control::fresh(self))
+    }
+
+    fn command(&self, command: Command) -> Answering<'_, Result<Answer, ControlError>> {
+        Box::pin(Control::command(self, command))
+    }
+
+    fn heartbeat(&self, fleet: FleetName, backend: BackendId, heartbeat: Heartbeat) -> Answering<'_, Result<(), Stopped>> {
+        Box::pin(Control::heartbeat(self, fleet, backend, heartbeat))
+    }
+
+    fn events_since(&self, id: u64) -> Vec<EventBody> {
+        let body = |Entry { id, at_unix_ms, notice }| EventBody { id, at_unix_ms, notice };
+        self.events().since(id).into_iter().map(body).collect()
+    }
+
+    fn event_after(&self, id: u64) -> Answering<'_, Result<(), Stopped>> {
+        let (mut newest, mut snapshots) = (self.events().subscribe(), self.watch());
+        Box::pin(async move {
+            // The log outlives the State task, the snapshots' sender does not.
+            let ended = async { while snapshots.changed().await.is_ok() {} };
+            tokio::select! {
+                biased;
+                found = newest.wait_for(|newest| *newest > id) => found.map(drop).map_err(|_| Stopped),
+                () = ended => Err(Stopped),
+            }
+        })
+    }
+}
+
+/// The gateway, as far as listing goes.
+pub trait Sessions: Send + Sync {
+    /// Sessions that are open now.
+    fn list(&self, filter: SessionFilter) -> Answering<'_, Vec<SessionInfo>>;
+}

@@ -1,0 +1,367 @@
+//! `holdline drain`, `undrain` and `rebalance`.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use holdline_core::cause::Phase;
+use holdline_core::event::{MovePlan, Share};
+use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::policy::DrainMode;
+use holdline_core::time::Moment;
+use http::Method;
+use serde_json::json;
+
+use super::ClientArgs;
+use super::client::{Client, Reply, encode};
+use super::failure::Failure;
+use super::output::{Format, Out};
+use super::progress::Progress;
+use super::render::{Tone, count, duration, paint};
+use super::status::fleet_of;
+use crate::admin::api::{DoneBody, MoveBody, MoveOrder, StatusBody};
+use crate::clock::Clock;
+
+/// How often a move is looked at with `--wait`.
+const POLL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  holdline drain b-2 --dry-run                 what would happen\n  \
+    holdline drain b-2 --over 30s --wait         over 30 s, and watch it\n  \
+    holdline drain b-2 --fleet chat --rate 50/s  at most 50 sessions a second")]
+pub(super) struct DrainArgs {
+    /// The backend's id, as `holdline status` shows it
+    backend: String,
+    /// Its fleet, when backends of several fleets have this id
+    #[arg(long)]
+    fleet: Option<String>,
+    #[command(flatten)]
+    how: HowArgs,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  holdline undrain b-2")]
+pub(super) struct UndrainArgs {
+    /// The backend's id, as `holdline status` shows it
+    backend: String,
+    /// Its fleet, when backends of several fleets have this id
+    #[arg(long)]
+    fleet: Option<String>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  holdline rebalance chat --over 1m --wait")]
+pub(super) struct RebalanceArgs {
+    /// The fleet
+    fleet: String,
+    #[command(flatten)]
+    how: HowArgs,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// How sessions are moved; what is not given is the fleet's own.
+#[derive(Debug, Args)]
+struct HowArgs {
+    /// Spread it over this time, such as 30s
+    #[arg(long, value_name = "DURATION")]
+    over: Option<String>,
+    /// Move at most so many, such as 100/s
+    #[arg(long, value_name = "RATE")]
+    rate: Option<String>,
+    /// What a session sees of it
+    #[arg(long, value_name = "MODE")]
+    mode: Option<Mode>,
+    /// Show the plan and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Stay until it ended, and show how far it is; status 1 if the deadline passed and sessions were cut
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    /// A proper end of its protocol
+    Close,
+    /// The end of its TCP connection
+    Cut,
+}
+
+impl HowArgs {
+    fn order(&self) -> MoveOrder {
+        let mode = self.mode.map(|mode| match mode {
+            Mode::Close => DrainMode::Close,
+            Mode::Cut => DrainMode::Cut,
+        });
+        MoveOrder { over: self.over.clone(), rate: self.rate.clone(), mode, dry_run: self.dry_run }
+    }
+}
+
+pub(super) async fn drain(args: &DrainArgs, out: &mut Out) -> Result<(), Failure> {
+    let client = args.client.client()?;
+    let fleet = fleet_of(&args.backend, args.fleet.as_deref(), &client.status().await?.body)?;
+    let path = drain_path(&fleet, &args.backend);
+    let target = Target { fleet, backend: Some(args.backend.as_str().into()) };
+    carry_out(&client, &path, &target, &args.how, args.client.output, out).await
+}
+
+pub(super) async fn undrain(args: &UndrainArgs, out: &mut Out) -> Result<(), Failure> {
+    let client = args.client.client()?;
+    let fleet = fleet_of(&args.backend, args.fleet.as_deref(), &client.status().await?.body)?;
+    let reply = client.call::<DoneBody>(Method::DELETE, &drain_path(&fleet, &args.backend), None::<&()>).await?;
+    match args.client.output {
+        Format::Json => out.json(&reply.raw),
+        Format::Table => out.line(&reply.body.message),
+    }
+}
+
+pub(super) async fn rebalance(args: &RebalanceArgs, out: &mut Out) -> Result<(), Failure> {
+    let client = args.client.client()?;
+    let path = format!("/v1/fleets/{}/rebalance", encode(&args.fleet));
+    let target = Target { fleet: args.fleet.as_str().into(), backend: None };
+    carry_out(&client, &path, &target, &args.how, args.client.output, out).await
+}
+
+fn drain_path(fleet: &FleetName, backend: &str) -> String {
+    format!("/v1/fleets/{}/backends/{}/drain", encode(fleet.as_str()), encode(backend))
+}
+
+async fn carry_out(
+    client: &Client,
+    path: &str,
+    target: &Target,
+    how: &HowArgs,
+    format: Format,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let Reply { raw, body: plan } = client.call::<MovePlan>(Method::POST, path, Some(&how.order())).await?;
+    for warning in &plan.warnings {
+        eprintln!("{} {warning}", console::style("warning:").yellow().for_stderr());
+    }
+    match (format, how.wait) {
+        (Format::Json, false) => out.json(&raw),
+        (Format::Json, true) => {
+            let result = follow(client, target, &plan, None).await;
+            let text = result.as_ref().map_or_else(ToString::to_string, Clone::clone);
+            out.json(&json!({ "plan": raw, "done": result.is_ok(), "result": text }))?;
+            result.map(drop)
+        }
+        (Format::Table, wait) => {
+            out.print(&describe(&plan, target, out))?;
+            if !wait {
+                return Ok(());
+            }
+            let text = follow(client, target, &plan, Some(out)).await?;
+            out.line(&text)
+        }
+    }
+}
+
+fn describe(plan: &MovePlan, target: &Target, out: &Out) -> String {
+    let mode = match plan.mode {
+        DrainMode::Close => "close",
+        DrainMode::Cut => "cut",
+    };
+    let what = format!("{}: {}", target.verb(), count(plan.sessions.into(), "session"));
+    let pace = format!("over {} from {:.1}/s, by {mode}", duration(plan.over_ms), plan.rate);
+    let mut text =
+        format!("{}; {pace}; what is left after {} is cut\n", paint(&what, Tone::Strong, out.style), duration(plan.deadline_ms));
+    text.push_str(&shares("from", &plan.from));
+    text.push_str(&shares("to", &plan.to));
+    if plan.dry_run {
+        text.push_str("nothing was started (--dry-run)\n");
+    }
+    text
+}
+
+fn shares(word: &str, shares: &[Share]) -> String {
+    if shares.is_empty() {
+        return String::new();
+    }
+    let each: Vec<String> = shares.iter().map(|s| format!("{} {}", s.backend, s.sessions)).collect();
+    format!("  {word:<5} {}\n", each.join(", "))
+}
+
+/// What is being moved off.
+struct Target {
+    fleet: FleetName,
+    /// `None`: a rebalance.
+    backend: Option<BackendId>,
+}
+
+impl Target {
+    fn verb(&self) -> String {
+        match &self.backend {
+            Some(backend) => format!("drain of {backend} in {}", self.fleet),
+            None => format!("rebalance of {}", self.fleet),
+        }
+    }
+}
+
+/// Watches a move to its end and says how it ended.
+async fn follow(client: &Client, target: &Target, plan: &MovePlan, out: Option<&mut Out>) -> Result<String, Failure> {
+    let clock = Clock::start();
+    let mut progress = Progress::new(plan.sessions, out.is_some_and(|out| out.terminal));
+    let mut watch = Watch::new(target, plan);
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        match watch.look(&client.status().await?.body, clock.now()) {
+            Step::Moving(m) => progress.show(&m),
+            Step::Ended(ending) => {
+                progress.end();
+                return ending.map_err(Failure::Failed);
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            _ = &mut interrupt => {
+                progress.end();
+                return Err(Failure::Failed(format!("no longer watched, but the {} goes on", target.verb())));
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Step {
+    Moving(MoveBody),
+    /// For people: what came of it, or what went wrong.
+    Ended(Result<String, String>),
+}
+
+/// Judges a move by looking at the status now and then.
+struct Watch<'a> {
+    target: &'a Target,
+    total: u32,
+    started: Option<Moment>,
+    last: Option<(MoveBody, Moment)>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(target: &'a Target, plan: &MovePlan) -> Self {
+        Watch { target, total: plan.sessions, started: None, last: None }
+    }
+
+    fn look(&mut self, status: &StatusBody, now: Moment) -> Step {
+        let started = *self.started.get_or_insert(now);
+        let Some(fleet) = status.fleets.iter().find(|f| f.name == self.target.fleet) else {
+            return Step::Ended(Err(format!("fleet `{}` is gone", self.target.fleet)));
+        };
+        let backend = self.target.backend.as_ref().map(|id| fleet.backends.iter().find(|b| b.id == *id));
+        let under_way = match backend {
+            None => fleet.rebalance,
+            Some(backend) => backend.and_then(|b| b.draining),
+        };
+        if let Some(progress) = under_way {
+            self.last = Some((progress, now));
+            return Step::Moving(progress);
+        }
+        match backend.flatten().map(|b| b.phase) {
+            Some(Phase::Dead) => Step::Ended(Err(format!("{}: the backend died", self.target.verb()))),
+            // No drain, and not drained either: somebody took it back.
+            Some(Phase::Ready | Phase::Starting | Phase::Suspect) => {
+                Step::Ended(Err(format!("{}: it was taken back", self.target.verb())))
+            }
+            Some(Phase::Draining | Phase::Drained) | None => Step::Ended(self.ending(now, now.since(started))),
+        }
+    }
+
+    /// Sessions that were left when the deadline came were cut: there were some at the last look, and it passed since.
+    fn ending(&self, now: Moment, took: Duration) -> Result<String, String> {
+        let left = self
+            .last
+            .filter(|(m, at)| u128::from(m.deadline_in_ms) <= now.since(*at).as_millis())
+            .map_or(0, |(m, _)| m.remaining);
+        let what = self.target.verb();
+        if left > 0 {
+            return Err(format!("{what}: the deadline passed with {} left, which were cut", count(left.into(), "session")));
+        }
+        let took = duration(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        Ok(format!("{what}: done, {} in {took}", count(self.total.into(), "session")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdline_core::snapshot::FleetView;
+
+    use super::*;
+    use crate::admin::doubles::{backend, fleet, moving, plan, snapshot};
+    use crate::admin::status_body;
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_millis(ms)
+    }
+
+    fn target() -> Target {
+        Target { fleet: "chat".into(), backend: Some("b-2".into()) }
+    }
+
+    fn status(fleets: Vec<FleetView>) -> StatusBody {
+        status_body(&snapshot(fleets), "local", Moment::START)
+    }
+
+    /// A status in which `b-2` drains, with so many left and so long to the deadline.
+    fn draining(remaining: u32, deadline_in_ms: u64) -> StatusBody {
+        let mut view = backend("b-2", Phase::Draining, remaining, Some(50));
+        let mut progress = moving(remaining, 40);
+        progress.deadline = at(100_000 + deadline_in_ms);
+        view.drain = Some(progress);
+        status(vec![fleet("chat", vec![view])])
+    }
+
+    fn now_is(phase: Phase) -> StatusBody {
+        status(vec![fleet("chat", vec![backend("b-2", phase, 0, Some(50))])])
+    }
+
+    fn ending(step: Step) -> Result<String, String> {
+        match step {
+            Step::Ended(ending) => ending,
+            Step::Moving(m) => panic!("still moving: {m:?}"),
+        }
+    }
+
+    #[test]
+    fn a_drain_ends_drained_or_with_its_backend_gone() {
+        for end in [now_is(Phase::Drained), status(vec![fleet("chat", vec![])])] {
+            let target = target();
+            let mut watch = Watch::new(&target, &plan());
+            assert!(matches!(watch.look(&draining(12, 30_000), at(0)), Step::Moving(m) if m.remaining == 12));
+            assert_eq!(ending(watch.look(&end, at(2_000))), Ok("drain of b-2 in chat: done, 40 sessions in 2.0s".into()));
+        }
+    }
+
+    #[test]
+    fn what_was_left_at_the_deadline_was_cut() {
+        let target = target();
+        let mut watch = Watch::new(&target, &plan());
+        watch.look(&draining(12, 100), at(0));
+        let error = ending(watch.look(&now_is(Phase::Drained), at(250))).expect_err("cut");
+        assert_eq!(error, "drain of b-2 in chat: the deadline passed with 12 sessions left, which were cut");
+    }
+
+    #[test]
+    fn taken_back_dead_or_gone_is_no_success() {
+        for (status, word) in [(now_is(Phase::Ready), "taken back"), (now_is(Phase::Dead), "died"), (status(vec![]), "gone")] {
+            let target = target();
+            let mut watch = Watch::new(&target, &plan());
+            watch.look(&draining(12, 30_000), at(0));
+            assert!(ending(watch.look(&status, at(250))).expect_err("no success").contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_rebalance_is_watched_on_its_fleet() {
+        let target = Target { fleet: "chat".into(), backend: None };
+        let mut watch = Watch::new(&target, &plan());
+        let mut view = fleet("chat", vec![]);
+        view.rebalance = Some(moving(5, 40));
+        assert!(matches!(watch.look(&status(vec![view]), at(0)), Step::Moving(m) if m.remaining == 5));
+        let done = ending(watch.look(&status(vec![fleet("chat", vec![])]), at(500)));
+        assert_eq!(done, Ok("rebalance of chat: done, 40 sessions in 500ms".into()));
+    }
+}

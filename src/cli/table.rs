@@ -1,0 +1,177 @@
+//! The fleet table of `status`, `top` and the demo.
+
+use std::fmt::Write;
+
+use console::Term;
+
+use super::output::style_of;
+use super::render::{self, Column, Style, Tone, columns, count, duration, of_limit, paint};
+use crate::admin::api::{BackendBody, FleetBody, MoveBody, StatusBody};
+
+/// Cells of a fill bar.
+const BAR: usize = 20;
+
+/// All fleets with a line a backend, in the style that standard output shows.
+pub fn fleet_table(status: &StatusBody) -> String {
+    fleet_table_in(status, style_of(&Term::stdout()))
+}
+
+/// [`fleet_table`] in a given style.
+pub fn fleet_table_in(status: &StatusBody, look: Style) -> String {
+    let mut text = String::new();
+    if status.shutting_down {
+        text.push_str(&paint("Holdline is stopping\n", Tone::Bad, look));
+    }
+    for (n, fleet) in status.fleets.iter().enumerate() {
+        if n > 0 {
+            text.push('\n');
+        }
+        text.push_str(&heading(fleet, look));
+        text.push_str(&backends(fleet, look));
+    }
+    text
+}
+
+fn heading(fleet: &FleetBody, look: Style) -> String {
+    let mut parts =
+        vec![format!("{} of {}", count(fleet.sessions, "session"), fleet.capacity.map_or("-".into(), |c| c.to_string()))];
+    if fleet.queued > 0 {
+        let waiting = format!("{} waiting, the first for {}", fleet.queued, duration(fleet.oldest_wait_ms));
+        parts.push(paint(&waiting, Tone::Busy, look));
+    }
+    parts.push(format!("{}, {} desired{}", count(fleet.backends.len() as u64, "backend"), fleet.desired, scale_note(fleet)));
+    let mut text = format!("{}  {}\n", paint(fleet.name.as_str(), Tone::Strong, look), parts.join("; "));
+    if !fleet.reason.is_empty() {
+        let _ = writeln!(text, "  {}", paint(&fleet.reason, Tone::Dim, look));
+    }
+    if let Some(rebalance) = &fleet.rebalance {
+        let _ = writeln!(text, "  {}", paint(&format!("rebalance: {}", progress(rebalance)), Tone::Busy, look));
+    }
+    text
+}
+
+fn scale_note(fleet: &FleetBody) -> String {
+    let held = fleet.limited_by.as_ref().map(|by| format!(", limited by {by}")).unwrap_or_default();
+    match (fleet.elastic, fleet.scale_to) {
+        (_, Some(_)) => " (fixed)".into(),
+        (false, None) => format!(" (advice{held})"),
+        (true, None) => format!(" ({} to {}{held})", fleet.min, fleet.max),
+    }
+}
+
+fn backends(fleet: &FleetBody, look: Style) -> String {
+    if fleet.backends.is_empty() {
+        return format!("  {}\n", paint("no backends", Tone::Dim, look));
+    }
+    let headings = [
+        Column::Left("BACKEND"),
+        Column::Left("ADDRESS"),
+        Column::Left("PHASE"),
+        Column::Left("FILL"),
+        Column::Right("SESSIONS"),
+        Column::Right("REPORTED"),
+        Column::Right("HEARTBEAT"),
+        Column::Left(""),
+    ];
+    let rows: Vec<Vec<String>> = fleet.backends.iter().map(|b| row(b, fleet.fill, look)).collect();
+    columns(&headings, &rows, 2, look)
+}
+
+fn row(backend: &BackendBody, fill: f64, look: Style) -> Vec<String> {
+    let taken = u64::from(backend.sessions) + u64::from(backend.foreign);
+    vec![
+        backend.id.to_string(),
+        backend.address.map_or("-".into(), |a| a.to_string()),
+        render::phase(backend.phase, look),
+        fill_bar(taken, backend.capacity, fill, look),
+        of_limit(backend.sessions.into(), backend.capacity.map(Into::into)),
+        backend.reported.map_or("-".into(), |n| n.to_string()),
+        backend.heartbeat_age_ms.map_or("never".into(), duration),
+        backend.draining.as_ref().map(|m| paint(&progress(m), Tone::Busy, look)).unwrap_or_default(),
+    ]
+}
+
+/// Green below the fleet's fill, yellow up to the capacity, red above it (a capacity may be lowered below what is there).
+fn fill_bar(taken: u64, capacity: Option<u32>, fill: f64, look: Style) -> String {
+    let Some(capacity) = capacity else { return String::new() };
+    let share = if capacity > 0 { taken as f64 / f64::from(capacity) } else { taken.min(1) as f64 };
+    let tone = match share {
+        s if s > 1.0 => Tone::Bad,
+        s if s > fill => Tone::Busy,
+        _ => Tone::Good,
+    };
+    paint(&render::bar(share, BAR, look), tone, look)
+}
+
+/// How far a move is.
+pub(super) fn progress(m: &MoveBody) -> String {
+    let left = format!("{} of {} left", m.remaining, m.total);
+    match (m.due_in_ms, m.deadline_in_ms) {
+        (0, 0) => format!("{left}, the deadline passed"),
+        (0, deadline) => format!("{left}, late, cut in {}", duration(deadline)),
+        (due, _) => format!("{left}, due in {}", duration(due)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdline_core::time::Moment;
+
+    use super::*;
+    use crate::admin::doubles::{backend, chat, fleet, moving, snapshot};
+    use crate::admin::status_body;
+
+    fn body() -> StatusBody {
+        let mut idle = fleet("feed", vec![]);
+        idle.scale_to = Some(0);
+        idle.queued = 0;
+        status_body(&snapshot(vec![chat(), idle]), "local", Moment::START)
+    }
+
+    #[test]
+    fn plain_for_files_and_pipes() {
+        let expected = "\
+chat  62 sessions of 50; 4 waiting, the first for 1.2s; 3 backends, 3 desired (advice, limited by queue)
+  62 sessions and 4 waiting need 3 backends of 50 at 80 %
+  BACKEND  ADDRESS         PHASE     FILL                    SESSIONS  REPORTED  HEARTBEAT
+  b-1      127.0.0.1:9001  ready     [####################]     50/50        50      250ms
+  b-2      127.0.0.1:9001  draining  [#####...............]     12/50        12      250ms  12 of 40 left, due in 5.0s
+  b-3      -               starting  [....................]      0/50         0      never
+
+feed  0 sessions of 0; 0 backends, 3 desired (fixed)
+  62 sessions and 4 waiting need 3 backends of 50 at 80 %
+  no backends
+";
+        assert_eq!(fleet_table_in(&body(), Style::PLAIN), expected);
+    }
+
+    #[test]
+    fn colours_and_blocks_change_nothing_but_the_look() {
+        let look = Style { colour: true, unicode: true };
+        let text = fleet_table_in(&body(), look);
+        assert!(text.contains("\u{1b}[33m▕████████████████████▏\u{1b}[0m"), "full is yellow: {text}");
+        assert!(text.contains("\u{1b}[32m▕████▊               ▏\u{1b}[0m"), "{text}");
+        let blocks = fleet_table_in(&body(), Style { colour: false, unicode: true });
+        assert_eq!(console::strip_ansi_codes(&text), blocks);
+    }
+
+    #[test]
+    fn what_needs_a_look_is_said() {
+        let mut view = fleet("chat", vec![backend("b-1", holdline_core::cause::Phase::Ready, 60, Some(50))]);
+        view.rebalance = Some(moving(3, 9));
+        let mut status = status_body(&snapshot(vec![view]), "local", Moment::START);
+        status.shutting_down = true;
+        let text = fleet_table_in(&status, Style { colour: true, unicode: false });
+        assert!(text.starts_with("\u{1b}[31mHoldline is stopping"), "{text}");
+        assert!(text.contains("rebalance: 3 of 9 left, due in 5.0s"), "{text}");
+        assert!(text.contains("\u{1b}[31m[####################]"), "above its capacity is red: {text}");
+    }
+
+    #[test]
+    fn no_limit_has_no_bar() {
+        let view = fleet("chat", vec![backend("b-1", holdline_core::cause::Phase::Ready, 7, None)]);
+        let status = status_body(&snapshot(vec![view]), "local", Moment::START);
+        let text = fleet_table_in(&status, Style::PLAIN);
+        assert!(text.contains("7 sessions of -;") && text.contains("7/-") && !text.contains('['), "{text}");
+    }
+}

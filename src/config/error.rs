@@ -1,0 +1,109 @@
+//! What is wrong with a configuration: where, which value, what to do.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {}: {source}; {}", path.display(), read_remedy(source))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not YAML, or a value has not the shape of its key. Only the first is told: the rest cannot be read.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// It can be read but not be meant. All problems are told at once.
+    #[error(transparent)]
+    Meaning(#[from] MeaningError),
+}
+
+fn read_remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => "save it as UTF-8",
+        std::io::ErrorKind::PermissionDenied => "let this user read it",
+        _ => "name the configuration with --config FILE",
+    }
+}
+
+/// The first thing in a file that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ShapeError {
+    /// The file's name.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u64,
+    /// Column in characters, from 1.
+    pub column: u64,
+    /// What is wrong and what to write.
+    pub message: String,
+    /// The line's text.
+    pub text: String,
+    /// How many characters are wrong.
+    pub width: u64,
+}
+
+impl fmt::Display for ShapeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ShapeError { file, line, column, message, text, width } = self;
+        write!(f, "{file}:{line}:{column}: {}", visible(message))?;
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        let number = line.to_string();
+        let gutter = " ".repeat(number.len());
+        let indent = " ".repeat(column.saturating_sub(1) as usize);
+        let carets = "^".repeat((*width).max(1) as usize);
+        write!(f, "\n{gutter} |\n{number} | {}\n{gutter} | {indent}{carets}", visible(text))
+    }
+}
+
+/// `text` with every control character as one `·`: a file must not steer the terminal that shows its errors, and columns stay.
+fn visible(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c == '\t' {
+                ' '
+            } else if c.is_control() {
+                '·'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// Everything in a file that cannot be meant, in the order of its lines.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct MeaningError {
+    /// The file's name.
+    pub file: String,
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for MeaningError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.problems.iter().enumerate() {
+            let Problem { line, what, remedy } = problem;
+            let separator = if n == 0 { "" } else { "\n" };
+            write!(f, "{separator}{}:{line}: {}; {remedy}", self.file, visible(what))?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that cannot be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line, from 1.
+    pub line: u64,
+    /// Key and value, and what is wrong with it.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}

@@ -1,0 +1,175 @@
+//! The configuration file, as it is written: one type a mapping, with its defaults. Nothing is checked here but shapes.
+//!
+//! The doc comments are the descriptions of the JSON Schema (`holdline config schema`).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::located::{At, Entries, given};
+use super::raw_fleet::Fleet;
+use super::units::{Count, Period, Size, Threads};
+
+/// Configuration of Holdline. Durations are written `250ms`, `10s`, `5m` or `1h`, rates `100/s`, sizes `64KiB`, shares `80%`; `none` means
+/// no limit, or not used.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "Holdline configuration")]
+pub(super) struct Config {
+    /// Where clients connect; at least one.
+    pub(super) listeners: At<Vec<Listener>>,
+    /// The admin API.
+    pub(super) admin: Admin,
+    /// What is logged to stderr, and how.
+    pub(super) log: Log,
+    /// Which requests go to which fleet: exact host, then `*.wildcard`, then any host; then the longest path prefix. May be left out with one
+    /// fleet.
+    pub(super) routes: At<Vec<Route>>,
+    /// Fleets by name; at least one.
+    pub(super) fleets: Entries<Fleet>,
+    /// Bounds on what a client may send.
+    pub(super) limits: Limits,
+    /// Data-plane threads; `auto`: one a core.
+    pub(super) threads: At<Threads>,
+    /// What SIGTERM does.
+    pub(super) shutdown: Shutdown,
+}
+
+impl<T> Default for At<Vec<T>> {
+    fn default() -> Self {
+        At::from(Vec::new())
+    }
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    /// IP address and port, such as `0.0.0.0:8080`.
+    pub(super) address: At<String>,
+}
+
+/// The admin API.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Admin {
+    /// IP address and port; loopback only.
+    pub(super) address: At<String>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin { address: At::from("127.0.0.1:9900".to_owned()) }
+    }
+}
+
+/// What is logged to stderr, and how.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    /// The form of a line.
+    pub(super) format: LogFormat,
+    /// The least that is logged.
+    pub(super) level: LogLevel,
+    /// A line for every ended session and every plain request.
+    pub(super) access: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { format: LogFormat::Text, level: LogLevel::Info, access: true }
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The least that is logged.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogLevel {
+    /// What failed.
+    Error,
+    /// What may become a failure.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Which requests go to which fleet.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    /// A host name, or `*.example.com` for all below it; left out: any host.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) host: Option<At<String>>,
+    /// Path prefix, compared on `/` borders.
+    #[serde(default = "root")]
+    pub(super) path: At<String>,
+    /// The fleet's name.
+    pub(super) fleet: At<String>,
+}
+
+fn root() -> At<String> {
+    At::from("/".to_owned())
+}
+
+/// Bounds on what a client may send.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    /// The largest request head; 8KiB or more.
+    pub(super) head: At<Size>,
+    /// For a whole head to arrive; also the longest that a kept-alive connection idles.
+    pub(super) head_timeout: At<Period>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { head: At::from(Size(16 * 1024)), head_timeout: At::from(Period::secs(10)) }
+    }
+}
+
+impl Default for At<Threads> {
+    fn default() -> Self {
+        At::from(Threads(None))
+    }
+}
+
+/// What SIGTERM does.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Shutdown {
+    /// The time in which sessions are closed at a pace; what is left then is cut.
+    pub(super) deadline: At<Period>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Shutdown { deadline: At::from(Period::secs(60)) }
+    }
+}
+
+impl Period {
+    /// So many seconds.
+    pub(super) const fn secs(secs: u64) -> Self {
+        Period(std::time::Duration::from_secs(secs))
+    }
+}
+
+impl At<Count> {
+    /// A default.
+    pub(super) fn count(count: u32) -> Self {
+        At::from(Count(count))
+    }
+}

@@ -1,0 +1,93 @@
+//! Where Holdline listens.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::super::located::At;
+use super::super::model::Listener;
+use super::super::raw;
+use super::check::Check;
+
+/// Stands in for an address that could not be read; the configuration is refused then.
+const UNREAD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+pub(super) fn listeners(check: &mut Check<'_>, raw: &At<Vec<raw::Listener>>) -> Vec<Listener> {
+    if raw.value.is_empty() {
+        check.wrong(
+            raw.line,
+            "there are no listeners",
+            "say where clients connect: listeners: [ { address: \"0.0.0.0:8080\" } ]",
+        );
+    }
+    let mut found: Vec<(u64, SocketAddr)> = Vec::new();
+    for listener in &raw.value {
+        let at = &listener.address;
+        let Some(address) = address(check, "listeners.address", at) else { continue };
+        if let Some((line, other)) = found.iter().find(|(_, other)| overlap(*other, address)) {
+            check.wrong(at.line, format!("listener {address} overlaps {other} of line {line}"), "remove one, or change its port");
+        }
+        found.push((at.line, address));
+    }
+    found.into_iter().map(|(_, address)| Listener::Plain(address)).collect()
+}
+
+pub(super) fn admin(check: &mut Check<'_>, raw: &At<String>, listeners: &[Listener]) -> SocketAddr {
+    let Some(address) = address(check, "admin.address", raw) else { return UNREAD };
+    if !address.ip().is_loopback() {
+        check.wrong(
+            raw.line,
+            format!("admin.address is {address}, and not loopback"),
+            format!(
+                "the admin API has no TLS and no token yet: write 127.0.0.1:{} and reach it through a tunnel",
+                address.port()
+            ),
+        );
+    }
+    for Listener::Plain(listener) in listeners {
+        if overlap(*listener, address) {
+            check.wrong(raw.line, format!("admin.address {address} overlaps the listener {listener}"), "change one of the ports");
+        }
+    }
+    address
+}
+
+/// An IP address with a port; told how to write it otherwise.
+pub(super) fn address(check: &mut Check<'_>, key: &str, raw: &At<String>) -> Option<SocketAddr> {
+    let parsed = raw.value.parse().ok();
+    if parsed.is_none() {
+        check.wrong(raw.line, format!("{key} is `{}`, and not an IP address with a port", raw.value), remedy(&raw.value));
+    }
+    parsed
+}
+
+fn remedy(text: &str) -> String {
+    match text.rsplit_once(':') {
+        Some(("", port)) => format!("write 0.0.0.0:{port}"),
+        Some(("localhost", port)) => format!("write 127.0.0.1:{port}; names are not resolved"),
+        Some((ip, port)) if ip.contains(':') && !ip.starts_with('[') && port.parse::<u16>().is_ok() => {
+            format!("write [{ip}]:{port}")
+        }
+        Some((host, _)) if host.parse::<std::net::IpAddr>().is_err() && !host.contains(':') => {
+            "write one such as 10.0.0.7:9001; names are not resolved".to_owned()
+        }
+        None if text.parse::<std::net::IpAddr>().is_ok() => format!("add the port: {text}:8080"),
+        None if text.parse::<u16>().is_ok() => format!("add the address: 0.0.0.0:{text}"),
+        _ => "write one such as 10.0.0.7:9001 or [::1]:9001".to_owned(),
+    }
+}
+
+/// Whether both cannot be bound at once. Port 0 is a new port each time.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let wildcard = a.ip().is_unspecified() || b.ip().is_unspecified();
+    // The IPv6 wildcard takes IPv4 clients too.
+    let same_family = a.is_ipv4() == b.is_ipv4() || [a, b].iter().any(|x| x.is_ipv6() && x.ip().is_unspecified());
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || wildcard && same_family)
+}
+
+/// Whether a connect to `target` from this machine ends at `listener`.
+pub(super) fn reaches(target: SocketAddr, listener: SocketAddr) -> bool {
+    let here = target.ip().is_loopback() || target.ip().is_unspecified();
+    listener.port() != 0
+        && target.port() == listener.port()
+        && (target.ip() == listener.ip()
+            || here && (listener.ip().is_unspecified() || listener.ip().is_loopback() && target.ip().is_unspecified()))
+}

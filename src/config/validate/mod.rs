@@ -1,0 +1,90 @@
+//! From [`raw`] to [`model`](super::model). Everything that cannot be meant is collected; only a file without a problem becomes a model.
+
+mod addresses;
+mod check;
+mod fleet;
+mod process;
+mod routes;
+mod scale;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use check::Check;
+
+use super::Programs;
+use super::error::MeaningError;
+use super::located::At;
+use super::model::{Config, Limits, LogConfig, LogFormat};
+use super::raw;
+use super::units::{Size, Threads};
+
+/// hyper panics with a smaller buffer.
+const HEAD_MIN: Size = Size(8 * 1024);
+
+/// More threads than any machine has cores; a slip of the finger above it.
+const THREADS_MAX: u32 = 1024;
+
+/// Checks what was read.
+///
+/// # Errors
+/// Every problem there is.
+pub(super) fn validate(raw: &raw::Config, file: &str, base: &Path, programs: Programs) -> Result<Config, MeaningError> {
+    let mut check = Check::new(base, programs);
+    let listeners = addresses::listeners(&mut check, &raw.listeners);
+    let admin = addresses::admin(&mut check, &raw.admin.address, &listeners);
+    let fleets = fleet::fleets(&mut check, &raw.fleets, &listeners, admin);
+    let routes = routes::routes(&mut check, &raw.routes, &raw.fleets, &fleets);
+    let config = Config {
+        listeners,
+        admin,
+        log: log(&raw.log),
+        routes,
+        fleets,
+        limits: limits(&mut check, &raw.limits),
+        threads: threads(&mut check, &raw.threads),
+        shutdown_deadline: raw.shutdown.deadline.value.0,
+    };
+    match check.into_problems() {
+        problems if problems.is_empty() => Ok(config),
+        problems => Err(MeaningError { file: file.to_owned(), problems }),
+    }
+}
+
+fn log(raw: &raw::Log) -> LogConfig {
+    let format = match raw.format {
+        raw::LogFormat::Text => LogFormat::Text,
+        raw::LogFormat::Json => LogFormat::Json,
+    };
+    let level = match raw.level {
+        raw::LogLevel::Error => tracing::Level::ERROR,
+        raw::LogLevel::Warn => tracing::Level::WARN,
+        raw::LogLevel::Info => tracing::Level::INFO,
+        raw::LogLevel::Debug => tracing::Level::DEBUG,
+        raw::LogLevel::Trace => tracing::Level::TRACE,
+    };
+    LogConfig { format, level, access: raw.access }
+}
+
+fn limits(check: &mut Check<'_>, raw: &raw::Limits) -> Limits {
+    let head = raw.head.value;
+    if head < HEAD_MIN {
+        check.wrong(
+            raw.head.line,
+            format!("limits.head is {head}"),
+            format!("write {HEAD_MIN} or more; browsers send heads of several KiB"),
+        );
+    }
+    Limits {
+        head: usize::try_from(head.0).unwrap_or(usize::MAX),
+        head_timeout: check.positive("limits.head_timeout", &raw.head_timeout),
+    }
+}
+
+fn threads(check: &mut Check<'_>, raw: &At<Threads>) -> Option<NonZeroUsize> {
+    let threads = raw.value.0?;
+    if threads == 0 || threads > THREADS_MAX {
+        check.wrong(raw.line, format!("threads is {threads}"), format!("write auto, or a number from 1 to {THREADS_MAX}"));
+    }
+    NonZeroUsize::new(threads as usize)
+}

@@ -1,0 +1,20 @@
+//! Carries out [`Effect::EndSessions`], one after the other, off the State task.
+
+use std::sync::Arc;
+
+use holdline_core::event::Effect;
+use tokio::sync::mpsc;
+
+use super::{DataPlane, EndOrder};
+
+/// Passes orders to the data plane in the order in which they came, until the sender is gone.
+///
+/// What it did is not reported: State sees it in the counts, and orders more as long as too many are left.
+pub async fn drain(plane: Arc<dyn DataPlane>, mut orders: mpsc::Receiver<Effect>) {
+    while let Some(effect) = orders.recv().await {
+        let Effect::EndSessions { fleet, backend, count, mode, cause } = effect else { continue };
+        let order = EndOrder { fleet, backend, count, mode, cause };
+        let ended = plane.end_sessions(&order).await;
+        tracing::debug!(fleet = %order.fleet, backend = %order.backend, %cause, asked = count, ended, "ends sessions");
+    }
+}

@@ -1,0 +1,135 @@
+//! The event log (`holdline events`): the last notices, in order, for readers who come and go.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use holdline_core::event::{Notice, NoticeKind};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// Entries kept: a reader who was away during a scale-out of hundreds of backends still sees its start.
+const ENTRIES_MAX: usize = 1024;
+
+/// A bounded ring of notices. Cheap to clone; clones share it.
+#[derive(Clone, Debug)]
+pub struct EventLog {
+    entries: Arc<Mutex<VecDeque<Entry>>>,
+    /// The id of the newest; zero: none yet.
+    newest: Arc<watch::Sender<u64>>,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// Grows by one with each; the first is 1.
+    pub id: u64,
+    /// Wall clock, milliseconds since 1970 (UTC).
+    pub at_unix_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub notice: Notice,
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        EventLog { entries: Arc::default(), newest: Arc::new(watch::Sender::new(0)) }
+    }
+}
+
+impl EventLog {
+    /// The entries after `id`, oldest first; all that are kept when `id` is of an earlier run, and so higher than any.
+    pub fn since(&self, id: u64) -> Vec<Entry> {
+        let entries = self.entries.lock();
+        let newest = entries.back().map_or(0, |e| e.id);
+        let after = if id > newest { 0 } else { id };
+        let first = entries.front().map_or(0, |e| e.id);
+        // Ids have no gaps, so the place of one is known.
+        entries.iter().skip((after + 1).saturating_sub(first) as usize).cloned().collect()
+    }
+
+    /// Wakes on every entry; the value is the newest one's id. Read with [`EventLog::since`].
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// Adds a line, here and in the process' log.
+    pub(super) fn push(&self, notice: Notice, at_unix_ms: u64) {
+        log(&notice);
+        let mut entries = self.entries.lock();
+        let id = entries.back().map_or(1, |e| e.id + 1);
+        if entries.len() == ENTRIES_MAX {
+            entries.pop_front();
+        }
+        entries.push_back(Entry { id, at_unix_ms, notice });
+        drop(entries);
+        self.newest.send_replace(id);
+    }
+}
+
+fn log(notice: &Notice) {
+    let fleet = notice.fleet.as_ref().map(tracing::field::display);
+    let backend = notice.backend.as_ref().map(tracing::field::display);
+    match notice.kind {
+        NoticeKind::BackendFailed | NoticeKind::CountMismatch => {
+            tracing::warn!(fleet, backend, event = ?notice.kind, "{}", notice.message);
+        }
+        kind => tracing::info!(fleet, backend, event = ?kind, "{}", notice.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(message: &str) -> Notice {
+        Notice { fleet: Some("chat".into()), backend: None, kind: NoticeKind::Scale, message: message.to_owned() }
+    }
+
+    fn ids(entries: &[Entry]) -> Vec<u64> {
+        entries.iter().map(|e| e.id).collect()
+    }
+
+    #[test]
+    fn a_reader_goes_on_where_it_was() {
+        let log = EventLog::default();
+        assert_eq!(log.since(0), []);
+        for n in 0..3 {
+            log.push(notice(&n.to_string()), 1_000 + n);
+        }
+        assert_eq!(ids(&log.since(0)), [1, 2, 3]);
+        assert_eq!(ids(&log.since(2)), [3]);
+        assert_eq!(ids(&log.since(3)), [] as [u64; 0]);
+        assert_eq!(ids(&log.since(900)), [1, 2, 3], "an id of an earlier run");
+        assert_eq!(log.since(2)[0].at_unix_ms, 1_002);
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let log = EventLog::default();
+        for n in 0..ENTRIES_MAX as u64 + 10 {
+            log.push(notice("x"), n);
+        }
+        let kept = log.since(0);
+        assert_eq!((kept.len(), kept[0].id), (ENTRIES_MAX, 11));
+        assert_eq!(log.since(5).len(), ENTRIES_MAX, "what is gone is skipped");
+        assert_eq!(ids(&log.since(1_033)), [1_034]);
+    }
+
+    #[tokio::test]
+    async fn a_follower_is_woken() {
+        let log = EventLog::default();
+        let mut newest = log.subscribe();
+        log.push(notice("x"), 0);
+        newest.changed().await.unwrap();
+        assert_eq!(*newest.borrow_and_update(), 1);
+    }
+
+    #[test]
+    fn an_entry_is_one_flat_object() {
+        let log = EventLog::default();
+        log.push(notice("up"), 7);
+        let json = serde_json::to_string(&log.since(0)[0]).unwrap();
+        assert_eq!(json, r#"{"id":1,"at_unix_ms":7,"fleet":"chat","backend":null,"kind":"scale","message":"up"}"#);
+    }
+}

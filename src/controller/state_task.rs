@@ -1,0 +1,159 @@
+//! The one task that owns State.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdline_core::event::{Effect, Event};
+use holdline_core::policy::FleetPolicy;
+use holdline_core::snapshot::Snapshot;
+use holdline_core::state::State;
+use holdline_core::time::Moment;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::control::{REQUESTS_MAX, Request};
+use super::{Control, DataPlane, EventLog};
+use crate::clock::Clock;
+use crate::telemetry::Metrics;
+
+/// Between two ticks; drains keep their pace with it.
+const TICK: Duration = Duration::from_millis(100);
+/// Events taken in before the next snapshot: a burst of heartbeats costs one, and nobody waits long for an answer.
+const BATCH_MAX: usize = 256;
+
+/// Where effects go. Both ends must take them without ever waiting for the State task.
+#[derive(Clone, Debug)]
+pub struct Outlets {
+    /// [`Effect::EndSessions`]. A full one loses orders: State sees the sessions still there and orders again.
+    pub drainer: mpsc::Sender<Effect>,
+    /// [`Effect::Start`] and [`Effect::Retire`]. None is lost.
+    pub providers: mpsc::Sender<Effect>,
+}
+
+/// Owns State: events and requests in, snapshots and effects out.
+pub struct StateTask {
+    state: State,
+    plane: Arc<dyn DataPlane>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    log: EventLog,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    outlets: Outlets,
+    events: mpsc::Receiver<Event>,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl StateTask {
+    /// A task to [`run`](StateTask::run), and the handle to it. The data plane has adopted the first snapshot when this returns.
+    pub fn new(
+        fleets: Vec<Arc<FleetPolicy>>,
+        plane: Arc<dyn DataPlane>,
+        clock: Clock,
+        seed: u64,
+        metrics: Arc<Metrics>,
+        (events, received): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+        outlets: Outlets,
+    ) -> (StateTask, Control) {
+        let now = clock.now();
+        let state = State::new(fleets, seed, now);
+        let first = state.snapshot(now);
+        plane.adopt(&first);
+        let (snapshots, published) = watch::channel(Arc::new(first));
+        let (asked, requests) = mpsc::channel(REQUESTS_MAX);
+        let log = EventLog::default();
+        let control = Control { requests: asked, events, snapshots: published, log: log.clone() };
+        (StateTask { state, plane, clock, metrics, log, snapshots, outlets, events: received, requests }, control)
+    }
+
+    /// Runs until nobody can send events or requests any more; Holdline drops it when everything else has ended.
+    pub async fn run(mut self) {
+        let mut ticks = tokio::time::interval(TICK);
+        // After a pause the counts of now matter, not the ticks that were missed.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        loop {
+            tokio::select! {
+                // Ticks first: no flood of events can stop a drain's pace.
+                biased;
+                _ = ticks.tick() => {
+                    let now = self.count();
+                    self.state.apply(Event::Tick, now);
+                    self.publish(now).await;
+                }
+                Some(request) = self.requests.recv() => self.answer(request).await,
+                1.. = self.events.recv_many(&mut batch, BATCH_MAX) => {
+                    let now = self.count();
+                    for event in batch.drain(..) {
+                        self.state.apply(event, now);
+                    }
+                    self.publish(now).await;
+                }
+                else => return,
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: Request) {
+        let now = self.count();
+        // Who asked may have gone meanwhile; then nobody needs the answer.
+        match request {
+            Request::Fresh(answer) => {
+                self.publish(now).await;
+                let _ = answer.send(Arc::clone(&self.snapshots.borrow()));
+            }
+            Request::Command(command, answer) => {
+                let done = self.state.command(command, now);
+                self.publish(now).await;
+                let _ = answer.send(done);
+            }
+        }
+    }
+
+    /// Takes in the data plane's counts of this moment: nothing is decided on old ones.
+    fn count(&mut self) -> Moment {
+        let now = self.clock.now();
+        self.state.apply(Event::Report(self.plane.report()), now);
+        now
+    }
+
+    /// First the data plane obeys, then others see it, then effects run: a drain's first victim cannot be replaced by a newcomer.
+    async fn publish(&mut self, now: Moment) {
+        let snapshot = Arc::new(self.state.snapshot(now));
+        self.plane.adopt(&snapshot);
+        let before = self.snapshots.send_replace(Arc::clone(&snapshot));
+        self.count_decisions(&before, &snapshot);
+        for effect in self.state.take_effects() {
+            self.carry_out(effect).await;
+        }
+    }
+
+    async fn carry_out(&self, effect: Effect) {
+        match effect {
+            Effect::Notice(notice) => self.log.push(notice, self.clock.unix_ms()),
+            Effect::EndSessions { .. } => {
+                if let Err(TrySendError::Full(order)) = self.outlets.drainer.try_send(effect) {
+                    tracing::warn!(?order, "the data plane is slow to end sessions; they are ordered again");
+                }
+            }
+            // A provider's loop awaits nothing, so this waits for no more than a child's fork. A closed one: all is being stopped.
+            Effect::Start { .. } | Effect::Retire { .. } => {
+                let _ = self.outlets.providers.send(effect).await;
+            }
+        }
+    }
+
+    fn count_decisions(&self, before: &Snapshot, after: &Snapshot) {
+        for (old, new) in before.fleets.iter().zip(&after.fleets) {
+            let (old, decision) = (&old.decision, &new.decision);
+            // The first decision changes nothing, and on a static fleet none does.
+            let changes = !old.reason.is_empty() && old.desired != decision.desired && new.policy.provider.is_elastic();
+            if changes {
+                self.metrics.fleet(new.name()).scaled(decision.desired > old.desired, decision.limited_by);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

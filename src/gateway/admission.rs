@@ -1,0 +1,237 @@
+//! Who gets a seat, and when: at once if one is free and nobody waits, else through the fleet's queue.
+//!
+//! A seat is a guard all the way: the queue's doorman hands over a [`SeatGuard`], and whoever drops it (a client that left, a dial
+//! that failed, a session that ended) gives it back and rings the doorman.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use holdline_core::balance::{NoPlace, place};
+use holdline_core::cause::RefuseCause;
+use holdline_core::ids::BackendId;
+use holdline_core::queue::{Outcome, Ticket};
+use holdline_core::seats::Seat;
+use holdline_core::time::Moment;
+use rand::rngs::SmallRng;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::client::client_gone;
+use super::fleets::{Backend, Fleet};
+use crate::clock::Clock;
+
+/// A seat, and where it is.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) seat: SeatGuard,
+}
+
+/// Why nobody was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAdmitted {
+    /// To be told to the client.
+    Refused(RefuseCause),
+    /// The client left while it waited: there is nobody to tell.
+    Gone,
+}
+
+/// One seat of a backend, and the bell for those who wait for it. Dropped exactly once, so given back exactly once.
+#[derive(Debug)]
+pub(crate) struct SeatGuard {
+    // An option only so that `drop` can give the seat back before it rings.
+    seat: Option<Seat>,
+    fleet: Arc<Fleet>,
+    /// Whether it counts as an arrival and a departure, from which the autoscaler forecasts.
+    session: bool,
+}
+
+impl SeatGuard {
+    /// A seat taken outside of the queue.
+    pub(crate) fn new(seat: Seat, fleet: &Arc<Fleet>) -> Self {
+        Self::counted(seat, fleet, true)
+    }
+
+    fn counted(seat: Seat, fleet: &Arc<Fleet>, session: bool) -> Self {
+        fleet.admitted_total.fetch_add(session.into(), Ordering::Relaxed);
+        SeatGuard { seat: Some(seat), fleet: Arc::clone(fleet), session }
+    }
+}
+
+impl Drop for SeatGuard {
+    fn drop(&mut self) {
+        drop(self.seat.take());
+        self.fleet.ended_total.fetch_add(self.session.into(), Ordering::Relaxed);
+        // Either we see the waiter, or its doorman sees the seat: pairs with the fence in `serve`.
+        fence(Ordering::SeqCst);
+        self.fleet.ring();
+    }
+}
+
+/// Somebody in the queue, and how it is told.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    told: oneshot::Sender<Result<Admitted, RefuseCause>>,
+    /// Whether the seat is for a session; a plain request at a fleet of zero waits for a backend and keeps no seat.
+    session: bool,
+}
+
+/// A seat on `preferred`, or on the best backend but those in `failed`, at once or after a wait. `client` is the socket whose end
+/// stops the wait.
+///
+/// # Errors
+/// [`NotAdmitted`].
+pub(crate) async fn admit(
+    fleet: &Arc<Fleet>,
+    preferred: Option<&BackendId>,
+    failed: &[BackendId],
+    client: &TcpStream,
+    clock: Clock,
+    rng: &RefCell<SmallRng>,
+) -> Result<Admitted, NotAdmitted> {
+    let now = clock.now();
+    // While anybody waits, newcomers wait behind.
+    if fleet.waiting.load(Ordering::SeqCst) == 0 {
+        match fleet.place(preferred, failed, now, &mut rng.borrow_mut()) {
+            Ok((backend, seat)) => {
+                return Ok(Admitted { backend, seat: SeatGuard::new(seat, fleet) });
+            }
+            Err(NoPlace::NoBackend) if failed.is_empty() => fleet.knock(),
+            Err(_) => {}
+        }
+    }
+    let waited = wait(fleet, true, preferred, clock, client_gone(client)).await;
+    fleet.metrics.queue_wait(clock.now().since(now));
+    waited
+}
+
+/// Waits until the fleet has a backend at all; for plain requests, whose client is watched by hyper.
+///
+/// # Errors
+/// Why it did not get one.
+pub(crate) async fn any_backend(fleet: &Arc<Fleet>, clock: Clock) -> Result<Arc<Backend>, RefuseCause> {
+    fleet.knock();
+    match wait(fleet, false, None, clock, std::future::pending()).await {
+        // Its seat is free again at once, and the next in line hears of it.
+        Ok(admitted) => Ok(admitted.backend),
+        Err(NotAdmitted::Refused(cause)) => Err(cause),
+        Err(NotAdmitted::Gone) => Err(RefuseCause::NoBackend),
+    }
+}
+
+async fn wait(
+    fleet: &Arc<Fleet>,
+    session: bool,
+    preferred: Option<&BackendId>,
+    clock: Clock,
+    gone: impl Future<Output = ()>,
+) -> Result<Admitted, NotAdmitted> {
+    let (told, answer) = oneshot::channel();
+    let ticket = {
+        let mut queue = fleet.queue.lock();
+        let entered = queue.enter(preferred.cloned(), Waiter { told, session }, clock.now());
+        fleet.waiting.store(queue.len(), Ordering::SeqCst);
+        entered
+    };
+    let ticket = match ticket {
+        Ok(ticket) => ticket,
+        Err((_, cause)) => return Err(NotAdmitted::Refused(fleet.truer(cause))),
+    };
+    // Leaves the queue on every way out, and passes on a seat that it was given too late.
+    let _place = Place { fleet, ticket };
+    // A seat freed between our look at the seats and our entry would ring nobody.
+    fleet.bell.notify_one();
+    tokio::select! {
+        biased;
+        told = answer => match told {
+            Ok(Ok(admitted)) => Ok(admitted),
+            Ok(Err(cause)) => Err(NotAdmitted::Refused(fleet.truer(cause))),
+            // The queue itself went away: the gateway is being dropped.
+            Err(_) => Err(NotAdmitted::Refused(RefuseCause::Draining)),
+        },
+        () = gone => Err(NotAdmitted::Gone),
+    }
+}
+
+/// A place in the queue; dropping it leaves the queue.
+struct Place<'f> {
+    fleet: &'f Arc<Fleet>,
+    ticket: Ticket,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.fleet.queue.lock();
+        queue.leave(self.ticket);
+        self.fleet.waiting.store(queue.len(), Ordering::SeqCst);
+        drop(queue);
+        // Whoever was behind may be first now.
+        self.fleet.ring();
+    }
+}
+
+/// Serves the fleet's queue for ever: when rung, and at its own next deadline.
+pub(super) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) {
+    let mut next: Option<Moment> = None;
+    loop {
+        let deadline = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(clock.instant(at)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = fleet.bell.notified() => {}
+            () = deadline => {}
+        }
+        next = fleet.serve(clock.now(), &mut rng);
+    }
+}
+
+impl Fleet {
+    fn place(&self, preferred: Option<&BackendId>, failed: &[BackendId], now: Moment, rng: &mut SmallRng) -> Result<(Arc<Backend>, Seat), NoPlace> {
+        let joined = self.joined();
+        let backends = &joined.members;
+        let preferred = preferred.and_then(|id| backends.iter().position(|m| m.0.id == *id));
+        let usable = |index: usize| failed.is_empty() || !failed.contains(&backends[index].0.id);
+        let policy = &self.policy;
+        let (index, seat) = place(policy.balance, policy.fill, backends, preferred, usable, now, rng)?;
+        Ok((Arc::clone(&backends[index].0), seat))
+    }
+
+    /// Lets in whom there is room for. Returns when to look again.
+    fn serve(self: &Arc<Self>, now: Moment, rng: &mut SmallRng) -> Option<Moment> {
+        let mut queue = self.queue.lock();
+        fence(Ordering::SeqCst);
+        let next = queue.serve(
+            now,
+            |preferred| self.place(preferred, &[], now, rng),
+            |waiter, outcome| self.tell(waiter, outcome),
+        );
+        self.waiting.store(queue.len(), Ordering::SeqCst);
+        next
+    }
+
+    /// A waiter that left meanwhile drops what it is told, which gives the seat back and rings.
+    fn tell(self: &Arc<Self>, waiter: Waiter, outcome: Outcome<Arc<Backend>>) {
+        let answer = match outcome {
+            Outcome::Admitted(backend, seat) => Ok(Admitted { backend, seat: SeatGuard::counted(seat, self, waiter.session) }),
+            Outcome::Refused(cause) => Err(cause),
+        };
+        // An error is the answer back: dropped here.
+        drop(waiter.told.send(answer));
+    }
+
+    /// Somebody found no backend at all: State wakes a fleet of zero.
+    fn knock(&self) {
+        self.knocked_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a refusal for want of a seat, and says what was missing: with no backend at all it was not the queue's fault.
+    fn truer(&self, cause: RefuseCause) -> RefuseCause {
+        let none = self.joined().members.iter().all(|m| m.0.seats.limit() == 0);
+        self.refused_total.fetch_add(1, Ordering::Relaxed);
+        if none && matches!(cause, RefuseCause::Capacity | RefuseCause::QueueTimeout) { RefuseCause::NoBackend } else { cause }
+    }
+}

@@ -1,0 +1,204 @@
+//! Bodies that cross the gateway with plain requests, and what they hold on to while they do.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use holdline_core::time::Moment;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Sleep;
+
+use super::admission::SeatGuard;
+use super::pool::Lease;
+use crate::clock::Clock;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of an answer to a client.
+pub(crate) enum AnswerBody {
+    /// Our own words.
+    Own(Option<Bytes>),
+    /// A backend's.
+    Relayed(Box<Relayed>),
+}
+
+impl From<Bytes> for AnswerBody {
+    fn from(bytes: Bytes) -> Self {
+        AnswerBody::Own((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+/// A backend's body on its way, with the connection that it comes from: whole, the connection can be used again; else it is closed.
+pub(crate) struct Relayed {
+    body: Incoming,
+    lease: Option<Lease>,
+    idle: Option<(Duration, Pin<Box<Sleep>>)>,
+    ended: bool,
+    _holds: Holds,
+}
+
+/// What an answer holds on to until its body is over.
+pub(crate) struct Holds {
+    pub(crate) _requests: [Counted; 2],
+    /// Of an event stream that nobody had asked for.
+    pub(crate) _seat: Option<SeatGuard>,
+}
+
+impl Relayed {
+    /// `idle`: the longest silence of the backend.
+    pub(crate) fn new(body: Incoming, lease: Lease, idle: Option<Duration>, holds: Holds) -> Self {
+        let idle = idle.map(|d| (d, Box::pin(tokio::time::sleep(d))));
+        Relayed { body, lease: Some(lease), idle, ended: false, _holds: holds }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.ended |= frame.is_none();
+                if let Some((limit, sleep)) = &mut self.idle {
+                    *sleep = Box::pin(tokio::time::sleep(*limit));
+                }
+                Poll::Ready(frame.map(|f| f.map_err(Into::into)))
+            }
+            Poll::Pending => {
+                let Some((_, sleep)) = &mut self.idle else { return Poll::Pending };
+                ready!(sleep.as_mut().poll(cx));
+                Poll::Ready(Some(Err("the backend was silent for too long".into())))
+            }
+        }
+    }
+}
+
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        // hyper does not poll a body past its announced length.
+        if (self.ended || self.body.is_end_stream())
+            && let Some(lease) = self.lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            AnswerBody::Own(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            AnswerBody::Relayed(relayed) => relayed.poll_next(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnswerBody::Own(bytes) => bytes.is_none(),
+            AnswerBody::Relayed(relayed) => relayed.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            AnswerBody::Relayed(relayed) => relayed.body.size_hint(),
+        }
+    }
+}
+
+/// The body of a request to a backend.
+pub(crate) enum RequestBody {
+    /// None, so the request can be sent again.
+    Empty,
+    /// The client's.
+    Client(Incoming, Progress),
+}
+
+/// How far a client's body has come, shared with whoever waits for the answer: while it moves, the backend is not late.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    clock: Clock,
+    moved: Rc<Cell<Moment>>,
+    is_whole: Rc<Cell<bool>>,
+}
+
+impl Progress {
+    pub(crate) fn new(clock: Clock, is_whole: bool) -> Self {
+        Progress { clock, moved: Rc::new(Cell::new(clock.now())), is_whole: Rc::new(Cell::new(is_whole)) }
+    }
+
+    /// When the body last moved, or the request was sent.
+    pub(crate) fn moved(&self) -> Moment {
+        self.moved.get()
+    }
+
+    /// The client sent all of it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole.get()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let RequestBody::Client(body, progress) = self.get_mut() else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        progress.moved.set(progress.clock.now());
+        progress.is_whole.set(frame.is_none() || body.is_end_stream());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Client(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Client(body, _) => body.size_hint(),
+        }
+    }
+}
+
+/// One in a counter that many share.
+pub(crate) struct Counted {
+    of: Counter,
+}
+
+/// Whose counter it is.
+pub(crate) enum Counter {
+    Fleet(Arc<super::fleets::Fleet>),
+    Backend(Arc<super::fleets::Backend>),
+}
+
+impl Counter {
+    fn value(&self) -> &AtomicU32 {
+        match self {
+            Counter::Fleet(fleet) => &fleet.requests,
+            Counter::Backend(backend) => &backend.requests,
+        }
+    }
+}
+
+impl Counted {
+    pub(crate) fn new(of: Counter) -> Self {
+        of.value().fetch_add(1, Ordering::Relaxed);
+        Counted { of }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.of.value().fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,58 @@
+//! What keeps a gateway from starting.
+
+use std::io;
+use std::net::SocketAddr;
+
+/// Why the gateway did not start. The text says what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Somebody else listens there.
+    #[error("cannot listen on {address}: the address is in use; stop what listens there (`ss -ltnp 'sport = :{port}'` names it) or change `listeners`", port = address.port())]
+    InUse {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The address is none of this machine's.
+    #[error("cannot listen on {address}: this machine has no such address; use one that `ip address` shows, or 0.0.0.0 for all")]
+    NotOurs {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A port below 1024 without the right to it.
+    #[error("cannot listen on {address}: ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port or give the capability")]
+    Forbidden {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Anything else that a bind says.
+    #[error("cannot listen on {address}: {source}; check `listeners`")]
+    Bind {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A route names a fleet that there is not.
+    #[error("a route names fleet `{0}`, which is not configured; add it under `fleets` or correct the route")]
+    UnknownFleet(String),
+    /// A thread or its runtime could not be made.
+    #[error("cannot start a data-plane thread: {0}; check the limits on threads and open files (`ulimit -u`, `ulimit -n`), or lower `threads`")]
+    Thread(#[source] io::Error),
+}
+
+impl GatewayError {
+    pub(super) fn bind(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => GatewayError::InUse { address, source },
+            io::ErrorKind::AddrNotAvailable => GatewayError::NotOurs { address, source },
+            io::ErrorKind::PermissionDenied => GatewayError::Forbidden { address, source },
+            _ => GatewayError::Bind { address, source },
+        }
+    }
+}

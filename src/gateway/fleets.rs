@@ -1,0 +1,455 @@
+//! What the gateway knows of fleets and backends: the snapshot's limits, and counters that all threads share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use holdline_core::affinity::{Cookies, Preference};
+use holdline_core::balance::Seated;
+use holdline_core::cause::Phase;
+use holdline_core::event::{BackendCounts, Event, FleetCounts};
+use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::policy::{Affinity, FleetPolicy};
+use holdline_core::queue::Queue;
+use holdline_core::seats::Seats;
+use holdline_core::snapshot::{BackendView, FleetView};
+use holdline_core::time::Moment;
+use holdline_core::wire::token::Keys;
+use http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+
+use super::admission::Waiter;
+use super::session::{Ended, Target, Watch};
+use crate::telemetry::{FleetMetrics, access};
+
+/// One fleet, shared by all threads.
+pub(crate) struct Fleet {
+    pub(crate) policy: Arc<FleetPolicy>,
+    pub(crate) metrics: Arc<FleetMetrics>,
+    /// Swapped in whole by [`Fleet::adopt`]; readers never wait.
+    joined: ArcSwap<Joined>,
+    watch: Arc<dyn Watch>,
+    /// Sign affinity tokens.
+    keys: Keys,
+    pub(super) queue: Mutex<Queue<Waiter>>,
+    /// Waiters, readable without the lock: while anybody waits, newcomers wait behind.
+    pub(super) waiting: AtomicUsize,
+    /// Rung when a seat may have become free.
+    pub(super) bell: Notify,
+    pub(super) admitted_total: AtomicU64,
+    pub(super) ended_total: AtomicU64,
+    pub(super) refused_total: AtomicU64,
+    pub(super) knocked_total: AtomicU64,
+    /// Plain requests in flight or waiting.
+    pub(super) requests: AtomicU32,
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet").field("name", &self.policy.name).finish_non_exhaustive()
+    }
+}
+
+/// The backends of a fleet at one time.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    /// The snapshot's that have an address, and gone ones that still hold sessions.
+    pub(crate) members: Vec<Member>,
+    /// Affinity cookies of these; `None`: the fleet has no affinity.
+    pub(crate) cookies: Option<Cookies>,
+}
+
+impl Joined {
+    /// What a client's cookies ask for.
+    pub(crate) fn preference(&self, headers: &HeaderMap) -> Preference {
+        let fields = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes);
+        self.cookies.as_ref().map_or(Preference::None, |cookies| cookies.preference(fields))
+    }
+
+    /// The cookie that leads back to `chosen`, if the client needs a new one.
+    pub(crate) fn set_cookie(&self, chosen: &BackendId, had: &Preference) -> Option<String> {
+        self.cookies.as_ref()?.set_cookie(chosen, had, false)
+    }
+}
+
+/// A backend among its fleet's, to be compared by `core::balance`.
+#[derive(Clone, Debug)]
+pub(crate) struct Member(pub(crate) Arc<Backend>);
+
+impl Seated for Member {
+    fn seats(&self) -> &Arc<Seats> {
+        &self.0.seats
+    }
+}
+
+/// One backend, shared by all threads.
+pub(crate) struct Backend {
+    pub(crate) id: BackendId,
+    pub(crate) fleet: FleetName,
+    pub(crate) address: SocketAddr,
+    pub(crate) seats: Arc<Seats>,
+    /// Plain requests in flight.
+    pub(super) requests: AtomicU32,
+    phase: AtomicU8,
+    dials: Dials,
+    /// What its sessions carry.
+    pub(crate) target: Arc<Target>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend").field("id", &self.id).field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Dials' outcomes that State has not been told yet. The channel is bounded and never waited for; what it does not take stays here.
+#[derive(Debug, Default)]
+struct Dials {
+    /// Failures since the last success.
+    failed: AtomicU32,
+    /// A success that follows a failure, or a time without news.
+    connected: AtomicBool,
+    /// When a success was last told, in ms since the start.
+    told_ms: AtomicU64,
+}
+
+/// More failures in a row than State looks at (edge.md: three) say nothing new.
+const FAILURES_KEPT: u32 = 8;
+
+/// Successes of a backend that was well are told this often: they only keep it from being called dead.
+const SUCCESS_TOLD_EVERY_MS: u64 = 1_000;
+
+impl Fleet {
+    pub(crate) fn new(policy: Arc<FleetPolicy>, metrics: Arc<FleetMetrics>, keys: Keys) -> Arc<Self> {
+        Arc::new(Fleet {
+            queue: Mutex::new(Queue::new(policy.queue)),
+            policy,
+            watch: Arc::new(Recorder(Arc::clone(&metrics))),
+            metrics,
+            joined: ArcSwap::default(),
+            keys,
+            waiting: AtomicUsize::new(0),
+            bell: Notify::new(),
+            admitted_total: AtomicU64::new(0),
+            ended_total: AtomicU64::new(0),
+            refused_total: AtomicU64::new(0),
+            knocked_total: AtomicU64::new(0),
+            requests: AtomicU32::new(0),
+        })
+    }
+
+    /// Its backends now.
+    pub(crate) fn joined(&self) -> arc_swap::Guard<Arc<Joined>> {
+        self.joined.load()
+    }
+
+    /// The backend of this id.
+    pub(crate) fn backend(&self, id: &BackendId) -> Option<Arc<Backend>> {
+        self.joined.load().members.iter().find(|m| m.0.id == *id).map(|m| Arc::clone(&m.0))
+    }
+
+    /// Makes the snapshot's backends and limits the ones that reservations meet. One caller at a time.
+    pub(super) fn adopt(&self, view: &FleetView) {
+        let old = self.joined.load_full();
+        let old_of = |id: &BackendId| old.members.iter().find(|m| m.0.id == *id);
+        let mut new: Vec<Member> = Vec::with_capacity(view.backends.len());
+        for seen in &view.backends {
+            let Some(address) = seen.address else { continue };
+            let member = match old_of(&seen.id) {
+                Some(member) if member.0.address == address => member.clone(),
+                moved => Member(self.backend_at(seen, address, moved)),
+            };
+            member.0.seats.set_limit(seen.limit);
+            member.0.phase.store(seen.phase as u8, Ordering::Release);
+            new.push(member);
+        }
+        for gone in old.members.iter().filter(|m| view.backend(m.0.id.as_str()).is_none()) {
+            gone.0.seats.set_limit(0);
+            gone.0.phase.store(Phase::Dead as u8, Ordering::Release);
+            // Its sessions live until their sockets fail, and are counted until then.
+            if gone.0.seats.used() > 0 {
+                new.push(gone.clone());
+            }
+        }
+        if !same_members(&old.members, &new) {
+            let cookies = self.cookies(view.backends.iter().map(|b| &b.id));
+            self.joined.store(Arc::new(Joined { members: new, cookies }));
+        }
+        self.ring();
+    }
+
+    fn backend_at(&self, seen: &BackendView, address: SocketAddr, moved: Option<&Member>) -> Arc<Backend> {
+        // Sessions at the old address still take seats of this backend.
+        let seats = moved.map_or_else(|| Seats::new(0, self.policy.admit_rate), |m| Arc::clone(&m.0.seats));
+        let policy = &self.policy;
+        let target =
+            Target::new(policy.name.clone(), seen.id.clone(), &policy.timeouts, &policy.keepalive, Arc::clone(&self.watch));
+        Arc::new(Backend {
+            id: seen.id.clone(),
+            fleet: policy.name.clone(),
+            address,
+            seats,
+            requests: AtomicU32::new(0),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            dials: Dials::default(),
+            target,
+        })
+    }
+
+    fn cookies<'b>(&self, backends: impl Iterator<Item = &'b BackendId>) -> Option<Cookies> {
+        match &self.policy.affinity {
+            Affinity::None => None,
+            Affinity::Cookie { name } => Some(Cookies::new(&self.policy.name, name, &self.keys, backends)),
+        }
+    }
+
+    /// Tells the doorman that a seat may be free, if anybody waits for one.
+    pub(super) fn ring(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Its part of the gateway's report.
+    pub(super) fn counts(&self, now: Moment) -> FleetCounts {
+        let (queued, oldest_wait) = {
+            let queue = self.queue.lock();
+            (queue.len() as u32, queue.oldest_wait(now))
+        };
+        let joined = self.joined.load();
+        let count = |m: &Member| BackendCounts {
+            backend: m.0.id.clone(),
+            used: m.0.seats.used(),
+            requests: m.0.requests.load(Ordering::Relaxed),
+        };
+        FleetCounts {
+            fleet: self.policy.name.clone(),
+            backends: joined.members.iter().map(count).collect(),
+            queued,
+            oldest_wait,
+            admitted_total: self.admitted_total.load(Ordering::Relaxed),
+            ended_total: self.ended_total.load(Ordering::Relaxed),
+            refused_total: self.refused_total.load(Ordering::Relaxed),
+            knocked_total: self.knocked_total.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn same_members(a: &[Member], b: &[Member]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0))
+}
+
+impl Backend {
+    /// Whether a plain request may be sent there when nothing else speaks for it.
+    pub(crate) fn takes_requests(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == Phase::Ready as u8
+    }
+
+    /// Whether a plain request that carries its affinity token may still follow it: full and draining backends serve those they know.
+    pub(crate) fn serves_its_own(&self) -> bool {
+        [Phase::Ready, Phase::Suspect, Phase::Draining].iter().any(|p| *p as u8 == self.phase.load(Ordering::Acquire))
+    }
+
+    /// Plain requests in flight plus sessions.
+    pub(crate) fn load(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed).saturating_add(self.seats.used())
+    }
+
+    /// Notes a dial's outcome and tells State if the channel takes it.
+    pub(super) fn dialled(&self, connected: bool, now: Moment, events: &mpsc::Sender<Event>) {
+        let dials = &self.dials;
+        if connected {
+            let now_ms = now.since_start().as_millis() as u64;
+            let failed_before = dials.failed.swap(0, Ordering::AcqRel) > 0;
+            let due = now_ms.saturating_sub(dials.told_ms.load(Ordering::Relaxed)) >= SUCCESS_TOLD_EVERY_MS;
+            if !failed_before && !due && self.takes_requests() {
+                return;
+            }
+            dials.told_ms.store(now_ms, Ordering::Relaxed);
+            dials.connected.store(true, Ordering::Release);
+        } else {
+            let more = |n: u32| (n < FAILURES_KEPT).then_some(n + 1);
+            // At the bound it says nothing new.
+            let _ = dials.failed.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        }
+        self.tell_dials(events);
+    }
+
+    /// Sends what State has not been told yet, as far as the channel takes it.
+    pub(super) fn tell_dials(&self, events: &mpsc::Sender<Event>) {
+        let event = |connected| Event::Dial { fleet: self.fleet.clone(), backend: self.id.clone(), connected };
+        // The success came after what failed before it, and wiped that out.
+        if self.dials.connected.swap(false, Ordering::AcqRel) && events.try_send(event(true)).is_err() {
+            self.dials.connected.store(true, Ordering::Release);
+            return;
+        }
+        let untold = self.dials.failed.swap(0, Ordering::AcqRel);
+        for sent in 0..untold {
+            if events.try_send(event(false)).is_err() {
+                self.dials.failed.fetch_add(untold - sent, Ordering::AcqRel);
+                return;
+            }
+        }
+    }
+}
+
+/// Writes a fleet's sessions down: metrics and access log.
+struct Recorder(Arc<FleetMetrics>);
+
+impl Watch for Recorder {
+    fn bytes(&self, from_clients: u64, to_clients: u64) {
+        self.0.bytes(from_clients, to_clients);
+    }
+
+    fn ended(&self, end: &Ended<'_>) {
+        self.0.ended(end.cause, end.age);
+        access::session(&access::SessionLine {
+            id: end.id,
+            kind: end.kind.as_str(),
+            fleet: end.fleet,
+            backend: end.backend,
+            client: end.client,
+            cause: end.cause,
+            age: end.age,
+            bytes_in: end.bytes_in,
+            bytes_out: end.bytes_out,
+        });
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use holdline_core::policy::*;
+    use holdline_core::scale::Decision;
+
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    /// A policy with short deadlines, to be changed by each test.
+    pub(crate) fn policy(name: &str) -> FleetPolicy {
+        let rules = ScaleRules { stabilization: Duration::ZERO, select: SelectPolicy::Max, policies: Vec::new() };
+        FleetPolicy {
+            name: name.into(),
+            provider: ProviderPolicy::Static(Vec::new()),
+            capacity: Some(10),
+            fill: 0.8,
+            balance: Balance::LeastSessions,
+            affinity: Affinity::None,
+            queue: QueuePolicy { length: 100, timeout: Duration::from_secs(10) },
+            admit_rate: None,
+            refuse: RefusePolicy { with: RefuseWith::Status, retry_after: Duration::from_secs(5) },
+            heartbeat: HeartbeatPolicy {
+                probe: Probe::Tcp,
+                path: "/heartbeat".into(),
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+                suspect_after: Duration::from_secs(3),
+                dead_after: Duration::from_secs(10),
+            },
+            drain: DrainPolicy { mode: DrainMode::Close, deadline: Duration::from_secs(10), rate_max: None },
+            timeouts: Timeouts {
+                connect: Duration::from_secs(2),
+                handshake: Duration::from_secs(5),
+                response: Duration::from_secs(5),
+                write: Duration::from_secs(5),
+                idle: None,
+                session: None,
+            },
+            keepalive: KeepalivePolicy { tcp: Some(Duration::from_secs(60)), ping: None, timeout: Duration::from_secs(20) },
+            scale: ScalePolicy { min: 0, max: 9, buffer: Buffer::Backends(0), up: rules.clone(), down: rules, idle_to_zero_after: None },
+        }
+    }
+
+    pub(crate) fn fleet(name: &str) -> Arc<Fleet> {
+        Fleet::new(Arc::new(policy(name)), Metrics::new().fleet(&name.into()), Keys::new([7; 32]))
+    }
+
+    /// A ready backend with so many seats.
+    pub(crate) fn ready(id: &str, address: SocketAddr, limit: u32) -> BackendView {
+        BackendView {
+            id: id.into(),
+            address: Some(address),
+            phase: Phase::Ready,
+            sessions: 0,
+            foreign: 0,
+            capacity: Some(limit),
+            limit,
+            reported: None,
+            requests: 0,
+            heartbeat_at: None,
+            since: Moment::START,
+            drain: None,
+            moved_total: 0,
+        }
+    }
+
+    pub(crate) fn view(policy: &Arc<FleetPolicy>, backends: Vec<BackendView>) -> FleetView {
+        FleetView {
+            policy: Arc::clone(policy),
+            backends,
+            queued: 0,
+            oldest_wait: Duration::ZERO,
+            decision: Arc::new(Decision::default()),
+            scale_to: None,
+            rebalance: None,
+        }
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    #[test]
+    fn a_gone_backend_is_counted_until_its_last_session_ends() {
+        let fleet = fleet("chat");
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(1), 2), ready("b", address(2), 2)]));
+        let seat = fleet.backend(&"a".into()).unwrap().seats.reserve(Moment::START).unwrap();
+        fleet.adopt(&view(&fleet.policy, vec![ready("b", address(2), 2)]));
+        let counts = fleet.counts(Moment::START);
+        assert_eq!(counts.backends.iter().map(|b| (b.backend.as_str(), b.used)).collect::<Vec<_>>(), [("b", 0), ("a", 1)]);
+        assert!(!fleet.backend(&"a".into()).unwrap().serves_its_own());
+        drop(seat);
+        fleet.adopt(&view(&fleet.policy, vec![ready("b", address(2), 2)]));
+        assert_eq!(fleet.counts(Moment::START).backends.len(), 1);
+    }
+
+    #[test]
+    fn a_backend_that_moves_keeps_its_seats() {
+        let fleet = fleet("chat");
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(1), 2)]));
+        let _seat = fleet.backend(&"a".into()).unwrap().seats.reserve(Moment::START).unwrap();
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(2), 2)]));
+        let a = fleet.backend(&"a".into()).unwrap();
+        assert_eq!((a.address, a.seats.used(), a.seats.limit()), (address(2), 1, 2));
+    }
+
+    #[test]
+    fn what_the_channel_does_not_take_is_told_later() {
+        let fleet = fleet("chat");
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(1), 2)]));
+        let a = fleet.backend(&"a".into()).unwrap();
+        let (events, mut seen) = mpsc::channel(1);
+        let outcome = |seen: &mut mpsc::Receiver<Event>| match seen.try_recv() {
+            Ok(Event::Dial { connected, .. }) => Some(connected),
+            _ => None,
+        };
+        for _ in 0..3 {
+            a.dialled(false, Moment::START, &events);
+        }
+        for _ in 0..3 {
+            assert_eq!(outcome(&mut seen), Some(false));
+            a.tell_dials(&events);
+        }
+        assert_eq!(outcome(&mut seen), None);
+        // A success is told, at once after news and else once a second.
+        a.dialled(true, Moment::from_millis(2_000), &events);
+        assert_eq!(outcome(&mut seen), Some(true));
+        a.dialled(true, Moment::from_millis(2_500), &events);
+        assert_eq!(outcome(&mut seen), None);
+    }
+}

@@ -1,0 +1,258 @@
+//! Plain HTTP: a request goes to the backend with the least to do, or to the one that its client had, over a kept connection.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdline_core::affinity::Preference;
+use holdline_core::cause::RefuseCause;
+use holdline_core::ids::BackendId;
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Uri, Version, header};
+use hyper::body::{Body, Incoming};
+use rand::Rng;
+
+use super::admission::{SeatGuard, any_backend};
+use super::body::{AnswerBody, Counted, Counter, Holds, Progress, Relayed, RequestBody};
+use super::dial::{DIALS_MAX, dial};
+use super::fleets::{Backend, Fleet};
+use super::headers;
+use super::pool::Lease;
+use super::refuse::{self, Refusal};
+use super::thread::Thread;
+use crate::telemetry::access;
+
+/// A plain request and where it goes.
+pub(super) struct Plain {
+    pub(super) parts: Parts,
+    pub(super) body: Incoming,
+    pub(super) host: String,
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) peer: SocketAddr,
+}
+
+/// Sends the request on and answers with what comes back, or says why nothing does.
+pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<AnswerBody> {
+    let clock = thread.shared.clock;
+    let started = clock.now();
+    let Plain { parts, body, host, fleet, peer } = request;
+    let (method, path) = (parts.method.clone(), parts.uri.clone());
+    let in_flight = Counted::new(Counter::Fleet(Arc::clone(&fleet)));
+    let had = fleet.joined().preference(&parts.headers);
+    let outgoing = Outgoing::new(&thread, parts, body, &host, peer);
+    let sent = outgoing.send(&thread, &fleet, &had).await;
+    let (backend, answered) = match sent {
+        Ok(answered) => (Some(Arc::clone(&answered.lease.backend)), relay(&thread, &fleet, answered, &had, in_flight)),
+        Err(refusal) => (None, Err(refusal)),
+    };
+    let cause = answered.as_ref().err().map(|refusal| refusal.cause);
+    let response = answered.unwrap_or_else(|refusal| refused(&thread, &fleet, refusal));
+    let (status, took) = (response.status().as_u16(), clock.now().since(started));
+    fleet.metrics.request(status, took);
+    access::request(&access::RequestLine {
+        fleet: Some(&fleet.policy.name),
+        backend: backend.as_deref().map(|b| &b.id),
+        client: peer,
+        method: method.as_str(),
+        path: path.path(),
+        status,
+        cause,
+        took,
+    });
+    response
+}
+
+/// A request on its way, to as many backends as need be.
+struct Outgoing {
+    method: Method,
+    uri: Uri,
+    headers: http::HeaderMap,
+    /// Of the client; `None`: there is none, or it was sent.
+    body: Option<RequestBody>,
+    progress: Progress,
+    /// Sending it twice does no harm (RFC 9110 9.2.2), and it can be sent twice.
+    is_replayable: bool,
+}
+
+/// A backend's answer, and the connection that its body comes from.
+struct Answered {
+    response: Response<Incoming>,
+    lease: Lease,
+    counted: Counted,
+}
+
+/// What came of one connection.
+enum Tried {
+    /// Nothing reached the backend.
+    NotSent,
+    /// It may have; the connection ended before any answer.
+    Lost,
+    Refused(Refusal),
+}
+
+impl Outgoing {
+    fn new(thread: &Thread, parts: Parts, body: Incoming, host: &str, peer: SocketAddr) -> Self {
+        let is_empty = body.is_end_stream();
+        let progress = Progress::new(thread.shared.clock, is_empty);
+        let uri = parts.uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
+        Outgoing {
+            is_replayable: is_empty && parts.method.is_idempotent(),
+            headers: headers::request(&parts.headers, host, peer.ip()),
+            method: parts.method,
+            uri,
+            body: (!is_empty).then(|| RequestBody::Client(body, progress.clone())),
+            progress,
+        }
+    }
+
+    /// Goes from backend to backend until one answers.
+    async fn send(mut self, thread: &Rc<Thread>, fleet: &Arc<Fleet>, had: &Preference) -> Result<Answered, Refusal> {
+        let mut failed: Vec<BackendId> = Vec::new();
+        let mut replays = 0;
+        loop {
+            let chosen = choose(thread, fleet, had.backend(), &failed);
+            let backend = match chosen {
+                Some(backend) => backend,
+                None if failed.is_empty() => any_backend(fleet, thread.shared.clock).await.map_err(Refusal::busy)?,
+                None => return Err(Refusal::UNREACHABLE),
+            };
+            let counted = Counted::new(Counter::Backend(Arc::clone(&backend)));
+            // A replay does not trust another old connection.
+            let kept = if replays == 0 { Lease::kept(thread, &backend) } else { None };
+            let lease = match kept {
+                Some(lease) => lease,
+                None => match connect(thread, fleet, &backend).await {
+                    Ok(lease) => lease,
+                    Err(_) if failed.len() + 1 >= DIALS_MAX => return Err(Refusal::UNREACHABLE),
+                    Err(_) => {
+                        failed.push(backend.id.clone());
+                        continue;
+                    }
+                },
+            };
+            let is_reused = lease.is_reused;
+            match self.over(thread, fleet, lease, counted).await {
+                Ok(answered) => return Ok(answered),
+                Err(Tried::NotSent) if is_reused => replays += 1,
+                Err(Tried::Lost) if is_reused && self.is_replayable => replays += 1,
+                Err(Tried::NotSent | Tried::Lost) => return Err(Refusal::UNREACHABLE),
+                Err(Tried::Refused(refusal)) => return Err(refusal),
+            }
+        }
+    }
+
+    /// Sends it over one connection and waits for the head of the answer.
+    async fn over(&mut self, thread: &Thread, fleet: &Fleet, mut lease: Lease, counted: Counted) -> Result<Answered, Tried> {
+        let body = match (self.body.take(), self.is_replayable || self.progress.is_whole()) {
+            (Some(body), _) => body,
+            (None, true) => RequestBody::Empty,
+            // The client's body went out with the first try.
+            (None, false) => return Err(Tried::Lost),
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = self.headers.clone();
+        let answer = lease.sender.try_send_request(request);
+        let waited = tokio::select! {
+            answer = answer => answer,
+            () = self.late(thread, fleet.policy.timeouts.response) => {
+                let stalled = Refusal { status: StatusCode::REQUEST_TIMEOUT, ..Refusal::LATE };
+                return Err(Tried::Refused(if self.progress.is_whole() { Refusal::LATE } else { stalled }));
+            }
+        };
+        match waited {
+            Ok(response) => Ok(Answered { response, lease, counted }),
+            Err(mut unsent) => match unsent.take_message() {
+                Some(request) => {
+                    // What hyper gives back was not touched.
+                    let body = request.into_body();
+                    self.body = (!body.is_end_stream()).then_some(body);
+                    Err(Tried::NotSent)
+                }
+                None if unsent.error().is_parse() => Err(Tried::Refused(Refusal::INVALID)),
+                None => Err(Tried::Lost),
+            },
+        }
+    }
+
+    /// Resolves when neither the client's body nor the answer moved for `limit`.
+    async fn late(&self, thread: &Thread, limit: Duration) {
+        let clock = thread.shared.clock;
+        let sent = clock.now();
+        loop {
+            let due = self.progress.moved().max(sent) + limit;
+            if clock.now() >= due {
+                return;
+            }
+            tokio::time::sleep_until(clock.instant(due)).await;
+        }
+    }
+}
+
+async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>) -> std::io::Result<Lease> {
+    let stream = dial(&thread.shared, backend, fleet.policy.timeouts.connect).await?;
+    Lease::fresh(thread, backend, stream).await
+}
+
+/// The backend that the client had, full or draining or not; else the one with the least in flight and held, ties at random.
+fn choose(thread: &Thread, fleet: &Fleet, had: Option<&BackendId>, failed: &[BackendId]) -> Option<Arc<Backend>> {
+    let joined = fleet.joined();
+    let usable = || joined.members.iter().map(|m| &m.0).filter(|b| !failed.contains(&b.id));
+    if let Some(own) = usable().find(|b| Some(&b.id) == had && b.serves_its_own()) {
+        return Some(Arc::clone(own));
+    }
+    let least = usable().filter(|b| b.takes_requests()).map(|b| b.load()).min()?;
+    let mut best: Vec<_> = usable().filter(|b| b.takes_requests() && b.load() <= least).collect();
+    if best.is_empty() {
+        // Their loads grew between the two looks.
+        best = usable().filter(|b| b.takes_requests()).collect();
+    }
+    let at = thread.rng.borrow_mut().random_range(0..best.len().max(1));
+    best.get(at).map(|b| Arc::clone(b))
+}
+
+/// The answer for the client: hop-by-hop fields off, affinity on, and a seat taken if it is a stream.
+fn relay(
+    thread: &Thread,
+    fleet: &Arc<Fleet>,
+    answered: Answered,
+    had: &Preference,
+    in_flight: Counted,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let Answered { response, lease, counted } = answered;
+    let (mut parts, body) = response.into_parts();
+    if parts.status.is_informational() {
+        // A 101 that nobody asked for.
+        thread.shared.metrics.bad_input("backend_answer");
+        return Err(Refusal::INVALID);
+    }
+    let seat = match is_event_stream(&parts) {
+        false => None,
+        true => match lease.backend.seats.reserve(thread.shared.clock.now()) {
+            Ok(seat) => Some(SeatGuard::new(seat, fleet)),
+            Err(_) => return Err(Refusal::busy(RefuseCause::Capacity)),
+        },
+    };
+    parts.version = Version::HTTP_11;
+    parts.headers = headers::response(&parts.headers);
+    let cookie = fleet.joined().set_cookie(&lease.backend.id, had);
+    if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
+        parts.headers.append(header::SET_COOKIE, cookie);
+    }
+    let holds = Holds { _requests: [in_flight, counted], _seat: seat };
+    let body = Relayed::new(body, lease, fleet.policy.timeouts.idle, holds);
+    Ok(Response::from_parts(parts, AnswerBody::Relayed(Box::new(body))))
+}
+
+fn is_event_stream(parts: &http::response::Parts) -> bool {
+    let essence = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).and_then(|v| v.split(';').next());
+    parts.status == StatusCode::OK && essence.is_some_and(|e| e.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+fn refused(thread: &Thread, fleet: &Fleet, refusal: Refusal) -> Response<AnswerBody> {
+    fleet.metrics.refused(refusal.cause);
+    refuse::request(fleet.policy.refuse, refusal, &mut *thread.rng.borrow_mut()).map(AnswerBody::from)
+}

@@ -1,0 +1,126 @@
+//! Which fleet a request is for: exact host, then `*.wildcard`, then any; then the longest path prefix on `/` borders.
+
+use std::sync::Arc;
+
+use crate::config::model::{HostMatch, Route};
+
+use super::error::GatewayError;
+use super::fleets::Fleet;
+
+/// All routes, in the order in which they are tried.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    ordered: Vec<(HostMatch, String, Arc<Fleet>)>,
+}
+
+impl Routes {
+    /// Sorted by precedence; without any route, everything goes to the only fleet.
+    ///
+    /// # Errors
+    /// [`GatewayError::UnknownFleet`].
+    pub(crate) fn new(routes: &[Route], fleets: &[Arc<Fleet>]) -> Result<Self, GatewayError> {
+        let mut ordered = Vec::with_capacity(routes.len());
+        for route in routes {
+            let fleet = fleets
+                .iter()
+                .find(|f| f.policy.name == route.fleet)
+                .ok_or_else(|| GatewayError::UnknownFleet(route.fleet.to_string()))?;
+            ordered.push((route.host.clone(), route.path.clone(), Arc::clone(fleet)));
+        }
+        if let ([], [only]) = (routes, fleets) {
+            ordered.push((HostMatch::Any, "/".to_owned(), Arc::clone(only)));
+        }
+        // Stable: of two equal routes the first of the file counts.
+        ordered.sort_by_key(|(host, path, _)| (host_rank(host), std::cmp::Reverse(path.trim_end_matches('/').len())));
+        Ok(Routes { ordered })
+    }
+
+    /// The fleet for `host` (without port, any case) and `path` (without query).
+    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Arc<Fleet>> {
+        self.ordered.iter().find(|(h, p, _)| host_matches(h, host) && path_matches(p, path)).map(|(_, _, fleet)| fleet)
+    }
+}
+
+/// Exact first, then the longest suffix, then any.
+fn host_rank(host: &HostMatch) -> (u8, std::cmp::Reverse<usize>) {
+    match host {
+        HostMatch::Exact(_) => (0, std::cmp::Reverse(0)),
+        HostMatch::Below(suffix) => (1, std::cmp::Reverse(suffix.len())),
+        HostMatch::Any => (2, std::cmp::Reverse(0)),
+    }
+}
+
+fn host_matches(wanted: &HostMatch, host: &str) -> bool {
+    match wanted {
+        HostMatch::Exact(name) => host.eq_ignore_ascii_case(name),
+        HostMatch::Below(suffix) => {
+            let (host, suffix) = (host.as_bytes(), suffix.as_bytes());
+            host.len() > suffix.len() && host[host.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+        }
+        HostMatch::Any => true,
+    }
+}
+
+fn path_matches(prefix: &str, path: &str) -> bool {
+    let prefix = prefix.trim_end_matches('/');
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The host of a `Host` value or authority, without its port; an IPv6 literal keeps its brackets.
+pub(crate) fn without_port(authority: &str) -> &str {
+    match authority.rfind(':') {
+        Some(at) if !authority[at..].contains(']') => &authority[..at],
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fleets::tests::fleet;
+    use super::*;
+
+    fn routes(list: &[(HostMatch, &str, &str)]) -> Routes {
+        let fleets: Vec<_> = list.iter().map(|(_, _, f)| fleet(f)).collect();
+        let list: Vec<_> = list
+            .iter()
+            .map(|(host, path, f)| Route { host: host.clone(), path: (*path).into(), fleet: (*f).into() })
+            .collect();
+        Routes::new(&list, &fleets).unwrap()
+    }
+
+    fn found<'r>(routes: &'r Routes, host: &str, path: &str) -> Option<&'r str> {
+        routes.find(host, path).map(|f| f.policy.name.as_str())
+    }
+
+    #[test]
+    fn the_narrowest_host_counts_before_the_longest_path() {
+        let r = routes(&[
+            (HostMatch::Any, "/a/b/c", "any"),
+            (HostMatch::Below(".example.com".into()), "/", "wild"),
+            (HostMatch::Below(".eu.example.com".into()), "/", "eu"),
+            (HostMatch::Exact("chat.example.com".into()), "/", "exact"),
+            (HostMatch::Exact("chat.example.com".into()), "/a", "exact-a"),
+        ]);
+        assert_eq!(found(&r, "Chat.Example.com", "/x"), Some("exact"));
+        assert_eq!(found(&r, "chat.example.com", "/a/b/c"), Some("exact-a"));
+        assert_eq!(found(&r, "other.example.com", "/a/b/c"), Some("wild"));
+        assert_eq!(found(&r, "x.eu.example.com", "/"), Some("eu"));
+        assert_eq!(found(&r, "example.com", "/a/b/c/d"), Some("any"));
+        assert_eq!(found(&r, "example.com", "/a/b/cd"), None);
+        assert_eq!(found(&r, ".example.com", "/q"), None);
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_border() {
+        assert!(path_matches("/poll", "/poll") && path_matches("/poll", "/poll/1") && path_matches("/poll/", "/poll"));
+        assert!(!path_matches("/poll", "/polls") && path_matches("/", "/anything") && path_matches("/", "/"));
+    }
+
+    #[test]
+    fn ports_are_no_part_of_a_host() {
+        assert_eq!(without_port("a.example:8080"), "a.example");
+        assert_eq!(without_port("[::1]:8080"), "[::1]");
+        assert_eq!(without_port("[::1]"), "[::1]");
+        assert_eq!(without_port("a.example"), "a.example");
+    }
+}

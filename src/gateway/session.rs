@@ -1,0 +1,165 @@
+//! What a session carries from its handshake to its end.
+
+use std::any::Any;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdline_core::cause::EndCause;
+use holdline_core::ids::{BackendId, FleetName, SessionId};
+use holdline_core::policy::{KeepalivePolicy, Timeouts};
+use serde::{Serialize, Serializer};
+
+use super::timer::Limits;
+
+/// Gives the session's seat back when dropped; what it is, is its maker's business.
+pub type SeatGuard = Box<dyn Any>;
+
+/// One session at its beginning. It lives and dies on one thread.
+pub struct Session {
+    /// Its id, new for each.
+    pub id: SessionId,
+    /// The client's protocol.
+    pub kind: SessionKind,
+    /// The client.
+    pub client: SocketAddr,
+    /// Its backend, and what all sessions there share.
+    pub target: Arc<Target>,
+    /// Dropped once the backend's end was seen.
+    pub seat: SeatGuard,
+}
+
+/// The protocol of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionKind {
+    /// RFC 6455.
+    WebSocket,
+    /// Server-Sent Events.
+    Sse,
+}
+
+impl SessionKind {
+    /// The word in the API and in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SessionKind::WebSocket => "websocket",
+            SessionKind::Sse => "sse",
+        }
+    }
+}
+
+/// What all sessions of one backend share: made once when the backend joins.
+pub struct Target {
+    /// The fleet.
+    pub fleet: FleetName,
+    /// The backend.
+    pub backend: BackendId,
+    /// How the kernel finds silent peers.
+    pub keepalive: KeepalivePolicy,
+    /// Who is told of bytes and ends.
+    pub watch: Arc<dyn Watch>,
+    websocket: Limits,
+    sse: Limits,
+}
+
+impl Target {
+    /// `backend` of `fleet`, with the fleet's deadlines.
+    pub fn new(
+        fleet: FleetName,
+        backend: BackendId,
+        timeouts: &Timeouts,
+        keepalive: &KeepalivePolicy,
+        watch: Arc<dyn Watch>,
+    ) -> Arc<Self> {
+        let limits = |kind| Limits::new(timeouts, keepalive, kind);
+        let (websocket, sse) = (limits(SessionKind::WebSocket), limits(SessionKind::Sse));
+        Arc::new(Target { fleet, backend, keepalive: *keepalive, watch, websocket, sse })
+    }
+
+    /// The deadlines of its sessions of this kind.
+    pub fn limits(&self, kind: SessionKind) -> &Limits {
+        match kind {
+            SessionKind::WebSocket => &self.websocket,
+            SessionKind::Sse => &self.sse,
+        }
+    }
+}
+
+/// Who is told of sessions: metrics and access log. Called on the session's thread; must not block.
+pub trait Watch: Send + Sync {
+    /// Bytes that went through since the last call, of any number of sessions; called on the tick and at ends.
+    fn bytes(&self, from_clients: u64, to_clients: u64);
+    /// A session ended; exactly once for each.
+    fn ended(&self, end: &Ended<'_>);
+}
+
+/// A session's end, for the record.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended<'a> {
+    /// The session.
+    pub id: SessionId,
+    /// Its protocol.
+    pub kind: SessionKind,
+    /// Its fleet.
+    pub fleet: &'a FleetName,
+    /// Its backend.
+    pub backend: &'a BackendId,
+    /// The client.
+    pub client: SocketAddr,
+    /// The one cause.
+    pub cause: EndCause,
+    /// From its handshake to its release.
+    pub age: Duration,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+}
+
+/// One line of `holdline sessions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SessionInfo {
+    /// The session.
+    pub id: SessionId,
+    /// Its protocol.
+    pub kind: SessionKind,
+    /// Its fleet.
+    pub fleet: FleetName,
+    /// Its backend.
+    pub backend: BackendId,
+    /// The client.
+    #[serde(serialize_with = "as_text")]
+    pub client: SocketAddr,
+    /// Since its handshake.
+    pub age_ms: u64,
+    /// Since the last byte in either direction, to the tick.
+    pub idle_ms: u64,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+}
+
+/// Which sessions are meant; what is `None` matches all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionFilter {
+    /// Of this fleet.
+    pub fleet: Option<FleetName>,
+    /// On this backend.
+    pub backend: Option<BackendId>,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+impl SessionFilter {
+    /// Whether sessions of `target` are meant.
+    pub fn matches(&self, target: &Target) -> bool {
+        self.fleet.as_ref().is_none_or(|f| *f == target.fleet) && self.backend.as_ref().is_none_or(|b| *b == target.backend)
+    }
+}
+
+fn as_text<S: Serializer>(value: &impl fmt::Display, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(value)
+}

@@ -1,0 +1,219 @@
+//! One side of a session: a socket, the bytes that wait for it, and how much of it is left.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use holdline_core::policy::KeepalivePolicy;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::timer::Tick;
+
+/// Bytes that the kernel may hold unsent before a socket counts as not writable: beyond it they would only wait there, in memory.
+const NOTSENT_MAX: u32 = 64 << 10;
+
+/// Probes of TCP keepalive without an answer until the kernel gives a peer up.
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// What a side speaks over.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// From now on closing it resets it, so that the peer learns of the end even if it does not read.
+    fn reset_on_close(&self);
+}
+
+impl Transport for TcpStream {
+    fn reset_on_close(&self) {
+        // It fails only on a socket that is dead already.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// Sets a session's socket up: no delay, keepalive that finds half-open peers, bounded unsent bytes.
+///
+/// Not TCP_USER_TIMEOUT, which kills live peers with a closed window. A dead socket's errors show when it is read.
+pub fn tune(socket: &TcpStream, keepalive: &KeepalivePolicy) {
+    let socket = SockRef::from(socket);
+    let _ = socket.set_tcp_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(NOTSENT_MAX);
+    if let Some(idle) = keepalive.tcp {
+        let interval = (keepalive.timeout / KEEPALIVE_PROBES).max(Duration::from_secs(1));
+        let idle = idle.max(Duration::from_secs(1));
+        let _ =
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(KEEPALIVE_PROBES));
+    }
+}
+
+/// One side of a session.
+#[derive(Debug)]
+pub struct Side<S> {
+    /// `None`: closed by us.
+    io: Option<S>,
+    /// Bytes that the socket was not ready for.
+    spill: Option<Box<Spill>>,
+    /// Its end was read: EOF or an error.
+    ended: bool,
+    /// It takes nothing more: a write failed.
+    deaf: bool,
+    /// Our end shall follow what is spilled.
+    finish: bool,
+    /// Our end was sent.
+    finished: bool,
+}
+
+#[derive(Debug)]
+struct Spill {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+/// The clock of one side's writes: where the tick since which they stall is noted (zero: they do not), and the present tick.
+#[derive(Clone, Copy)]
+pub struct Stall<'a> {
+    /// Where to note it.
+    pub since: &'a Cell<Tick>,
+    /// Now.
+    pub now: Tick,
+}
+
+impl<S: Transport> Side<S> {
+    /// Both ends open; `early` bytes wait to be sent.
+    pub fn new(io: S, early: &[u8]) -> Self {
+        let spill = (!early.is_empty()).then(|| Box::new(Spill { bytes: early.to_vec(), at: 0 }));
+        Side { io: Some(io), spill, ended: false, deaf: false, finish: false, finished: false }
+    }
+
+    /// Reads once into `buffer`; zero bytes: it has ended, by EOF or by an error.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize> {
+        let Some(io) = self.io.as_mut().filter(|_| !self.ended) else { return Poll::Ready(0) };
+        let mut buffer = ReadBuf::new(buffer);
+        let read = std::task::ready!(Pin::new(io).poll_read(cx, &mut buffer));
+        let n = buffer.filled().len();
+        if read.is_err() {
+            self.close();
+        }
+        self.ended |= n == 0;
+        Poll::Ready(n)
+    }
+
+    /// Writes `bytes`, or keeps what is not taken at once. Do not send more while it [`waits`](Side::waits), save a few bytes of our own.
+    pub fn send(&mut self, cx: &mut Context<'_>, mut bytes: &[u8], stall: Stall<'_>) {
+        if !self.hears() {
+            return;
+        }
+        if self.spill.is_none() {
+            let n = self.write(cx, bytes);
+            bytes = &bytes[n..];
+        }
+        if !bytes.is_empty() && self.hears() {
+            stall.since.set(stall.now);
+            self.spill.get_or_insert_with(|| Box::new(Spill { bytes: Vec::new(), at: 0 })).bytes.extend_from_slice(bytes);
+        }
+    }
+
+    /// Sends what was kept, then our end if that is wanted.
+    pub fn flush(&mut self, cx: &mut Context<'_>, stall: Stall<'_>) {
+        if let Some(mut spill) = self.spill.take() {
+            let n = self.write(cx, &spill.bytes[spill.at..]);
+            spill.at += n;
+            if spill.at < spill.bytes.len() && self.hears() {
+                if n > 0 || stall.since.get() == 0 {
+                    stall.since.set(stall.now);
+                }
+                self.spill = Some(spill);
+                return;
+            }
+            stall.since.set(0);
+        }
+        if self.finish && !self.finished && self.hears() {
+            self.send_end(cx);
+        }
+    }
+
+    /// Bytes wait for it.
+    pub fn waits(&self) -> bool {
+        self.spill.is_some()
+    }
+
+    /// Our end shall follow what was sent; whether that is new.
+    pub fn finish(&mut self) -> bool {
+        !std::mem::replace(&mut self.finish, true) && self.hears()
+    }
+
+    /// Forgets what waits for it: our end follows at once.
+    pub fn abandon(&mut self, stall: Stall<'_>) {
+        self.spill = None;
+        stall.since.set(0);
+        self.finish = true;
+    }
+
+    /// Closes the socket; nothing comes from it or goes to it any more.
+    pub fn close(&mut self) {
+        self.io = None;
+        self.spill = None;
+        self.ended = true;
+    }
+
+    /// Closes the socket by a reset.
+    pub fn reset(&mut self) {
+        if let Some(io) = &self.io {
+            io.reset_on_close();
+        }
+        self.close();
+    }
+
+    /// It takes bytes: neither closed nor ended by us, no write failed.
+    pub fn hears(&self) -> bool {
+        self.io.is_some() && !self.deaf && !self.finished
+    }
+
+    /// Its end was read.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// A write failed, or it is closed.
+    pub fn lost(&self) -> bool {
+        self.deaf || self.io.is_none()
+    }
+
+    /// Our end was sent and waits for nothing.
+    pub fn finished(&self) -> bool {
+        self.finished || self.lost()
+    }
+
+    /// Both ends are through.
+    pub fn over(&self) -> bool {
+        self.ended && self.finished()
+    }
+
+    /// Writes until nothing is left or the socket takes no more; how much it took.
+    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(io) = self.io.as_mut().filter(|_| at < bytes.len()) {
+            match Pin::new(io).poll_write(cx, &bytes[at..]) {
+                Poll::Ready(Ok(n)) if n > 0 => at += n,
+                Poll::Ready(_) => {
+                    // What it sent before it broke can still be read.
+                    self.deaf = true;
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        at
+    }
+
+    fn send_end(&mut self, cx: &mut Context<'_>) {
+        if let Some(io) = self.io.as_mut() {
+            match Pin::new(io).poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => self.finished = true,
+                Poll::Ready(Err(_)) => self.deaf = true,
+                Poll::Pending => {}
+            }
+        }
+    }
+}

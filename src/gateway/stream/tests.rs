@@ -1,0 +1,408 @@
+//! The relay between real sockets, in paused time.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdline_core::ids::SessionId;
+use holdline_core::policy::{KeepalivePolicy, Timeouts};
+use holdline_core::time::Moment;
+use parking_lot::Mutex;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, LocalSet};
+
+use super::super::registry::Candidate;
+use super::super::session::{Ended, SessionFilter, SessionKind, Target, Watch};
+use super::super::timer;
+use super::*;
+use crate::clock::Clock;
+
+const CHUNKED: head::Body = head::Body::Chunked;
+const UNTIL_CLOSE: head::Body = head::Body::UntilClose;
+
+/// What became of the session.
+#[derive(Default)]
+struct Record {
+    ended: Mutex<Vec<(EndCause, u64)>>,
+}
+
+impl Watch for Record {
+    fn bytes(&self, _: u64, _: u64) {}
+
+    fn ended(&self, end: &Ended<'_>) {
+        self.ended.lock().push((end.cause, end.bytes_out));
+    }
+}
+
+/// A seat that says when it is given back.
+struct Seat(Rc<Cell<u32>>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+/// One relayed stream, seen from both ends.
+struct Bench {
+    client: TcpStream,
+    backend: TcpStream,
+    registry: Rc<Registry>,
+    record: Arc<Record>,
+    seats_back: Rc<Cell<u32>>,
+    relay: JoinHandle<()>,
+    opened: Moment,
+    clock: Clock,
+}
+
+impl Bench {
+    /// Relays a body of this framing, in chunks.
+    async fn open(body: head::Body) -> Bench {
+        Bench::open_with(Start { body, is_chunked: true, is_visible: true, early: b"" }, |_| ()).await
+    }
+
+    async fn open_with(start: Start<'_>, change: impl FnOnce(&mut Timeouts)) -> Bench {
+        let (client, client_side) = pair().await;
+        let (backend, backend_side) = pair().await;
+        let clock = Clock::start();
+        let registry = Registry::new(clock, 1);
+        tokio::task::spawn_local(timer::run(Rc::clone(&registry)));
+        let (record, seats_back) = (Arc::new(Record::default()), Rc::new(Cell::new(0)));
+        let session = Session {
+            id: SessionId(7),
+            kind: SessionKind::Sse,
+            client: SocketAddr::from(([127, 0, 0, 1], 9)),
+            target: target(change, record.clone()),
+            seat: Box::new(Seat(Rc::clone(&seats_back))),
+        };
+        let relay = tokio::task::spawn_local(run(client_side, backend_side, start, session, &registry));
+        Bench { client, backend, registry, record, seats_back, relay, opened: clock.now(), clock }
+    }
+
+    /// What the client reads, up to and with `end`.
+    async fn read_until(&mut self, end: &str) -> String {
+        let mut got = Vec::new();
+        while !got.ends_with(end.as_bytes()) {
+            got.push(self.client.read_u8().await.unwrap());
+        }
+        String::from_utf8(got).unwrap()
+    }
+
+    /// What the client reads to the end.
+    async fn read_all(&mut self) -> String {
+        let mut got = String::new();
+        self.client.read_to_string(&mut got).await.unwrap();
+        got
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.backend.write_all(bytes).await.unwrap();
+    }
+
+    fn order(&self, mode: DrainMode, cause: EndCause) -> u32 {
+        let chosen: Vec<Candidate> = self.registry.candidates(&SessionFilter::default(), 1, mode);
+        self.registry.end(&chosen, EndOrder { mode, cause })
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.now().since(self.opened)
+    }
+
+    /// Both ends close, the relay is done: one cause, one seat back, nobody listed.
+    async fn ends_by(mut self, cause: EndCause) {
+        drop(self.client);
+        let mut rest = Vec::new();
+        // A reset is an end as well.
+        let _ = self.backend.read_to_end(&mut rest).await;
+        assert!(rest.is_empty(), "an event stream's client says nothing to the backend");
+        drop(self.backend);
+        if !self.relay.is_finished() {
+            self.relay.await.unwrap();
+        }
+        let causes: Vec<_> = self.record.ended.lock().iter().map(|(cause, _)| *cause).collect();
+        assert_eq!((causes, self.seats_back.get(), self.registry.len()), (vec![cause], 1, 0));
+    }
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (near.unwrap(), far.unwrap().0)
+}
+
+fn target(change: impl FnOnce(&mut Timeouts), watch: Arc<dyn Watch>) -> Arc<Target> {
+    let mut timeouts = Timeouts {
+        connect: Duration::from_secs(2),
+        handshake: Duration::from_secs(10),
+        response: Duration::from_secs(60),
+        write: Duration::from_secs(30),
+        idle: None,
+        session: None,
+    };
+    change(&mut timeouts);
+    let keepalive = KeepalivePolicy { tcp: None, ping: None, timeout: Duration::from_secs(20) };
+    Target::new("feed".into(), "b1".into(), &timeouts, &keepalive, watch)
+}
+
+fn reset(socket: TcpStream) {
+    SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn an_idle_stream_is_small() {
+    // Two sockets of 32 bytes, the registry's part, the state of the body; no buffer.
+    assert!(size_of::<Stream<TcpStream, TcpStream>>() <= 200, "{}", size_of::<Stream<TcpStream, TcpStream>>());
+}
+
+/// Runs `test` as a data thread would.
+async fn on_thread<F: Future<Output = ()>>(test: F) {
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_chunked_anew_and_a_complete_body_ends_properly() {
+    on_thread(async {
+        let mut bench = Bench::open(CHUNKED).await;
+        bench.send(b"6\r\ndata: \r\n3\r\n1\n\n\r\n").await;
+        assert_eq!(bench.read_until("\n\n\r\n").await, "9\r\ndata: 1\n\n\r\n");
+        bench.send(b"0\r\n\r\nnoise").await;
+        assert_eq!(bench.read_all().await, "0\r\n\r\n");
+        bench.ends_by(EndCause::BackendClosed).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn early_bytes_come_first_and_old_clients_get_no_chunks() {
+    on_thread(async {
+        let start = Start { body: CHUNKED, is_chunked: false, is_visible: true, early: b"9\r\ndata: 1\n\n\r\n9\r\nda" };
+        let mut bench = Bench::open_with(start, |_| ()).await;
+        bench.send(b"ta: 2\n\n\r\n0\r\n\r\n").await;
+        assert_eq!(bench.read_all().await, "data: 1\n\ndata: 2\n\n");
+        bench.ends_by(EndCause::BackendClosed).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_a_length_may_be_over_at_once() {
+    on_thread(async {
+        let start = Start { body: head::Body::Length(3), is_chunked: true, is_visible: true, early: b":\n\nnoise" };
+        let mut bench = Bench::open_with(start, |_| ()).await;
+        assert_eq!(bench.read_all().await, "3\r\n:\n\n\r\n0\r\n\r\n");
+        bench.ends_by(EndCause::BackendClosed).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_until_close_ends_with_a_fin() {
+    on_thread(async {
+        let mut bench = Bench::open(UNTIL_CLOSE).await;
+        bench.send(b"data: 1\n\n").await;
+        bench.backend.shutdown().await.unwrap();
+        assert_eq!(bench.read_all().await, "9\r\ndata: 1\n\n\r\n0\r\n\r\n");
+        bench.ends_by(EndCause::BackendClosed).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_dies_leaves_a_body_without_its_end() {
+    on_thread(async {
+        let mut bench = Bench::open(CHUNKED).await;
+        bench.send(b"9\r\ndata: ").await;
+        assert_eq!(bench.read_until("data: \r\n").await, "6\r\ndata: \r\n");
+        reset(std::mem::replace(&mut bench.backend, pair().await.0));
+        assert_eq!(bench.read_all().await, "");
+        bench.ends_by(EndCause::BackendLost).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_breaks_its_framing_is_left() {
+    on_thread(async {
+        let mut bench = Bench::open(CHUNKED).await;
+        bench.send(b"1\r\nab\r\n").await;
+        assert_eq!(bench.read_all().await, "1\r\na\r\n");
+        bench.ends_by(EndCause::ProtocolError).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_seat_is_back_when_the_backend_ended_after_the_client() {
+    on_thread(async {
+        let mut bench = Bench::open(CHUNKED).await;
+        bench.client.shutdown().await.unwrap();
+        assert_eq!(bench.backend.read(&mut [0; 8]).await.unwrap(), 0);
+        bench.send(b"1\r\na\r\n").await;
+        assert_eq!((bench.seats_back.get(), bench.record.ended.lock().len()), (0, 0));
+        bench.backend.shutdown().await.unwrap();
+        bench.ends_by(EndCause::ClientClosed).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_never_ends_is_reset_after_five_seconds() {
+    on_thread(async {
+        let mut bench = Bench::open(CHUNKED).await;
+        reset(std::mem::replace(&mut bench.client, pair().await.0));
+        (&mut bench.relay).await.unwrap();
+        assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&bench.elapsed()), "{:?}", bench.elapsed());
+        assert_eq!(bench.backend.read(&mut [0; 8]).await.unwrap(), 0);
+        assert!(bench.backend.write_all(b"x").await.is_err() || bench.backend.read_u8().await.is_err());
+        assert_eq!(*bench.record.ended.lock().first().map(|(cause, _)| cause).unwrap(), EndCause::ClientLost);
+        assert_eq!(bench.seats_back.get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_the_end_of_the_event() {
+    on_thread(async {
+        let mut bench = Bench::open(UNTIL_CLOSE).await;
+        bench.send(b"data: 1\n").await;
+        bench.read_until("data: 1\n\r\n").await;
+        assert_eq!(bench.order(DrainMode::Close, EndCause::Drained), 1);
+        assert_eq!(bench.order(DrainMode::Close, EndCause::Drained), 0, "told once");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        bench.send(b"data: 2\n\ndata: 3\n").await;
+        let rest = bench.read_all().await;
+        let (event, goodbye) = rest.split_once("data: 2\n\n\r\n").unwrap();
+        let retry = goodbye.strip_suffix("\n\n\r\n0\r\n\r\n").and_then(|g| g.split_once("retry: ")).unwrap().1;
+        assert_eq!(event, "9\r\n");
+        assert!((500..=1500).contains(&retry.parse::<u32>().unwrap()), "{retry}");
+        bench.ends_by(EndCause::Drained).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn between_two_events_a_drain_is_obeyed_at_once() {
+    on_thread(async {
+        let mut bench = Bench::open(CHUNKED).await;
+        assert_eq!(bench.order(DrainMode::Close, EndCause::Rebalanced), 1);
+        assert!(bench.read_all().await.contains("retry: "));
+        assert!(bench.elapsed() < Duration::from_millis(100));
+        bench.ends_by(EndCause::Rebalanced).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_told_all_and_never_closes_is_closed() {
+    on_thread(async {
+        let mut bench = Bench::open(CHUNKED).await;
+        assert_eq!(bench.order(DrainMode::Close, EndCause::Shutdown), 1);
+        assert!(bench.read_all().await.ends_with("0\r\n\r\n"));
+        assert_eq!(bench.backend.read(&mut [0; 8]).await.unwrap(), 0);
+        bench.backend.shutdown().await.unwrap();
+        (&mut bench.relay).await.unwrap();
+        assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&bench.elapsed()), "{:?}", bench.elapsed());
+        bench.ends_by(EndCause::Shutdown).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_waits_for_nothing() {
+    on_thread(async {
+        let mut bench = Bench::open(UNTIL_CLOSE).await;
+        bench.send(b"data: 1\n").await;
+        bench.read_until("data: 1\n\r\n").await;
+        assert_eq!(bench.order(DrainMode::Close, EndCause::Drained), 1);
+        assert_eq!(bench.order(DrainMode::Cut, EndCause::Cut), 1);
+        assert_eq!(bench.read_all().await, "");
+        bench.ends_by(EndCause::Cut).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn compressed_events_cannot_be_waited_for() {
+    on_thread(async {
+        let start = Start { body: CHUNKED, is_chunked: true, is_visible: false, early: b"" };
+        let mut bench = Bench::open_with(start, |_| ()).await;
+        assert_eq!(bench.order(DrainMode::Close, EndCause::Drained), 1);
+        assert_eq!(bench.read_all().await, "");
+        bench.ends_by(EndCause::Drained).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_stream_is_told_to_come_back() {
+    on_thread(async {
+        let start = Start { body: CHUNKED, is_chunked: true, is_visible: true, early: b"" };
+        let mut bench = Bench::open_with(start, |t| t.idle = Some(Duration::from_secs(60))).await;
+        tokio::time::advance(Duration::from_secs(50)).await;
+        bench.send(b"9\r\ndata: 1\n\n\r\n").await;
+        bench.read_until("\n\n\r\n").await;
+        assert!(bench.read_all().await.contains("retry: "));
+        assert!((Duration::from_secs(110)..Duration::from_secs(111)).contains(&bench.elapsed()), "{:?}", bench.elapsed());
+        bench.ends_by(EndCause::IdleTimeout).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_stalls_does_not_hold_up_a_timeout() {
+    on_thread(async {
+        let start = Start { body: CHUNKED, is_chunked: true, is_visible: true, early: b"4\r\ndata\r\n" };
+        let mut bench = Bench::open_with(start, |t| t.session = Some(Duration::from_secs(60))).await;
+        assert_eq!(bench.read_all().await, "4\r\ndata\r\n");
+        assert!((Duration::from_secs(65)..Duration::from_secs(66)).contains(&bench.elapsed()), "{:?}", bench.elapsed());
+        bench.ends_by(EndCause::SessionTimeout).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_reads_holds_up_the_backend_and_is_cut() {
+    on_thread(async {
+        let mut bench = Bench::open(UNTIL_CLOSE).await;
+        let event = [b'x'; 64 << 10];
+        // The backend is held up by the client: Holdline takes no more than sockets hold.
+        let mut sent = 0;
+        while tokio::time::timeout(Duration::from_secs(1), bench.backend.write_all(&event)).await.is_ok() {
+            sent += event.len();
+            assert!(sent < 64 << 20, "no backpressure");
+        }
+        (&mut bench.relay).await.unwrap();
+        assert!((Duration::from_secs(35)..Duration::from_secs(38)).contains(&bench.elapsed()), "{:?}", bench.elapsed());
+        assert_eq!(bench.record.ended.lock()[0].0, EndCause::WriteTimeout);
+        assert_eq!(bench.seats_back.get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_chatters_is_cut() {
+    on_thread(async {
+        let mut bench = Bench::open(CHUNKED).await;
+        bench.client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        bench.send(b"1\r\n:\r\n").await;
+        assert_eq!(bench.read_until("\r\n").await, "1\r\n");
+        // It may be cut before it has said it all.
+        let _ = bench.client.write_all(&vec![b'x'; CHATTER_MAX]).await;
+        bench.ends_by(EndCause::ProtocolError).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_dropped_gives_its_seat_back() {
+    on_thread(async {
+        let bench = Bench::open(CHUNKED).await;
+        bench.relay.abort();
+        assert!(bench.relay.await.unwrap_err().is_cancelled());
+        assert_eq!((bench.record.ended.lock()[0].0, bench.seats_back.get(), bench.registry.len()), (EndCause::Cut, 1, 0));
+    })
+    .await;
+}

@@ -1,0 +1,243 @@
+//! A data thread: one current-thread runtime, its listeners, and the sessions that live and die on it.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use holdline_core::event::Event;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::admission::doorman;
+use super::descriptors::{ClientSlot, Descriptors};
+use super::fleets::Fleet;
+use super::orders::{self, Inbox};
+use super::pool::Pool;
+use super::registry::Registry;
+use super::route::Routes;
+use super::{service, timer};
+use crate::clock::Clock;
+use crate::config::model::Limits;
+use crate::telemetry::Metrics;
+
+/// Sockets on their way to another thread. One accept loop hands over one at a time; what finds no place stays where it is.
+const HANDED_MAX: usize = 64;
+
+/// A thread may have so many connections more than the emptiest, and an eighth, before it hands new ones over.
+const DRIFT_MAX: usize = 64;
+
+/// After an accept that failed for want of a descriptor or memory; the connection stays in the kernel's queue.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How far the gateway's life went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Serving,
+    /// No new connection, no new session.
+    Stopping,
+    /// Whatever is left is dropped.
+    Over,
+}
+
+/// What all threads share.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) fleets: Vec<Arc<Fleet>>,
+    pub(crate) routes: Routes,
+    pub(crate) limits: Limits,
+    pub(crate) descriptors: Arc<Descriptors>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(super) neighbours: Vec<Neighbour>,
+}
+
+/// A thread, as the others see it.
+pub(super) struct Neighbour {
+    connections: Arc<AtomicUsize>,
+    hand: mpsc::Sender<Handed>,
+}
+
+/// A client's socket on its way to another thread.
+pub(super) struct Handed {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    slot: ClientSlot,
+}
+
+/// What a thread gets at its start.
+pub(super) struct Setup {
+    pub(super) index: usize,
+    pub(super) listeners: Vec<std::net::TcpListener>,
+    pub(super) inbox: Inbox,
+    pub(super) handed: mpsc::Receiver<Handed>,
+    pub(super) stage: watch::Receiver<Stage>,
+    pub(super) seed: u64,
+}
+
+/// What the tasks of one thread share.
+pub(crate) struct Thread {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) registry: Rc<Registry>,
+    pub(crate) pool: Pool,
+    pub(crate) rng: RefCell<SmallRng>,
+    stage: watch::Receiver<Stage>,
+    index: usize,
+}
+
+/// A client's connection, counted: among the process's descriptors and on its thread.
+pub(crate) struct Stay {
+    _slot: ClientSlot,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Both sides of a thread's entry for handed sockets.
+pub(super) fn neighbour() -> (Neighbour, mpsc::Receiver<Handed>) {
+    let (hand, handed) = mpsc::channel(HANDED_MAX);
+    (Neighbour { connections: Arc::default(), hand }, handed)
+}
+
+/// Runs the thread until its stage is `Over`. `ready` hears whether it came up.
+pub(super) fn run(setup: Setup, shared: Arc<Shared>, ready: &std::sync::mpsc::SyncSender<io::Result<()>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        // Whoever started us waits for one answer of each thread.
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    LocalSet::new().block_on(&runtime, async move {
+        let listeners: io::Result<Vec<_>> = setup.listeners.into_iter().map(TcpListener::from_std).collect();
+        let listeners = match listeners {
+            Ok(listeners) => listeners,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let mut stage = setup.stage.clone();
+        let thread = Thread::new(shared, setup.index, setup.stage, setup.seed);
+        thread.spawn_all(listeners, setup.inbox, setup.handed);
+        drop(ready.send(Ok(())));
+        // An error means that the gateway itself is gone.
+        let _ = stage.wait_for(|s| *s == Stage::Over).await;
+    });
+}
+
+impl Thread {
+    pub(super) fn new(shared: Arc<Shared>, index: usize, stage: watch::Receiver<Stage>, seed: u64) -> Rc<Self> {
+        Rc::new(Thread {
+            registry: Registry::new(shared.clock, seed),
+            pool: Pool::default(),
+            rng: RefCell::new(SmallRng::seed_from_u64(seed.rotate_left(32))),
+            shared,
+            stage,
+            index,
+        })
+    }
+
+    fn spawn_all(self: &Rc<Self>, listeners: Vec<TcpListener>, inbox: Inbox, handed: mpsc::Receiver<Handed>) {
+        spawn_local(timer::run(Rc::clone(&self.registry)));
+        spawn_local(orders::serve(inbox, Rc::clone(&self.registry)));
+        spawn_local(super::pool::sweep(Rc::clone(self)));
+        spawn_local(take_handed(Rc::clone(self), handed));
+        let threads = self.shared.neighbours.len();
+        for (at, fleet) in self.shared.fleets.iter().enumerate() {
+            if at % threads == self.index {
+                let rng = SmallRng::from_rng(&mut *self.rng.borrow_mut());
+                spawn_local(doorman(Arc::clone(fleet), self.shared.clock, rng));
+            }
+        }
+        for listener in listeners {
+            spawn_local(accept(Rc::clone(self), listener));
+        }
+    }
+
+    /// Resolves when no new session may begin any more.
+    pub(crate) async fn stopping(&self) {
+        // An error means that the gateway itself is gone.
+        let _ = self.stage.clone().wait_for(|s| *s >= Stage::Stopping).await;
+    }
+
+    /// Whether no new session may begin any more.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stage.borrow() >= Stage::Stopping
+    }
+
+    fn stay(&self, slot: ClientSlot) -> Stay {
+        let connections = Arc::clone(&self.shared.neighbours[self.index].connections);
+        connections.fetch_add(1, Ordering::Relaxed);
+        Stay { _slot: slot, connections }
+    }
+
+    /// The emptiest thread, if this one has drifted too far from it.
+    fn relief(&self) -> Option<&Neighbour> {
+        let neighbours = &self.shared.neighbours;
+        let own = neighbours[self.index].connections.load(Ordering::Relaxed);
+        let least = neighbours.iter().min_by_key(|n| n.connections.load(Ordering::Relaxed))?;
+        let bound = least.connections.load(Ordering::Relaxed) + DRIFT_MAX + own / 8;
+        (own > bound).then_some(least)
+    }
+}
+
+async fn accept(thread: Rc<Thread>, listener: TcpListener) {
+    loop {
+        let slot = thread.shared.descriptors.client().await;
+        let accepted = tokio::select! {
+            biased;
+            () = thread.stopping() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => seat_client(&thread, stream, peer, slot),
+            Err(error) if is_ours(&error) => {
+                tracing::warn!(%error, "cannot accept: raise the limit of open files (`ulimit -n`)");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            // The client gave up between its SYN and our accept.
+            Err(error) => tracing::debug!(%error, "accept"),
+        }
+    }
+}
+
+/// Serves the client here, or on the emptiest thread when the counts have drifted apart: SO_REUSEPORT spreads connections, but not
+/// those that stay.
+fn seat_client(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr, slot: ClientSlot) {
+    let Some(relief) = thread.relief() else {
+        return serve_here(thread, stream, peer, slot);
+    };
+    let Ok(permit) = relief.hand.try_reserve() else {
+        return serve_here(thread, stream, peer, slot);
+    };
+    // It fails only if the runtime is going away, and the socket with it.
+    if let Ok(stream) = stream.into_std() {
+        permit.send(Handed { stream, peer, slot });
+    }
+}
+
+async fn take_handed(thread: Rc<Thread>, mut handed: mpsc::Receiver<Handed>) {
+    while let Some(Handed { stream, peer, slot }) = handed.recv().await {
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            serve_here(&thread, stream, peer, slot);
+        }
+    }
+}
+
+fn serve_here(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr, slot: ClientSlot) {
+    let stay = thread.stay(slot);
+    spawn_local(service::serve(Rc::clone(thread), stream, peer, stay));
+}
+
+/// The failure is this machine's, not the peer's: no descriptor, no port, no memory.
+pub(super) fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| ours.iter().any(|e| e.raw_os_error() == code))
+}

@@ -1,0 +1,423 @@
+//! A WebSocket session: both directions in one small future that owns no buffer while nothing is held up.
+//!
+//! Bytes pass through the thread's scratch buffer; a tracker a direction knows where frames begin and end, so that a Close of ours
+//! never tears one. The tunnel sleeps until a socket, the thread's timer or an order wakes it.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use holdline_core::cause::EndCause;
+use holdline_core::policy::DrainMode;
+use holdline_core::wire::close;
+use holdline_core::wire::ws::{PING, Tracker};
+use tokio::net::TcpStream;
+
+use super::pump::{Mode, pump};
+use super::registry::{EndOrder, Entered, Registry};
+use super::session::Session;
+use super::side::{self, Side, Stall, Transport};
+use super::timer::{Due, Tick, ticks_past};
+
+/// What each step of an end may take: the peer's Close after ours, the peer's end after ours.
+pub const STEP_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes that were read ahead of the tunnel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Early<'a> {
+    /// From the client, behind its handshake.
+    pub to_backend: &'a [u8],
+    /// From the backend, behind its 101.
+    pub to_client: &'a [u8],
+}
+
+/// The tunnel of `session`, to be spawned on its thread as a task of its own (`spawn_local`): it is small, its maker may not be.
+pub fn run(
+    client: TcpStream,
+    backend: TcpStream,
+    early: Early<'_>,
+    session: Session,
+    registry: &Rc<Registry>,
+) -> Tunnel<TcpStream, TcpStream> {
+    side::tune(&client, &session.target.keepalive);
+    side::tune(&backend, &session.target.keepalive);
+    Tunnel::new(client, backend, early, registry.enter(session))
+}
+
+/// Both directions of a WebSocket session, until both sockets are through.
+pub struct Tunnel<C: Transport, B: Transport> {
+    client: Side<C>,
+    backend: Side<B>,
+    from_client: Tracker,
+    from_backend: Tracker,
+    phase: Phase,
+    /// A Ping of the backend is without a Pong.
+    ping_outstanding: bool,
+    /// Last, so that the sockets are closed before the seat is given back.
+    entered: Entered,
+}
+
+/// How far its end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Both directions are open.
+    Open,
+    /// A side began the end, by a Close or by its FIN: what comes is still passed on.
+    Ending,
+    /// Our Close went to the client and its own is awaited: its bytes still pass, the backend's do not.
+    Asked,
+    /// The client is done, our Close goes to the backend with the end of the client's present frame.
+    Owing,
+    /// Nothing passes any more; the peers' ends are awaited.
+    Leaving,
+}
+
+impl<C: Transport, B: Transport> Tunnel<C, B> {
+    fn new(client: C, backend: B, early: Early<'_>, entered: Entered) -> Self {
+        let (mut from_client, mut from_backend) = (Tracker::new(true), Tracker::new(false));
+        let to_backend = &early.to_backend[..from_client.feed(early.to_backend).taken];
+        let to_client = &early.to_client[..from_backend.feed(early.to_client).taken];
+        entered.entry().count_in(to_backend.len());
+        entered.entry().count_out(to_client.len());
+        let ping_outstanding = from_backend.take_ping();
+        Tunnel {
+            client: Side::new(client, to_client),
+            backend: Side::new(backend, to_backend),
+            from_client,
+            from_backend,
+            phase: Phase::Open,
+            ping_outstanding,
+            entered,
+        }
+    }
+
+    /// Does what the timer or an order woke the session for.
+    fn heed(&mut self, cx: &mut Context<'_>) {
+        match self.entered.entry().take_due() {
+            None => {}
+            Some(Due::Deadline) => self.deadline_passed(cx),
+            Some(Due::Ping) => self.ping(cx),
+            Some(Due::End(cause)) => self.end_for(cause, cx),
+        }
+        if let Some(EndOrder { mode: DrainMode::Cut, cause }) = self.entered.entry().order() {
+            self.entered.entry().clear_order();
+            self.part(cause, None, None, cx);
+        }
+    }
+
+    /// Moves what can be moved, with what the phase says of each direction.
+    fn move_bytes(&mut self, cx: &mut Context<'_>) {
+        let now = self.now();
+        let farewell = self.farewell();
+        let entry = self.entered.entry();
+        let stamps = &entry.stamps;
+        let to_client = Stall { since: &stamps.client_stalled, now };
+        let to_backend = Stall { since: &stamps.backend_stalled, now };
+        self.client.flush(cx, to_client);
+        self.backend.flush(cx, to_backend);
+
+        let mode = match (self.phase, &farewell) {
+            (Phase::Open | Phase::Ending, _) => Mode::Forward,
+            (Phase::Asked, _) => Mode::ForwardBeforeClose,
+            (Phase::Owing, Some(frame)) => Mode::Last(frame),
+            (Phase::Owing | Phase::Leaving, _) => Mode::Discard,
+        };
+        let done = pump(cx, &mut self.client, &mut self.from_client, &mut self.backend, mode, to_backend);
+        if done.read > 0 {
+            stamps.heard.set(now);
+            stamps.pinged.set(0);
+        }
+        if done.passed > 0 {
+            stamps.moved.set(now);
+            entry.count_in(done.passed);
+        }
+        let parted = done.last_sent;
+
+        let mode = match (self.phase, &farewell) {
+            (Phase::Open, Some(frame)) => Mode::Last(frame),
+            (Phase::Open | Phase::Ending, _) => Mode::Forward,
+            (Phase::Asked | Phase::Owing | Phase::Leaving, _) => Mode::Discard,
+        };
+        let done = pump(cx, &mut self.backend, &mut self.from_backend, &mut self.client, mode, to_client);
+        if done.passed > 0 {
+            stamps.moved.set(now);
+            entry.count_out(done.passed);
+        }
+        if self.from_client.take_pong() {
+            self.ping_outstanding = false;
+        }
+        if self.from_backend.take_ping() {
+            self.ping_outstanding = true;
+        }
+        if parted {
+            self.enter(Phase::Leaving);
+        } else if done.last_sent {
+            self.asked();
+        }
+    }
+
+    /// The Close of ours that is to be sent at the next boundary, if there is one.
+    fn farewell(&self) -> Option<Vec<u8>> {
+        match self.phase {
+            Phase::Open => {
+                self.entered.entry().order().map(|order| close::frame(code_of(order.cause), order.cause.as_str(), None))
+            }
+            Phase::Owing => Some(self.close_to_backend(close::GOING_AWAY)),
+            Phase::Ending | Phase::Asked | Phase::Leaving => None,
+        }
+    }
+
+    /// Looks at what the bytes brought; whether there may be more to move now.
+    fn advance(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.phase {
+            Phase::Open | Phase::Ending if self.from_client.violation().is_some() => {
+                self.part(EndCause::ProtocolError, Some(close::PROTOCOL_ERROR), Some(close::GOING_AWAY), cx);
+                true
+            }
+            Phase::Open | Phase::Ending if self.from_backend.violation().is_some() => {
+                self.part(EndCause::ProtocolError, Some(close::BAD_GATEWAY), Some(close::PROTOCOL_ERROR), cx);
+                true
+            }
+            Phase::Open => match self.seen_end() {
+                Some(cause) => {
+                    self.entered.settle(cause);
+                    self.enter(Phase::Ending);
+                    true
+                }
+                None => false,
+            },
+            Phase::Ending => self.pass_ends_on(),
+            Phase::Asked => self.await_client(cx),
+            Phase::Owing if self.client.ended() || self.backend.ended() => {
+                self.enter(Phase::Leaving);
+                true
+            }
+            Phase::Owing => false,
+            Phase::Leaving => {
+                (self.from_backend.closed() || self.backend.ended() || !self.backend.hears()) && self.backend.finish()
+            }
+        }
+    }
+
+    /// Why the session ends by itself, if it does.
+    fn seen_end(&self) -> Option<EndCause> {
+        if self.from_client.close_begun() {
+            Some(EndCause::ClientClosed)
+        } else if self.from_backend.close_begun() {
+            Some(EndCause::BackendClosed)
+        } else if self.client.ended() || self.client.lost() {
+            Some(EndCause::ClientLost)
+        } else if self.backend.ended() || self.backend.lost() {
+            Some(EndCause::BackendLost)
+        } else {
+            None
+        }
+    }
+
+    /// A side's FIN follows its bytes; after both Close frames ours ends both (RFC 6455 7.1.1: some servers never do).
+    fn pass_ends_on(&mut self) -> bool {
+        let both = self.from_client.closed() && self.from_backend.closed();
+        let mut changed = false;
+        if both || self.client.ended() || self.client.lost() {
+            changed |= self.backend.finish();
+        }
+        if both || self.backend.ended() || self.backend.lost() {
+            changed |= self.client.finish();
+        }
+        changed
+    }
+
+    /// Our Close is on its way to the client.
+    fn asked(&mut self) {
+        if let Some(order) = self.entered.entry().order() {
+            self.entered.settle(order.cause);
+        }
+        self.entered.entry().clear_order();
+        self.enter(Phase::Asked);
+        self.entered.entry().stamps.deadline.set(0);
+    }
+
+    /// The client has time for its own Close from when ours has left; then the backend is next.
+    fn await_client(&mut self, cx: &mut Context<'_>) -> bool {
+        let client_done = self.from_client.close_begun() || self.from_client.violation().is_some() || self.client.ended();
+        if client_done || self.client.lost() || self.backend.ended() || self.backend.lost() {
+            self.leave(cx);
+            return true;
+        }
+        let deadline = &self.entered.entry().stamps.deadline;
+        if deadline.get() == 0 && !self.client.waits() {
+            deadline.set(self.step_end());
+        }
+        false
+    }
+
+    /// The client has answered, or will not: ours goes to the backend, at the end of the client's present frame.
+    fn leave(&mut self, cx: &mut Context<'_>) {
+        self.client.finish();
+        // A Close of the client was held back from its first byte on, so what went on ended with a frame.
+        if self.from_client.close_begun() || self.from_client.at_boundary() {
+            let frame = self.close_to_backend(close::GOING_AWAY);
+            self.send_to_backend(&frame, cx);
+            self.enter(Phase::Leaving);
+        } else if self.client.ended() || self.from_client.violation().is_some() {
+            self.backend.finish();
+            self.enter(Phase::Leaving);
+        } else {
+            self.enter(Phase::Owing);
+        }
+    }
+
+    /// Ends both sides now. A code is sent to a side as a Close if its direction is at a boundary; `None`: that side's connection is just ended.
+    fn part(&mut self, cause: EndCause, to_client: Option<u16>, to_backend: Option<u16>, cx: &mut Context<'_>) {
+        self.entered.settle(cause);
+        let polite = matches!(self.phase, Phase::Open | Phase::Ending);
+        match to_client {
+            None => self.client.close(),
+            Some(code) => {
+                if polite && self.from_backend.at_boundary() && !self.from_backend.close_begun() {
+                    self.send_to_client(&close::frame(code, "", None), cx);
+                }
+                self.client.finish();
+            }
+        }
+        let tidy = self.from_client.at_boundary() && !self.from_client.close_begun();
+        let owed = polite || self.phase == Phase::Asked;
+        match to_backend.filter(|_| owed && tidy) {
+            Some(code) => {
+                let frame = self.close_to_backend(code);
+                self.send_to_backend(&frame, cx);
+            }
+            None => {
+                let now = self.now();
+                self.backend.abandon(Stall { since: &self.entered.entry().stamps.backend_stalled, now });
+            }
+        }
+        if self.phase != Phase::Leaving {
+            self.enter(Phase::Leaving);
+        }
+    }
+
+    /// The timer says that a limit has passed.
+    fn end_for(&mut self, cause: EndCause, cx: &mut Context<'_>) {
+        let stamps = &self.entered.entry().stamps;
+        match cause {
+            EndCause::WriteTimeout => {
+                let (client, backend) = (stamps.client_stalled.get(), stamps.backend_stalled.get());
+                if client != 0 && (backend == 0 || client <= backend) {
+                    self.part(cause, None, Some(close::GOING_AWAY), cx);
+                } else {
+                    self.part(cause, Some(close::GOING_AWAY), None, cx);
+                }
+            }
+            EndCause::KeepaliveTimeout => self.part(cause, None, Some(close::GOING_AWAY), cx),
+            _ if self.phase == Phase::Open => {
+                // Unlike an order, nobody else keeps a deadline for this one.
+                self.entered.entry().set_order(EndOrder { mode: DrainMode::Close, cause });
+                stamps.ending.set(true);
+                stamps.deadline.set(self.step_end());
+            }
+            _ => {}
+        }
+    }
+
+    /// The present step took too long.
+    fn deadline_passed(&mut self, cx: &mut Context<'_>) {
+        let stamps = &self.entered.entry().stamps;
+        let quiet_at = stamps.moved.get().saturating_add(ticks_past(STEP_MAX));
+        match self.phase {
+            // No boundary came for the Close that a limit asked for.
+            Phase::Open => {
+                let cause = self.entered.entry().order().map_or(EndCause::Cut, |order| order.cause);
+                self.part(cause, None, None, cx);
+            }
+            // While bytes pass, a slow peer is only slow.
+            Phase::Ending if self.now() < quiet_at => stamps.deadline.set(quiet_at),
+            Phase::Ending if !self.backend.finished() => self.part(EndCause::Cut, None, None, cx),
+            Phase::Asked => self.leave(cx),
+            Phase::Owing => {
+                self.backend.finish();
+                self.enter(Phase::Leaving);
+            }
+            Phase::Ending | Phase::Leaving => {
+                self.client.close();
+                self.backend.reset();
+            }
+        }
+    }
+
+    /// Asks a silent client for a sign of life, if no frame is torn by it and no Ping of the backend is open: a client may answer the newest alone.
+    fn ping(&mut self, cx: &mut Context<'_>) {
+        if self.phase == Phase::Open && !self.ping_outstanding && self.from_backend.at_boundary() && !self.client.waits() {
+            self.send_to_client(&PING, cx);
+            self.entered.entry().stamps.pinged.set(self.now());
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        let stamps = &self.entered.entry().stamps;
+        stamps.ending.set(true);
+        stamps.deadline.set(self.step_end());
+    }
+
+    fn send_to_client(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
+        let now = self.now();
+        self.client.send(cx, bytes, Stall { since: &self.entered.entry().stamps.client_stalled, now });
+    }
+
+    fn send_to_backend(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
+        let now = self.now();
+        self.backend.send(cx, bytes, Stall { since: &self.entered.entry().stamps.backend_stalled, now });
+    }
+
+    fn close_to_backend(&self, code: u16) -> Vec<u8> {
+        close::frame(code, "", Some(self.entered.registry().mask()))
+    }
+
+    fn now(&self) -> Tick {
+        self.entered.registry().now()
+    }
+
+    /// When a step that begins now must be done.
+    fn step_end(&self) -> Tick {
+        self.now().saturating_add(ticks_past(STEP_MAX))
+    }
+}
+
+/// The code that tells a client why it is asked to go.
+fn code_of(cause: EndCause) -> u16 {
+    match cause {
+        EndCause::Drained | EndCause::Rebalanced => close::SERVICE_RESTART,
+        _ => close::GOING_AWAY,
+    }
+}
+
+impl<C: Transport, B: Transport> Future for Tunnel<C, B> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let tunnel = self.get_mut();
+        tunnel.entered.entry().listen(cx.waker());
+        tunnel.heed(cx);
+        loop {
+            tunnel.move_bytes(cx);
+            if !tunnel.advance(cx) {
+                break;
+            }
+        }
+        if tunnel.backend.over() {
+            tunnel.entered.release();
+        }
+        if tunnel.backend.over() && tunnel.client.over() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl<C: Transport, B: Transport> Drop for Tunnel<C, B> {
+    /// Dropped before its end (a panic, the thread's end), the backend must not go on counting a session whose seat is free again.
+    fn drop(&mut self) {
+        if self.entered.holds_seat() {
+            self.backend.reset();
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Ports for children: each to one child at a time, none that somebody else listens on.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// The ports that children hold, from before their start until their process group is gone.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    ports: BTreeSet<u16>,
+    last: u16,
+}
+
+/// A port, held until dropped.
+#[derive(Debug)]
+pub(super) struct Port {
+    number: u16,
+    of: Arc<Ports>,
+}
+
+impl Ports {
+    /// The next free port of `first..=last`; `None` when there is none.
+    ///
+    /// Goes round, so that a port rests as long as possible before another backend is behind it.
+    pub(super) fn take(self: &Arc<Self>, (first, last): (u16, u16)) -> Option<Port> {
+        let mut held = self.held.lock();
+        let after = held.last.saturating_add(1).clamp(first, last);
+        let number = (after..=last).chain(first..after).find(|p| !held.ports.contains(p) && is_free(*p))?;
+        held.ports.insert(number);
+        held.last = number;
+        Some(Port { number, of: Arc::clone(self) })
+    }
+}
+
+impl Port {
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.of.held.lock().ports.remove(&self.number);
+    }
+}
+
+/// Whether nobody listens there, on any address. (The standard library sets SO_REUSEADDR: connections that linger do not count.)
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skips_held_and_foreign_ports_and_goes_round() {
+        // Two neighbours that are free at present.
+        let (first, foreign) = (20_000..40_000)
+            .step_by(7)
+            .find_map(|p| is_free(p).then(|| TcpListener::bind((Ipv4Addr::LOCALHOST, p + 1)).ok().map(|l| (p, l)))?)
+            .unwrap();
+        let last = foreign.local_addr().unwrap().port();
+        let ports = Arc::new(Ports::default());
+
+        let held = ports.take((first, last)).unwrap();
+        assert_eq!(held.number(), first);
+        assert!(ports.take((first, last)).is_none(), "one is held, on the other somebody listens");
+        drop(foreign);
+        let second = ports.take((first, last)).unwrap();
+        assert_eq!(second.number(), last);
+        drop(held);
+        drop(second);
+        assert_eq!(ports.take((first, last)).unwrap().number(), first, "goes round");
+    }
+}

@@ -1,0 +1,51 @@
+//! Fits the rooms' narrow traits to each other.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use holdline_core::event::GatewayReport;
+use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::snapshot::Snapshot;
+
+use crate::admin::{Answering, Sessions};
+use crate::controller::{DataPlane, EndOrder};
+use crate::gateway::Gateway;
+use crate::gateway::session::{SessionFilter, SessionInfo};
+
+/// The gateway, as the control plane needs it.
+pub(super) fn data_plane(gateway: &Arc<Gateway>) -> Arc<dyn DataPlane> {
+    Arc::new(GatewayPort(Arc::clone(gateway)))
+}
+
+/// The gateway, as the admin API needs it.
+pub(super) fn sessions(gateway: &Arc<Gateway>) -> Arc<dyn Sessions> {
+    Arc::new(GatewayPort(Arc::clone(gateway)))
+}
+
+struct GatewayPort(Arc<Gateway>);
+
+impl DataPlane for GatewayPort {
+    fn adopt(&self, snapshot: &Snapshot) {
+        self.0.adopt(snapshot);
+    }
+
+    fn report(&self) -> GatewayReport {
+        self.0.report()
+    }
+
+    fn used(&self, fleet: &FleetName, backend: &BackendId) -> u32 {
+        self.0.used(fleet, backend)
+    }
+
+    fn end_sessions<'a>(&'a self, order: &'a EndOrder) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>> {
+        let EndOrder { fleet, backend, count, mode, cause } = order;
+        Box::pin(self.0.end_sessions(fleet, backend, *count, *mode, *cause))
+    }
+}
+
+impl Sessions for GatewayPort {
+    fn list(&self, filter: SessionFilter) -> Answering<'_, Vec<SessionInfo>> {
+        Box::pin(self.0.sessions(filter))
+    }
+}

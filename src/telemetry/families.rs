@@ -1,0 +1,271 @@
+//! The families behind [`names`], made once in a registry of our own, and the handles that a fleet resolves once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdline_core::cause::{EndCause, RefuseCause};
+use holdline_core::ids::FleetName;
+use holdline_core::policy::DrainMode;
+use holdline_core::snapshot::Snapshot;
+use holdline_core::time::Moment;
+use parking_lot::Mutex;
+use prometheus::core::Collector;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+
+use super::logs::DroppedLines;
+use super::names::{self, Kind, Metric};
+use super::snapshot_gauges;
+
+/// All metrics of one Holdline. No globals: two of them in one process do not meet.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+    fleets: Mutex<HashMap<FleetName, Arc<FleetMetrics>>>,
+    dropped: Mutex<Option<DroppedLines>>,
+}
+
+impl Metrics {
+    /// Empty families, and those of the process where `/proc` exists.
+    pub fn new() -> Arc<Self> {
+        let registry = Registry::new();
+        let families = Families::new(&registry);
+        #[cfg(target_os = "linux")]
+        register(&registry, prometheus::process_collector::ProcessCollector::for_self());
+        Arc::new(Metrics { registry, families, fleets: Mutex::default(), dropped: Mutex::default() })
+    }
+
+    /// The handles of a fleet; the same ones for the same name.
+    pub fn fleet(&self, name: &FleetName) -> Arc<FleetMetrics> {
+        let mut fleets = self.fleets.lock();
+        Arc::clone(fleets.entry(name.clone()).or_insert_with(|| Arc::new(FleetMetrics::new(&self.families, name))))
+    }
+
+    /// Something malformed or not allowed was rejected. `reason` is one of a closed list: it becomes a series.
+    pub fn bad_input(&self, reason: &'static str) {
+        self.families.bad_input.with_label_values(&[reason]).inc();
+    }
+
+    /// From now on [`Metrics::render`] shows the lines that this log lost.
+    pub fn follow_log(&self, dropped: DroppedLines) {
+        *self.dropped.lock() = Some(dropped);
+    }
+
+    /// Everything in Prometheus' text format. Gauges are read from `snapshot` and nothing else, so a backend that is gone from it has no series.
+    pub fn render(&self, snapshot: &Snapshot, now: Moment) -> String {
+        let mut found = self.registry.gather();
+        found.extend(snapshot_gauges::gather(snapshot, now, self.dropped.lock().as_ref().map_or(0, DroppedLines::count)));
+        found.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut text = String::new();
+        // Writing to a String cannot fail; a family that the encoder rejects (none of ours is empty) leaves what came before it.
+        if let Err(error) = TextEncoder::new().encode_utf8(&found, &mut text) {
+            tracing::error!(%error, "metrics could not be encoded");
+        }
+        text
+    }
+}
+
+/// A fleet's handles: no lookup by name on the data path, save where a label is open.
+#[derive(Debug)]
+pub struct FleetMetrics {
+    name: FleetName,
+    refused: Vec<IntCounter>,
+    ended: Vec<IntCounter>,
+    queue_wait: Histogram,
+    session_duration: Histogram,
+    request_duration: Histogram,
+    bytes_in: IntCounter,
+    bytes_out: IntCounter,
+    wrong_victim: IntCounter,
+    families: Families,
+}
+
+impl FleetMetrics {
+    fn new(families: &Families, name: &FleetName) -> Self {
+        let fleet = name.as_str();
+        FleetMetrics {
+            name: name.clone(),
+            refused: RefuseCause::ALL.iter().map(|c| families.refused.with_label_values(&[fleet, c.as_str()])).collect(),
+            ended: EndCause::ALL.iter().map(|c| families.ended.with_label_values(&[fleet, c.as_str()])).collect(),
+            queue_wait: families.queue_wait.with_label_values(&[fleet]),
+            session_duration: families.session_duration.with_label_values(&[fleet]),
+            request_duration: families.request_duration.with_label_values(&[fleet]),
+            bytes_in: families.bytes.with_label_values(&[fleet, "in"]),
+            bytes_out: families.bytes.with_label_values(&[fleet, "out"]),
+            wrong_victim: families.wrong_victim.with_label_values(&[fleet]),
+            families: families.clone(),
+        }
+    }
+
+    /// A request for a session has its outcome: one of [`names::handshake`].
+    pub fn handshake(&self, result: &'static str) {
+        self.families.handshakes.with_label_values(&[self.name.as_str(), result]).inc();
+    }
+
+    /// A client was refused.
+    pub fn refused(&self, cause: RefuseCause) {
+        self.refused[cause as usize].inc();
+    }
+
+    /// A session ended at this age.
+    pub fn ended(&self, cause: EndCause, age: Duration) {
+        self.ended[cause as usize].inc();
+        self.session_duration.observe(age.as_secs_f64());
+    }
+
+    /// A plain request was answered with this status; `took` to the answer's head.
+    pub fn request(&self, code: u16, took: Duration) {
+        self.families.requests.with_label_values(&[self.name.as_str(), code.to_string().as_str()]).inc();
+        self.request_duration.observe(took.as_secs_f64());
+    }
+
+    /// Payload of sessions since the last call: from clients, to clients.
+    pub fn bytes(&self, bytes_in: u64, bytes_out: u64) {
+        self.bytes_in.inc_by(bytes_in);
+        self.bytes_out.inc_by(bytes_out);
+    }
+
+    /// A handshake left the queue, with a seat or without.
+    pub fn queue_wait(&self, waited: Duration) {
+        self.queue_wait.observe(waited.as_secs_f64());
+    }
+
+    /// A drain or rebalance ended a session; `result`: `moved` or `failed`.
+    pub fn moved(&self, mode: DrainMode, result: &'static str) {
+        let mode = match mode {
+            DrainMode::Close => "close",
+            DrainMode::Cut => "cut",
+        };
+        self.families.moves.with_label_values(&[self.name.as_str(), mode, result]).inc();
+    }
+
+    /// The autoscaler changed the number of backends; `limited_by` as in its decision.
+    pub fn scaled(&self, up: bool, limited_by: Option<&str>) {
+        let direction = if up { "up" } else { "down" };
+        self.families.scale_decisions.with_label_values(&[self.name.as_str(), direction, limited_by.unwrap_or("none")]).inc();
+    }
+
+    /// Another backend than the chosen one went away.
+    pub fn wrong_victim(&self) {
+        self.wrong_victim.inc();
+    }
+}
+
+/// The counters and histograms; cloning shares them.
+#[derive(Clone, Debug)]
+struct Families {
+    queue_wait: HistogramVec,
+    handshakes: IntCounterVec,
+    refused: IntCounterVec,
+    ended: IntCounterVec,
+    session_duration: HistogramVec,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    bytes: IntCounterVec,
+    scale_decisions: IntCounterVec,
+    moves: IntCounterVec,
+    wrong_victim: IntCounterVec,
+    bad_input: IntCounterVec,
+}
+
+impl Families {
+    fn new(registry: &Registry) -> Self {
+        Families {
+            queue_wait: histogram(registry, names::QUEUE_WAIT),
+            handshakes: counter(registry, names::HANDSHAKES),
+            refused: counter(registry, names::REFUSED),
+            ended: counter(registry, names::SESSIONS_ENDED),
+            session_duration: histogram(registry, names::SESSION_DURATION),
+            requests: counter(registry, names::REQUESTS),
+            request_duration: histogram(registry, names::REQUEST_DURATION),
+            bytes: counter(registry, names::BYTES),
+            scale_decisions: counter(registry, names::SCALE_DECISIONS),
+            moves: counter(registry, names::MOVES),
+            wrong_victim: counter(registry, names::WRONG_VICTIM),
+            bad_input: counter(registry, names::BAD_INPUT),
+        }
+    }
+}
+
+fn counter(registry: &Registry, metric: Metric) -> IntCounterVec {
+    let family =
+        IntCounterVec::new(Opts::new(metric.name, metric.help), metric.labels).expect("names.rs has valid names; tested");
+    register(registry, family.clone());
+    family
+}
+
+fn histogram(registry: &Registry, metric: Metric) -> HistogramVec {
+    let Kind::Histogram(buckets) = metric.kind else { unreachable!("{} is a histogram in names.rs; tested", metric.name) };
+    let opts = HistogramOpts::new(metric.name, metric.help).buckets(buckets.to_vec());
+    let family = HistogramVec::new(opts, metric.labels).expect("names.rs has valid names; tested");
+    register(registry, family.clone());
+    family
+}
+
+fn register(registry: &Registry, collector: impl Collector + 'static) {
+    registry.register(Box::new(collector)).expect("names.rs has no name twice; tested");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::snapshot_gauges::samples::snapshot;
+    use super::*;
+
+    /// Everything that can be counted, once.
+    fn busy() -> Arc<Metrics> {
+        let metrics = Metrics::new();
+        let chat = metrics.fleet(&"chat".into());
+        chat.handshake(names::handshake::OPENED);
+        chat.refused(RefuseCause::QueueFull);
+        chat.ended(EndCause::Drained, Duration::from_secs(90));
+        chat.request(404, Duration::from_millis(3));
+        chat.bytes(7, 11);
+        chat.queue_wait(Duration::from_millis(20));
+        chat.moved(DrainMode::Close, "moved");
+        chat.scaled(true, None);
+        chat.wrong_victim();
+        metrics.bad_input("head");
+        metrics
+    }
+
+    #[test]
+    fn every_documented_metric_is_there_and_no_other() {
+        let text = busy().render(&snapshot(), Moment::from_millis(5_000));
+        let found: BTreeSet<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let ours: BTreeSet<&str> = found.iter().copied().filter(|n| n.starts_with("holdline_")).collect();
+        assert_eq!(ours, names::ALL.iter().map(|m| m.name).collect());
+        #[cfg(target_os = "linux")]
+        assert!(found.contains("process_open_fds"), "{found:?}");
+    }
+
+    #[test]
+    fn counts_arrive_under_their_labels() {
+        let text = busy().render(&snapshot(), Moment::from_millis(5_000));
+        for line in [
+            r#"holdline_handshakes_total{fleet="chat",result="opened"} 1"#,
+            r#"holdline_refused_total{cause="queue_full",fleet="chat"} 1"#,
+            r#"holdline_refused_total{cause="limit",fleet="chat"} 0"#,
+            r#"holdline_sessions_ended_total{cause="drained",fleet="chat"} 1"#,
+            r#"holdline_session_duration_seconds_bucket{fleet="chat",le="300"} 1"#,
+            r#"holdline_requests_total{code="404",fleet="chat"} 1"#,
+            r#"holdline_bytes_total{direction="out",fleet="chat"} 11"#,
+            r#"holdline_moves_total{fleet="chat",mode="close",result="moved"} 1"#,
+            r#"holdline_scale_decisions_total{direction="up",fleet="chat",limited_by="none"} 1"#,
+            r#"holdline_bad_input_total{reason="head"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_fleet_has_one_set_of_handles_and_two_registries_do_not_meet() {
+        let (one, two) = (Metrics::new(), Metrics::new());
+        assert!(Arc::ptr_eq(&one.fleet(&"a".into()), &one.fleet(&"a".into())));
+        one.fleet(&"a".into()).wrong_victim();
+        let text = two.render(&snapshot(), Moment::START);
+        assert!(!text.contains("wrong_victim_total{fleet=\"a\"}"));
+    }
+}

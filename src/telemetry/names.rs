@@ -1,0 +1,174 @@
+//! Every metric that Holdline has: its name, what it means, its labels. `docs/metrics.md` is written from this file.
+
+/// Bucket bounds in seconds of what should take milliseconds: answers of backends, time in the queue.
+const SECONDS_SHORT: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Bucket bounds in seconds of what lives from a moment to days: sessions.
+const SECONDS_LONG: &[f64] = &[0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 4.0 * 3600.0, 12.0 * 3600.0, 86_400.0, 7.0 * 86_400.0];
+
+/// One metric family.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its full name, with prefix and unit.
+    pub name: &'static str,
+    /// What it counts or measures; shown to scrapers and in the documentation.
+    pub help: &'static str,
+    /// Label names, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// What kind of figure it is.
+    pub kind: Kind,
+}
+
+/// What kind of figure a [`Metric`] is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down; read from the snapshot at the scrape.
+    Gauge,
+    /// Observations counted by these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// The word that the exposition format has for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// Values of the label `result` of [`HANDSHAKES`].
+pub mod handshake {
+    /// The client has its session.
+    pub const OPENED: &str = "opened";
+    /// The backend answered, but not with a session; its answer was relayed.
+    pub const ANSWERED: &str = "answered";
+    /// Holdline refused; [`REFUSED`](super::REFUSED) says why.
+    pub const REFUSED: &str = "refused";
+    /// The client went before it had an answer.
+    pub const GONE: &str = "gone";
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $ident:ident = $kind:expr, $name:literal, [$($label:literal),*], $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub const $ident: Metric = Metric { name: $name, help: $help, labels: &[$($label),*], kind: $kind };
+        )+
+
+        /// All of them, in the order of the documentation.
+        pub const ALL: &[Metric] = &[$($ident),+];
+    };
+}
+
+metrics! {
+    SESSIONS = Kind::Gauge, "holdline_sessions", ["fleet", "backend"],
+        "Sessions that a backend holds through Holdline: seats taken, dials in flight and ends not yet seen included.";
+    SEATS = Kind::Gauge, "holdline_seats", ["fleet", "backend", "state"],
+        "Seats of a backend; state `capacity`: the lower of configured and reported; `leased`: what the gateway may fill now, zero unless \
+         ready; `used`: taken by whomever. +Inf: no limit.";
+    SESSIONS_REPORTED = Kind::Gauge, "holdline_sessions_reported", ["fleet", "backend"],
+        "Sessions that a backend last reported by its heartbeat; absent while it reports none.";
+    QUEUE_LENGTH = Kind::Gauge, "holdline_queue_length", ["fleet"],
+        "Handshakes that wait for a seat.";
+    QUEUE_WAIT = Kind::Histogram(SECONDS_SHORT), "holdline_queue_wait_seconds", ["fleet"],
+        "Time that handshakes waited for a seat, whether they got one or not.";
+    HANDSHAKES = Kind::Counter, "holdline_handshakes_total", ["fleet", "result"],
+        "Requests for a session by what became of them: `opened`, `answered` (the backend's own answer was relayed), `refused` (see \
+         holdline_refused_total), `gone` (the client went).";
+    REFUSED = Kind::Counter, "holdline_refused_total", ["fleet", "cause"],
+        "Requests and sessions that Holdline refused, by cause (header `Holdline-Cause`).";
+    SESSIONS_ENDED = Kind::Counter, "holdline_sessions_ended_total", ["fleet", "cause"],
+        "Sessions that ended, by their one cause.";
+    SESSION_DURATION = Kind::Histogram(SECONDS_LONG), "holdline_session_duration_seconds", ["fleet"],
+        "Age of sessions at their end.";
+    REQUESTS = Kind::Counter, "holdline_requests_total", ["fleet", "code"],
+        "Plain HTTP requests by the status code that the client got.";
+    REQUEST_DURATION = Kind::Histogram(SECONDS_SHORT), "holdline_request_duration_seconds", ["fleet"],
+        "Time from a plain request's head to the head of its answer.";
+    BYTES = Kind::Counter, "holdline_bytes_total", ["fleet", "direction"],
+        "Payload bytes of sessions; direction `in`: from clients, `out`: to clients.";
+    BACKENDS = Kind::Gauge, "holdline_backends", ["fleet", "phase"],
+        "Backends by phase: starting, ready, suspect, draining, drained, dead.";
+    BACKENDS_DESIRED = Kind::Gauge, "holdline_backends_desired", ["fleet"],
+        "Backends that the autoscaler or the operator wants; only advice for a static fleet.";
+    SCALE_DECISIONS = Kind::Counter, "holdline_scale_decisions_total", ["fleet", "direction", "limited_by"],
+        "Changes of the number of backends that the autoscaler decided; direction `up` or `down`; limited_by: what kept it from what the \
+         need asked for, or `none`.";
+    DRAIN_REMAINING = Kind::Gauge, "holdline_drain_remaining", ["fleet", "backend"],
+        "Sessions that a drain under way has left to move.";
+    HEARTBEAT_AGE = Kind::Gauge, "holdline_heartbeat_age_seconds", ["fleet", "backend"],
+        "Time since a backend was last heard; since it joined while it was never heard.";
+    MOVES = Kind::Counter, "holdline_moves_total", ["fleet", "mode", "result"],
+        "Sessions that drains and rebalances ended so that their clients come back elsewhere; mode `close` or `cut`; result `moved`, or \
+         `failed` when the session had to be reset.";
+    WRONG_VICTIM = Kind::Counter, "holdline_wrong_victim_total", ["fleet"],
+        "Backends that went away although another one was chosen to be stopped.";
+    BAD_INPUT = Kind::Counter, "holdline_bad_input_total", ["reason"],
+        "What Holdline rejected because it was malformed or not allowed, from clients, backends and callers of the admin API, by reason.";
+    LOG_LINES_DROPPED = Kind::Counter, "holdline_log_lines_dropped_total", [],
+        "Log lines lost because stderr was not read fast enough; Holdline never waits for its log.";
+    BUILD_INFO = Kind::Gauge, "holdline_build_info", ["version"],
+        "Always 1; the label says which version runs.";
+}
+
+/// What prometheus' own collector adds for the process, where `/proc` exists.
+const PROCESS: &[(&str, &str)] = &[
+    ("process_cpu_seconds_total", "User and system CPU time."),
+    ("process_open_fds", "Open file descriptors."),
+    ("process_max_fds", "The limit of open file descriptors."),
+    ("process_virtual_memory_bytes", "Virtual memory."),
+    ("process_resident_memory_bytes", "Resident memory; kernel socket buffers are not in it."),
+    ("process_start_time_seconds", "Start of the process since the Unix epoch."),
+    ("process_threads", "Threads of the process."),
+];
+
+/// The text of `docs/metrics.md`.
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Metrics\n\n\
+         `GET /metrics` on the admin address, Prometheus text format. This page is written from `src/telemetry/names.rs`; after a change\n\
+         there, `HOLDLINE_REGENERATE=1 cargo test telemetry::names` writes it again. A backend's series go when the backend goes. A\n\
+         series whose labels are not of a closed list appears with its first event.\n\n\
+         | name | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for m in ALL {
+        let labels = m.labels.iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(" ");
+        text += &format!("| `{}` | {} | {labels} | {} |\n", m.name, m.kind.as_str(), m.help);
+    }
+    text += "\nOf the process, where `/proc` exists:\n\n| name | meaning |\n|---|---|\n";
+    for (name, meaning) in PROCESS {
+        text += &format!("| `{name}` | {meaning} |\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_is_of_this_file() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("HOLDLINE_REGENERATE").is_some() {
+            std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap();
+            std::fs::write(path, document()).unwrap();
+        }
+        let found = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(found == document(), "docs/metrics.md is stale; run: HOLDLINE_REGENERATE=1 cargo test telemetry::names");
+    }
+
+    #[test]
+    fn names_keep_the_conventions() {
+        for m in ALL {
+            assert!(m.name.starts_with("holdline_"), "{}", m.name);
+            assert_eq!(m.name.ends_with("_total"), m.kind == Kind::Counter, "{}", m.name);
+            assert!(!m.help.is_empty() && !m.help.contains(['\n', '|']), "{}", m.name);
+            assert_eq!(ALL.iter().filter(|other| other.name == m.name).count(), 1, "{}", m.name);
+        }
+    }
+}
