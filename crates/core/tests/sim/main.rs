@@ -1,8 +1,10 @@
 //! A seeded simulation of everything that core decides, in virtual time: State, seats, placement and the admission queue
 //! among clients, crashes, slow starts, lost heartbeats, operators and the autoscaler, with every rule checked after every step.
 //!
-//! `HOLDLINE_SIM_SEED=N` replays one seed; `HOLDLINE_SIM_STEPS=N` sets the steps in all (100 ms each).
+//! `HOLDLINE_SIM_SEED=N` replays one seed and prints its event log; `HOLDLINE_SIM_STEPS=N` sets the steps in all (100 ms each).
 
+mod chaos;
+mod clients;
 mod gateway;
 mod mutation;
 mod scenario;
@@ -33,6 +35,7 @@ fn env<T: FromStr<Err: Display>>(name: &str) -> Option<T> {
 /// Lives through one seed; a violation comes with the step it was found at.
 fn live(seed: u64, steps: u64, mutation: Mutation) -> Result<Tally, (u64, Violation)> {
     let mut world = World::new(seed, Scenario::random, mutation);
+    world.trace = mutation == Mutation::None && env::<u64>("HOLDLINE_SIM_SEED").is_some();
     world.settle().map_err(|v| (0, v))?;
     for step in 1..=steps {
         world.step().map_err(|v| (step, v))?;
@@ -101,7 +104,7 @@ fn turns(counts: &[(Moment, usize)]) -> usize {
     steps.windows(2).filter(|w| w[0] != w[1]).count()
 }
 
-/// An hour of constant load, after ten minutes to settle: how often the number of backends turned.
+/// Half an hour of constant load: how often the number of backends turned after the first ten minutes.
 fn turns_under_constant_load(seed: u64, mutation: Mutation) -> usize {
     let mut world = World::new(seed, Scenario::constant, mutation);
     let fleet = world.scenario.policy.name.clone();
@@ -123,7 +126,7 @@ fn turns_under_constant_load(seed: u64, mutation: Mutation) -> usize {
 
 #[test]
 fn backends_do_not_oscillate_under_constant_load() {
-    for seed in 0..4 {
+    for seed in 0..3 {
         let turns = turns_under_constant_load(seed, Mutation::None);
         println!("seed {seed}: {turns}");
         assert!(turns <= 2, "seed {seed}: the number of backends turned {turns} times in twenty minutes");

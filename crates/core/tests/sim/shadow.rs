@@ -148,7 +148,7 @@ impl Shadow {
     /// A client is refused by the gateway.
     pub(crate) fn refused(&self, client: &Client, cause: RefuseCause, gateway: &Gateway, now: Moment) -> Checked {
         let fleet = self.last.as_ref().and_then(|s| s.fleets.first());
-        let free = |b: &&BackendView| b.phase == Phase::Ready && gateway.used(&b.id) < b.limit;
+        let free = |b: &&BackendView| b.phase == Phase::Ready && gateway.used(&b.id) < self.seats(&b.id);
         let paced = self.policy.admit_rate.is_some();
         let seat = fleet.and_then(|f| f.backends.iter().find(free)).filter(|_| !paced);
         let (queued, length) = (gateway.queue.len(), self.policy.queue.length as usize);
@@ -199,6 +199,9 @@ impl Shadow {
     pub(crate) fn adopted(&mut self, snapshot: &Snapshot) -> Checked {
         self.check_version(snapshot)?;
         self.last = Some(snapshot.clone());
+        // A drain can be taken back and begin again within one step.
+        let fleet = snapshot.fleets.first();
+        self.draining.retain(|id, _| fleet.and_then(|f| f.backend(id.as_str())).is_some_and(|b| b.drain.is_some()));
         Ok(())
     }
 

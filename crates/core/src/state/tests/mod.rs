@@ -64,7 +64,7 @@ impl Bench {
         let end = self.now + Duration::from_millis(ms);
         while self.now < end {
             self.now = self.now + TICK;
-            if self.now.since_start().as_millis() % 1_000 == 0 {
+            if self.now.since_start().as_millis().is_multiple_of(1_000) {
                 for (id, heartbeat) in self.alive.clone() {
                     let used = self.used.get(&id).copied().unwrap_or(0);
                     let sessions = heartbeat.sessions.map(|foreign| foreign + used);
