@@ -154,7 +154,9 @@ fn ask(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
 #[cfg(feature = "demo")]
 async fn live(args: holdline_live::LiveArgs) -> Result<(), Failure> {
     let port = args.port;
-    holdline_live::run(args).await.map_err(|e| Failure::Failed(format!("cannot serve on 127.0.0.1:{port}: {e}; choose another --port")))
+    holdline_live::run(args)
+        .await
+        .map_err(|e| Failure::Failed(format!("cannot serve on 127.0.0.1:{port}: {e}; choose another --port")))
 }
 
 fn completions(shell: Shell, out: &mut Out) -> Result<(), Failure> {

@@ -63,7 +63,8 @@ pub(super) fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
     let executable = std::env::current_exe().map_err(|e| Failure::Failed(format!("cannot find this program's own file: {e}")))?;
     let scratch = Scratch::new().map_err(|e| Failure::Failed(format!("cannot make a directory for the servers' logs: {e}")))?;
     let text = configuration(args, &executable, scratch.path());
-    let config = crate::config::parse(&text, "the demo's configuration", scratch.path()).map_err(|e| Failure::Failed(e.to_string()))?;
+    let config =
+        crate::config::parse(&text, "the demo's configuration", scratch.path()).map_err(|e| Failure::Failed(e.to_string()))?;
     let log = logs::init(&config.log).map_err(|e| Failure::Failed(format!("cannot start the log: {e}")))?;
 
     let wave = Wave { clients: args.clients, arrive_over: args.wave, show: Duration::from_secs(args.seconds) };

@@ -156,9 +156,16 @@ impl Show {
             let (sessions, queued) = status.fleets.iter().fold((0, 0), |(n, q), f| (n + f.sessions, q + f.queued));
             let (backends, desired) = (s.backends_end, status.fleets.iter().map(|f| f.desired).sum::<u32>());
             let at = at.as_secs();
-            return self.out.line(&format!("{at:>4}s  {sessions} sessions on {backends} backends (desired {desired}), {queued} queued; {seen}"));
+            return self.out.line(&format!(
+                "{at:>4}s  {sessions} sessions on {backends} backends (desired {desired}), {queued} queued; {seen}"
+            ));
         }
-        let table = format!("{}\n{:>3}s of {:?}   {seen}\n", fleet_table_in(status, self.out.style).trim_end(), at.as_secs(), self.wave.show);
+        let table = format!(
+            "{}\n{:>3}s of {:?}   {seen}\n",
+            fleet_table_in(status, self.out.style).trim_end(),
+            at.as_secs(),
+            self.wave.show
+        );
         let up = if self.drawn == 0 { String::new() } else { format!("\x1b[{}A", self.drawn) };
         self.drawn = table.lines().count();
         self.out.print(&format!("{up}\x1b[J{table}"))
@@ -167,7 +174,8 @@ impl Show {
     fn conclude(&mut self) -> Result<(), Failure> {
         match self.format {
             Format::Json => {
-                let text = serde_json::to_string(&self.summary).map_err(|e| Failure::Failed(format!("cannot write JSON: {e}")))?;
+                let text =
+                    serde_json::to_string(&self.summary).map_err(|e| Failure::Failed(format!("cannot write JSON: {e}")))?;
                 self.out.line(&text)?;
             }
             Format::Table => self.out.line(&format!("\n{}", self.summary))?,

@@ -10,7 +10,9 @@ use crate::time::Moment;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Behavior {
     recommended: VecDeque<Recommendation>,
-    /// Backends added (or taken back) and given up.
+    /// The number of backends at the last decision.
+    last: Option<(Moment, u32)>,
+    /// How it changed after earlier ones: what was really done, starts that failed left out.
     changes: VecDeque<(Moment, i64)>,
 }
 
@@ -38,6 +40,11 @@ impl Behavior {
             self.recommended.push_back(Recommendation { at: now, needed: current, lasting: current });
         }
         self.recommended.push_back(Recommendation { at: now, needed, lasting });
+        if let Some((at, before)) = self.last.replace((now, current))
+            && before != current
+        {
+            self.changes.push_back((at, i64::from(current) - i64::from(before)));
+        }
         self.forget(policy, now);
 
         let lowest = self.within(policy.up.stabilization, now).map(|r| r.needed).min().unwrap_or(needed);
@@ -54,13 +61,6 @@ impl Behavior {
             () => None,
         };
         (bounded, held)
-    }
-
-    /// Remembers what was done, for the rates.
-    pub(super) fn changed(&mut self, by: i64, now: Moment) {
-        if by != 0 {
-            self.changes.push_back((now, by));
-        }
     }
 
     fn within(&self, window: Duration, now: Moment) -> impl Iterator<Item = &Recommendation> {
@@ -104,7 +104,7 @@ impl Behavior {
         bound.map_or(0, |least| least.min(current))
     }
 
-    /// Backends there were when the period began, as far as they were changed by decisions.
+    /// Backends there were when the period began.
     fn at_start(&self, period: Duration, current: u32, now: Moment) -> u32 {
         let changed: i64 = self.changes.iter().filter(|(at, _)| now.since(*at) < period).map(|(_, by)| by).sum();
         u32::try_from(i64::from(current) - changed).unwrap_or(0)
@@ -144,7 +144,6 @@ mod tests {
         let follow = |&(second, n): &(u64, u32)| {
             let now = Moment::from_millis(second * 1000);
             let (bounded, _) = behavior.bound(policy, current, n, n, now);
-            behavior.changed(i64::from(bounded) - i64::from(current), now);
             current = bounded;
             current
         };

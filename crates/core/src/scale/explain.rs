@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{Decision, Forecast, Observation, Totals};
-use crate::ids::BackendId;
 use crate::policy::{Buffer, FleetPolicy};
 
-/// One sentence: from how many to how many, the need, and what held it back.
+/// One sentence: what the need is made of, how many backends it asks for, and what held that back. From how many to how many, and who
+/// comes and goes, stands beside it in the decision.
 pub(super) fn sentence(
     decision: &Decision,
     asked: u32,
@@ -17,21 +17,16 @@ pub(super) fn sentence(
     policy: &FleetPolicy,
     forecast: &Forecast,
 ) -> String {
-    let mut text = match (decision.current, decision.desired) {
-        (0, 0) => "no backend".to_owned(),
-        (current, desired) if current == desired => plural(desired),
-        (current, desired) => format!("{current} → {}", plural(desired)),
-    };
-    need(&mut text, fleet, seen, policy, forecast);
+    let mut text = String::new();
+    need(&mut text, asked, fleet, seen, policy, forecast);
     held(&mut text, decision, asked, seen, policy);
-    deeds(&mut text, decision);
     text
 }
 
 // Writing to a String cannot fail.
 
-fn need(text: &mut String, fleet: &Totals, seen: &Observation, policy: &FleetPolicy, forecast: &Forecast) {
-    let _ = write!(text, ": {} sessions", fleet.sessions);
+fn need(text: &mut String, asked: u32, fleet: &Totals, seen: &Observation, policy: &FleetPolicy, forecast: &Forecast) {
+    let _ = write!(text, "{} sessions", fleet.sessions);
     if seen.queued > 0 {
         let _ = write!(text, " and {} waiting", seen.queued);
     }
@@ -54,6 +49,7 @@ fn need(text: &mut String, fleet: &Totals, seen: &Observation, policy: &FleetPol
             let _ = write!(text, ", {} % more as a buffer", round(share * 100.0));
         }
     }
+    let _ = write!(text, ": {asked} needed");
 }
 
 fn held(text: &mut String, decision: &Decision, asked: u32, seen: &Observation, policy: &FleetPolicy) {
@@ -63,16 +59,13 @@ fn held(text: &mut String, decision: &Decision, asked: u32, seen: &Observation, 
         let _ = write!(text, "; idle for {}", seconds(idle));
     }
     let Some(by) = decision.limited_by else { return };
-    if asked != decision.desired {
-        let _ = write!(text, "; that asks for {asked}");
-    }
     let scale = &policy.scale;
     let _ = match by {
         "min" if scale.min == 0 => write!(text, "; one is kept until the fleet was idle for long"),
         "min" => write!(text, "; there shall be at least {}", scale.min),
         "max" => write!(text, "; there shall be at most {}", scale.max),
         "stabilization" if decision.desired > asked => {
-            write!(text, "; the highest of the last {} counts", seconds(scale.down.stabilization))
+            write!(text, "; before one goes, the highest of the last {} counts", seconds(scale.down.stabilization))
         }
         "stabilization" => write!(text, "; the lowest of the last {} counts", seconds(scale.up.stabilization)),
         "behavior" => write!(text, "; `scale.behavior` allows no larger step yet"),
@@ -82,21 +75,8 @@ fn held(text: &mut String, decision: &Decision, asked: u32, seen: &Observation, 
         ),
         "fixed" => write!(text, "; the operator fixed {}", seen.fixed.unwrap_or(decision.desired)),
         "no_room" => write!(text, "; the others have no room for the sessions of more"),
-        "static" => write!(text, "; the fleet is static, so this is advice"),
         _ => Ok(()),
     };
-}
-
-fn deeds(text: &mut String, decision: &Decision) {
-    if !decision.undrain.is_empty() {
-        let _ = write!(text, "; takes back {}", list(&decision.undrain));
-    }
-    if decision.start > 0 {
-        let _ = write!(text, "; starts {}", decision.start);
-    }
-    if !decision.victims.is_empty() {
-        let _ = write!(text, "; drains {}", list(&decision.victims));
-    }
 }
 
 /// The figures behind it, by name.
@@ -114,6 +94,7 @@ pub(super) fn inputs(
         ("refused", seen.refused as f64),
         ("knocked", seen.knocked as f64),
         ("requests", f64::from(seen.requests)),
+        ("moved", seen.moved as f64),
         ("current", f64::from(fleet.current)),
         ("starting", f64::from(fleet.starting)),
         ("suspect", f64::from(fleet.suspect)),
@@ -132,14 +113,6 @@ pub(super) fn inputs(
     ]);
     inputs.extend(fleet.capacity.map(|c| ("capacity", c)));
     inputs
-}
-
-fn plural(n: u32) -> String {
-    if n == 1 { "1 backend".to_owned() } else { format!("{n} backends") }
-}
-
-fn list(ids: &[BackendId]) -> String {
-    ids.iter().map(BackendId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// With one decimal, or none if that is zero.

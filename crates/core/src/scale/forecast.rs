@@ -53,6 +53,8 @@ const FORECASTS_KEPT: usize = 600;
 pub(super) struct Flow {
     pub(super) admitted: u64,
     pub(super) ended: u64,
+    /// Told to leave, to come back elsewhere.
+    pub(super) moved: u64,
 }
 
 /// Averages of one fleet.
@@ -61,6 +63,7 @@ pub(super) struct Forecaster {
     last: Moment,
     /// Counted since `last`, when no time had passed.
     pending: Flow,
+    moving: Moving,
     /// Arrivals a second: level and trend (a second) of Holt's method.
     level: f64,
     trend: f64,
@@ -105,6 +108,7 @@ impl Forecaster {
         Forecaster {
             last: now,
             pending: Flow::default(),
+            moving: Moving::default(),
             level: 0.0,
             trend: 0.0,
             ended_per_s: 0.0,
@@ -137,6 +141,7 @@ impl Forecaster {
     }
 
     fn average(&mut self, flow: Flow, sessions: u32, now: Moment) {
+        let flow = self.moving.leave_out(flow);
         self.seconds.count(flow.admitted, now);
         self.pending.admitted += flow.admitted;
         self.pending.ended += flow.ended;
@@ -144,9 +149,10 @@ impl Forecaster {
         if passed_s <= 0.0 {
             return;
         }
-        let Flow { admitted, ended } = std::mem::take(&mut self.pending);
+        let Flow { admitted, ended, .. } = std::mem::take(&mut self.pending);
         self.last = now;
         let keep = (-passed_s / self.half_life_s()).exp2();
+        self.moving.forget((-passed_s / HALF_LIFE_MIN_S).exp2());
         let blend = |old: f64, new: f64| keep * old + (1.0 - keep) * new;
 
         // The trend is damped by the same half-life: a wave does not go on for ever.
@@ -216,6 +222,35 @@ impl Forecaster {
         let mut sorted: Vec<Duration> = self.startups.iter().copied().collect();
         sorted.sort_unstable();
         sorted[(sorted.len() * 95).div_ceil(100) - 1]
+    }
+}
+
+/// Sessions in transit between backends. A drain's own ends and returns are no demand: counted as arrivals, they would call back the
+/// backend that was just given up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moving {
+    to_end: f64,
+    to_return: f64,
+}
+
+impl Moving {
+    /// The flow without those who only move.
+    fn leave_out(&mut self, flow: Flow) -> Flow {
+        self.to_end += flow.moved as f64;
+        self.to_return += flow.moved as f64;
+        let take = |from: &mut f64, count: u64| {
+            let taken = (*from as u64).min(count);
+            *from -= taken as f64;
+            count - taken
+        };
+        let ended = take(&mut self.to_end, flow.ended);
+        Flow { ended, admitted: take(&mut self.to_return, flow.admitted), moved: 0 }
+    }
+
+    /// Not everybody comes back.
+    fn forget(&mut self, keep: f64) {
+        self.to_end *= keep;
+        self.to_return *= keep;
     }
 }
 
@@ -294,7 +329,7 @@ mod tests {
         let mut last = None;
         for (admitted, ended, sessions) in seconds {
             now = now + TICK;
-            last = Some(forecaster.tick(Flow { admitted, ended }, sessions, 0, Duration::ZERO, now));
+            last = Some(forecaster.tick(Flow { admitted, ended, moved: 0 }, sessions, 0, Duration::ZERO, now));
         }
         (forecaster, last.unwrap())
     }
@@ -348,12 +383,26 @@ mod tests {
     }
 
     #[test]
+    fn those_who_only_move_are_no_demand() {
+        let mut forecaster = Forecaster::new(Duration::from_secs(2), Moment::START);
+        let mut moves = |second: u64, admitted, ended, moved| {
+            forecaster.tick(Flow { admitted, ended, moved }, 40, 0, Duration::ZERO, Moment::from_millis(second * 1000))
+        };
+        moves(1, 0, 0, 20);
+        moves(2, 0, 15, 0);
+        let f = moves(3, 15, 3, 0);
+        assert_eq!((f.arrivals_per_s, f.departure_rate), (0.0, 0.0));
+        let f = moves(4, 12, 0, 0);
+        assert!(f.arrivals_per_s > 0.1, "more come than were moved: {f:?}");
+    }
+
+    #[test]
     fn two_looks_at_one_moment_lose_nothing() {
         let mut forecaster = Forecaster::new(Duration::from_secs(2), Moment::START);
-        forecaster.tick(Flow { admitted: 9, ended: 0 }, 9, 0, Duration::ZERO, Moment::START);
-        let f = forecaster.tick(Flow { admitted: 1, ended: 0 }, 10, 0, Duration::ZERO, Moment::from_millis(1000));
+        forecaster.tick(Flow { admitted: 9, ended: 0, moved: 0 }, 9, 0, Duration::ZERO, Moment::START);
+        let f = forecaster.tick(Flow { admitted: 1, ended: 0, moved: 0 }, 10, 0, Duration::ZERO, Moment::from_millis(1000));
         let mut whole = Forecaster::new(Duration::from_secs(2), Moment::START);
-        let g = whole.tick(Flow { admitted: 10, ended: 0 }, 10, 0, Duration::ZERO, Moment::from_millis(1000));
+        let g = whole.tick(Flow { admitted: 10, ended: 0, moved: 0 }, 10, 0, Duration::ZERO, Moment::from_millis(1000));
         assert_eq!(f.arrivals_per_s, g.arrivals_per_s);
     }
 }

@@ -47,6 +47,8 @@ pub struct Observation {
     pub admitted: u64,
     /// Sessions ended since the last observation.
     pub ended: u64,
+    /// Sessions that drains and rebalances told to leave since the last observation; their ends and returns are among the above.
+    pub moved: u64,
     /// Refusals for want of a seat since the last observation.
     pub refused: u64,
     /// Requests or handshakes that found no backend since the last observation.
@@ -113,7 +115,7 @@ impl Scaler {
         if fleet.is_busy(seen) {
             self.busy_at = now;
         }
-        let flow = Flow { admitted: seen.admitted, ended: seen.ended };
+        let flow = Flow { admitted: seen.admitted, ended: seen.ended, moved: seen.moved };
         let forecast = self.forecaster.tick(flow, fleet.sessions, seen.queued, policy.scale.down.stabilization, now);
         let asked = asked(&fleet, forecast.need, policy);
         let mut wish = Wish { backends: asked, limited_by: None };
@@ -123,8 +125,6 @@ impl Scaler {
 
         let mut decision = Decision { current: fleet.current, ..Decision::default() };
         wish.carry_out(&mut decision, seen, policy);
-        let changed = i64::from(decision.start) + decision.undrain.len() as i64 - decision.victims.len() as i64;
-        self.behavior.changed(changed, now);
         decision.reason = explain::sentence(&decision, asked, &fleet, seen, policy, &forecast);
         decision.inputs = explain::inputs(asked, &fleet, seen, policy, &forecast);
         decision

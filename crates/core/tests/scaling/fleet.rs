@@ -227,6 +227,7 @@ impl Fleet {
                 let moved = load.sessions.min(DRAIN_PACE);
                 load.sessions -= moved;
                 self.seen.ended += u64::from(moved);
+                self.seen.moved += u64::from(moved);
                 self.tally.moved += u64::from(moved);
                 (0..moved).for_each(|_| self.arrive());
             }

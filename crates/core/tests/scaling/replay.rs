@@ -41,7 +41,7 @@ fn rule_of_thumb(seen: &Observation, policy: &FleetPolicy, now: Moment) -> Decis
     let mut ready: Vec<_> = seen.backends.iter().filter(|b| b.phase == Phase::Ready).collect();
     let sessions: f64 = ready.iter().map(|b| f64::from(b.sessions)).sum();
     let wanted = sessions / (f64::from(policy.capacity.unwrap()) * policy.fill);
-    if now.since_start().as_secs() % 15 != 0 || (wanted / ready.len() as f64 - 1.0).abs() <= 0.1 {
+    if !now.since_start().as_secs().is_multiple_of(15) || (wanted / ready.len() as f64 - 1.0).abs() <= 0.1 {
         return decision;
     }
     let wanted = (wanted.ceil() as u32).clamp(policy.scale.min, policy.scale.max);

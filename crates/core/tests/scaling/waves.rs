@@ -100,7 +100,6 @@ fn drains_are_taken_back_before_anything_is_started() {
     fleet.tick(40, 0.0);
     assert!(!fleet.last.undrain.is_empty(), "{}", fleet.last.reason);
     assert_eq!(fleet.in_phase(Phase::Draining), 0, "{}", fleet.last.reason);
-    assert!(fleet.last.reason.contains("takes back"), "{}", fleet.last.reason);
 }
 
 #[test]
@@ -170,7 +169,6 @@ fn a_static_fleet_is_told_what_it_would_need() {
     fleet.tick(200, 0.0);
     let last = &fleet.last;
     assert_eq!((last.desired, last.start, last.limited_by), (13, 0, Some("static")), "{}", last.reason);
-    assert!(last.reason.contains("advice"), "{}", last.reason);
 }
 
 #[test]
@@ -211,8 +209,8 @@ fn behavior_holds_a_step_and_says_so() {
 fn the_reason_has_the_figures() {
     let mut fleet = Fleet::new(policy(Some(20), 1, 20), (2, 2), 1);
     fleet.tick(70, 0.0);
-    let reason = "1 → 5 backends: 20 sessions and 50 waiting, 73.3 expected within 3s, margin included; \
-                  a backend takes 16 (80 % of 20); starts 4";
+    let reason =
+        "20 sessions and 50 waiting, 73.3 expected within 3s, margin included; a backend takes 16 (80 % of 20): 5 needed";
     assert_eq!(fleet.last.reason, reason);
     assert_eq!((fleet.last.inputs["sessions"], fleet.last.inputs["queued"]), (20.0, 50.0));
 }
