@@ -114,3 +114,21 @@ fn without_a_boundary_there_is_no_last_frame() {
     let done = pump(cx, &mut from, &mut tracker, &mut to, Mode::Last(&PING), Stall { since: &since, now: 1 });
     assert_eq!((done.passed, done.last_sent), (499, false));
 }
+
+#[test]
+fn a_last_frame_that_was_written_in_part_is_finished_before_our_end() {
+    let (mut from, mut to) = sides(&[], 1);
+    let (since, cx) = (Cell::new(0), &mut Context::from_waker(Waker::noop()));
+    let stall = Stall { since: &since, now: 4 };
+    let frame = holdline_core::wire::close::frame(1012, "drained", None);
+    let done = pump(cx, &mut from, &mut Tracker::new(false), &mut to, Mode::Last(&frame), stall);
+    assert!(done.last_sent);
+    to.finish();
+    for taken in 1..frame.len() {
+        assert_eq!((to.waiting(), to.finished()), (frame.len() - taken, false));
+        to.get_mut().unwrap().room = 1;
+        to.flush(cx, stall);
+    }
+    assert!(to.finished());
+    assert_eq!(to.get_mut().unwrap().output, frame);
+}

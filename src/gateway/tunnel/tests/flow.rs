@@ -123,7 +123,6 @@ async fn sockets_that_take_little_get_everything_in_order() {
         let mut rig = Rig::with(timeouts(), keepalive(), Early::default(), Grudging::new).await;
         let (up, down) = (messages(true, 100_000, 5), messages(false, 100_000, 6));
         exchange(&mut rig, &up, &down).await;
-        // The Close of ours is written in parts, too.
         assert!(rig.order(DrainMode::Close, EndCause::Drained));
         assert_eq!(expect_close(&mut rig.client).await, 1012);
         rig.client.write_all(&client_close(1012)).await.unwrap();
