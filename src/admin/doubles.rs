@@ -18,9 +18,7 @@ use super::api::EventBody;
 use super::ports::{Answering, Plane, Sessions};
 use crate::controller::{ControlError, Stopped};
 use crate::gateway::session::{SessionFilter, SessionInfo, SessionKind};
-
-#[path = "../../tests/support/policy.rs"]
-mod policy;
+use crate::test_policy as policy;
 
 /// A State task that answers what it is told and remembers what it was asked.
 pub(crate) struct FakePlane {
