@@ -4,6 +4,8 @@
 
 mod client;
 mod config;
+#[cfg(feature = "demo")]
+mod demo;
 mod events;
 mod failure;
 mod moves;
@@ -52,6 +54,13 @@ pub struct Cli {
 enum Command {
     /// Run gateway and controller in this process, after a configuration file
     Run(run::RunArgs),
+    /// See it all in a minute: servers, a crowd, scaling, drains; no file needed
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArgs),
+    /// The chat server that the demo runs
+    #[cfg(feature = "demo")]
+    #[command(hide = true)]
+    Live(holdline_live::LiveArgs),
     /// Show fleets, backends and the sessions on each
     Status(status::StatusArgs),
     /// Like `status`, live: redrawn every second, until q or Ctrl-C
@@ -118,6 +127,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     let mut out = Out::stdout();
     match command {
         Command::Run(args) => run::run(&args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::run(&args, out),
+        #[cfg(feature = "demo")]
+        Command::Live(args) => ask(live(args)),
         Command::Status(args) => ask(status::status(&args, &mut out)),
         Command::Top(args) => ask(top::top(&args, &mut out)),
         Command::Sessions(args) => ask(sessions::sessions(&args, &mut out)),
@@ -136,6 +149,14 @@ fn ask(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e: io::Error| Failure::Failed(format!("cannot start: {e}")))?;
     runtime.block_on(work)
+}
+
+#[cfg(feature = "demo")]
+async fn live(args: holdline_live::LiveArgs) -> Result<(), Failure> {
+    let port = args.port;
+    holdline_live::run(args)
+        .await
+        .map_err(|e| Failure::Failed(format!("cannot serve on 127.0.0.1:{port}: {e}; choose another --port")))
 }
 
 fn completions(shell: Shell, out: &mut Out) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read {}: {source}; name the configuration with --config FILE", path.display())]
+    #[error("cannot read {}: {source}; {}", path.display(), read_remedy(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -20,6 +20,14 @@ pub enum ConfigError {
     /// It can be read but not be meant. All problems are told at once.
     #[error(transparent)]
     Meaning(#[from] MeaningError),
+}
+
+fn read_remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => "save it as UTF-8",
+        std::io::ErrorKind::PermissionDenied => "let this user read it",
+        _ => "name the configuration with --config FILE",
+    }
 }
 
 /// The first thing in a file that could not be read.

@@ -8,6 +8,7 @@ mod located;
 pub mod model;
 mod raw;
 mod raw_fleet;
+mod raw_scale;
 mod read;
 mod schema;
 #[cfg(test)]

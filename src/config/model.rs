@@ -70,7 +70,7 @@ pub enum LogFormat {
 pub struct Route {
     /// The host it is for.
     pub host: HostMatch,
-    /// Path prefix on `/` borders; begins with `/`.
+    /// Path prefix on `/` borders; begins with `/` and, save `/` itself, does not end with it.
     pub path: String,
     /// The fleet.
     pub fleet: FleetName,

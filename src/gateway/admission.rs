@@ -190,7 +190,13 @@ pub(super) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) 
 }
 
 impl Fleet {
-    fn place(&self, preferred: Option<&BackendId>, failed: &[BackendId], now: Moment, rng: &mut SmallRng) -> Result<(Arc<Backend>, Seat), NoPlace> {
+    fn place(
+        &self,
+        preferred: Option<&BackendId>,
+        failed: &[BackendId],
+        now: Moment,
+        rng: &mut SmallRng,
+    ) -> Result<(Arc<Backend>, Seat), NoPlace> {
         let joined = self.joined();
         let backends = &joined.members;
         let preferred = preferred.and_then(|id| backends.iter().position(|m| m.0.id == *id));
@@ -204,11 +210,8 @@ impl Fleet {
     fn serve(self: &Arc<Self>, now: Moment, rng: &mut SmallRng) -> Option<Moment> {
         let mut queue = self.queue.lock();
         fence(Ordering::SeqCst);
-        let next = queue.serve(
-            now,
-            |preferred| self.place(preferred, &[], now, rng),
-            |waiter, outcome| self.tell(waiter, outcome),
-        );
+        let next =
+            queue.serve(now, |preferred| self.place(preferred, &[], now, rng), |waiter, outcome| self.tell(waiter, outcome));
         self.waiting.store(queue.len(), Ordering::SeqCst);
         next
     }

@@ -30,7 +30,9 @@ impl Descriptors {
             let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
             match setrlimit(Resource::Nofile, raised) {
                 Ok(()) => limit = raised,
-                Err(error) => tracing::warn!(%error, "cannot raise the limit of open files; sessions are bounded by the soft limit"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot raise the limit of open files; sessions are bounded by the soft limit")
+                }
             }
         }
         // `None` is "unlimited".

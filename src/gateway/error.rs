@@ -42,7 +42,9 @@ pub enum GatewayError {
     #[error("a route names fleet `{0}`, which is not configured; add it under `fleets` or correct the route")]
     UnknownFleet(String),
     /// A thread or its runtime could not be made.
-    #[error("cannot start a data-plane thread: {0}; check the limits on threads and open files (`ulimit -u`, `ulimit -n`), or lower `threads`")]
+    #[error(
+        "cannot start a data-plane thread: {0}; check the limits on threads and open files (`ulimit -u`, `ulimit -n`), or lower `threads`"
+    )]
     Thread(#[source] io::Error),
 }
 

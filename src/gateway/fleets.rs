@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use holdline_core::affinity::{Cookies, Preference};
@@ -361,7 +361,14 @@ pub(super) mod tests {
                 session: None,
             },
             keepalive: KeepalivePolicy { tcp: Some(Duration::from_secs(60)), ping: None, timeout: Duration::from_secs(20) },
-            scale: ScalePolicy { min: 0, max: 9, buffer: Buffer::Backends(0), up: rules.clone(), down: rules, idle_to_zero_after: None },
+            scale: ScalePolicy {
+                min: 0,
+                max: 9,
+                buffer: Buffer::Backends(0),
+                up: rules.clone(),
+                down: rules,
+                idle_to_zero_after: None,
+            },
         }
     }
 

@@ -97,9 +97,8 @@ impl Gateway {
         let mut key = [0; 32];
         OsRng.try_fill_bytes(&mut key).map_err(|error| GatewayError::Thread(io::Error::other(error)))?;
         let keys = Keys::new(key);
-        let fleet = |f: &crate::config::model::Fleet| {
-            Fleet::new(Arc::clone(&f.policy), metrics.fleet(&f.policy.name), keys.clone())
-        };
+        let fleet =
+            |f: &crate::config::model::Fleet| Fleet::new(Arc::clone(&f.policy), metrics.fleet(&f.policy.name), keys.clone());
         let fleets: Vec<_> = config.fleets.iter().map(fleet).collect();
         let routes = Routes::new(&config.routes, &fleets)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -154,7 +153,14 @@ impl Gateway {
     }
 
     /// Ends up to `count` sessions of a backend, idle ones first, then the oldest; how many were told to.
-    pub async fn end_sessions(&self, fleet: &FleetName, backend: &BackendId, count: u32, mode: DrainMode, cause: EndCause) -> u32 {
+    pub async fn end_sessions(
+        &self,
+        fleet: &FleetName,
+        backend: &BackendId,
+        count: u32,
+        mode: DrainMode,
+        cause: EndCause,
+    ) -> u32 {
         let filter = SessionFilter { fleet: Some(fleet.clone()), backend: Some(backend.clone()), limit: None };
         orders::end(&self.orders, &filter, count, EndOrder { mode, cause }).await
     }

@@ -140,7 +140,13 @@ enum Tried {
     Broken(Refusal),
 }
 
-async fn at_backend(thread: &Thread, asked: &Asked, client: &Client, backend: &Arc<Backend>, seat: SeatGuard) -> Result<Answered, Tried> {
+async fn at_backend(
+    thread: &Thread,
+    asked: &Asked,
+    client: &Client,
+    backend: &Arc<Backend>,
+    seat: SeatGuard,
+) -> Result<Answered, Tried> {
     let policy = &asked.fleet.policy;
     let stream = dial(&thread.shared, backend, policy.timeouts.connect).await.map_err(|_| Tried::NotConnected)?;
     tune(&stream, &policy.keepalive);
@@ -237,7 +243,13 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
 }
 
 /// Relays an answer that is no session. The seat is free: the backend answered and holds nothing.
-async fn answer(asked: Asked, client: Client, slot: SessionSlot, from: (Upstream, &Backend), answer: (&ResponseHead<'_>, &[u8], Body)) {
+async fn answer(
+    asked: Asked,
+    client: Client,
+    slot: SessionSlot,
+    from: (Upstream, &Backend),
+    answer: (&ResponseHead<'_>, &[u8], Body),
+) {
     let ((upstream, backend), (head, read, body)) = (from, answer);
     let Some((mut backend_stream, seat)) = upstream.into_parts() else { return };
     drop(seat);

@@ -81,10 +81,8 @@ mod tests {
 
     fn routes(list: &[(HostMatch, &str, &str)]) -> Routes {
         let fleets: Vec<_> = list.iter().map(|(_, _, f)| fleet(f)).collect();
-        let list: Vec<_> = list
-            .iter()
-            .map(|(host, path, f)| Route { host: host.clone(), path: (*path).into(), fleet: (*f).into() })
-            .collect();
+        let list: Vec<_> =
+            list.iter().map(|(host, path, f)| Route { host: host.clone(), path: (*path).into(), fleet: (*f).into() }).collect();
         Routes::new(&list, &fleets).unwrap()
     }
 

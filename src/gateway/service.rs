@@ -26,10 +26,10 @@ use tokio::task::spawn_local;
 use super::body::AnswerBody;
 use super::fleets::Fleet;
 use super::opening::{self, Asked, Client};
+use super::plain;
 use super::refuse::problem;
 use super::route::without_port;
 use super::thread::{Stay, Thread};
-use super::plain;
 
 /// hyper panics below this.
 const HYPER_HEAD_MIN: usize = 8 << 10;

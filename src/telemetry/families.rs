@@ -42,7 +42,7 @@ impl Metrics {
         Arc::clone(fleets.entry(name.clone()).or_insert_with(|| Arc::new(FleetMetrics::new(&self.families, name))))
     }
 
-    /// Something was rejected before a fleet was chosen. `reason` is one of a closed list: it becomes a series.
+    /// Something malformed or not allowed was rejected. `reason` is one of a closed list: it becomes a series.
     pub fn bad_input(&self, reason: &'static str) {
         self.families.bad_input.with_label_values(&[reason]).inc();
     }
@@ -218,7 +218,7 @@ mod tests {
     fn busy() -> Arc<Metrics> {
         let metrics = Metrics::new();
         let chat = metrics.fleet(&"chat".into());
-        chat.handshake(names::handshake::ACCEPTED);
+        chat.handshake(names::handshake::OPENED);
         chat.refused(RefuseCause::QueueFull);
         chat.ended(EndCause::Drained, Duration::from_secs(90));
         chat.request(404, Duration::from_millis(3));
@@ -245,7 +245,7 @@ mod tests {
     fn counts_arrive_under_their_labels() {
         let text = busy().render(&snapshot(), Moment::from_millis(5_000));
         for line in [
-            r#"holdline_handshakes_total{fleet="chat",result="accepted"} 1"#,
+            r#"holdline_handshakes_total{fleet="chat",result="opened"} 1"#,
             r#"holdline_refused_total{cause="queue_full",fleet="chat"} 1"#,
             r#"holdline_refused_total{cause="limit",fleet="chat"} 0"#,
             r#"holdline_sessions_ended_total{cause="drained",fleet="chat"} 1"#,

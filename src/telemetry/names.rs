@@ -44,13 +44,13 @@ impl Kind {
 /// Values of the label `result` of [`HANDSHAKES`].
 pub mod handshake {
     /// The client has its session.
-    pub const ACCEPTED: &str = "accepted";
+    pub const OPENED: &str = "opened";
     /// The backend answered, but not with a session; its answer was relayed.
-    pub const DECLINED: &str = "declined";
+    pub const ANSWERED: &str = "answered";
     /// Holdline refused; [`REFUSED`](super::REFUSED) says why.
     pub const REFUSED: &str = "refused";
     /// The client went before it had an answer.
-    pub const ABANDONED: &str = "abandoned";
+    pub const GONE: &str = "gone";
 }
 
 macro_rules! metrics {
@@ -78,8 +78,8 @@ metrics! {
     QUEUE_WAIT = Kind::Histogram(SECONDS_SHORT), "holdline_queue_wait_seconds", ["fleet"],
         "Time that handshakes waited for a seat, whether they got one or not.";
     HANDSHAKES = Kind::Counter, "holdline_handshakes_total", ["fleet", "result"],
-        "Requests for a session by what became of them: `accepted`, `declined` (the backend's own answer was relayed), `refused` (see \
-         holdline_refused_total), `abandoned` (the client went).";
+        "Requests for a session by what became of them: `opened`, `answered` (the backend's own answer was relayed), `refused` (see \
+         holdline_refused_total), `gone` (the client went).";
     REFUSED = Kind::Counter, "holdline_refused_total", ["fleet", "cause"],
         "Requests and sessions that Holdline refused, by cause (header `Holdline-Cause`).";
     SESSIONS_ENDED = Kind::Counter, "holdline_sessions_ended_total", ["fleet", "cause"],
@@ -109,7 +109,7 @@ metrics! {
     WRONG_VICTIM = Kind::Counter, "holdline_wrong_victim_total", ["fleet"],
         "Backends that went away although another one was chosen to be stopped.";
     BAD_INPUT = Kind::Counter, "holdline_bad_input_total", ["reason"],
-        "Connections and requests that Holdline rejected before a fleet was chosen, by reason.";
+        "What Holdline rejected because it was malformed or not allowed, from clients, backends and callers of the admin API, by reason.";
     LOG_LINES_DROPPED = Kind::Counter, "holdline_log_lines_dropped_total", [],
         "Log lines lost because stderr was not read fast enough; Holdline never waits for its log.";
     BUILD_INFO = Kind::Gauge, "holdline_build_info", ["version"],

@@ -1,6 +1,17 @@
-//! Everything that needs sockets or processes: one binary, a module a subject.
+//! Everything that needs a real socket or a real process: one binary, a module a subject.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod capacity;
+#[cfg(feature = "foreign-clients")]
+mod clients;
+mod commands;
+#[cfg(feature = "demo")]
+mod demo;
+mod drain;
+mod faults;
+mod lifecycle;
 mod processes;
+#[cfg(feature = "demo")]
+mod scaling;

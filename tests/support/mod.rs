@@ -1,15 +1,45 @@
-//! What several subjects need.
+//! Helpers of the integration tests: a `holdline run` to talk to, backends that count for themselves, and plain clients.
 
+pub(crate) mod backend;
+pub(crate) mod client;
+pub(crate) mod holdline;
 pub(crate) mod policy;
 pub(crate) mod witness;
 
 use std::future::Future;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Awaits what must happen, with a bound that only a hang reaches.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(Duration::from_secs(30), future).await {
+    match tokio::time::timeout(client::PATIENCE, future).await {
         Ok(value) => value,
-        Err(_) => panic!("did not happen within 30 s: {what}"),
+        Err(_) => panic!("did not happen within {:?}: {what}", client::PATIENCE),
+    }
+}
+
+/// A directory of its own for one test, removed afterwards.
+pub(crate) struct TestDir(PathBuf);
+
+impl TestDir {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        TestDir(dir)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TestDir {
+    fn drop(&mut self) {
+        // A failed test's files are worth more than a clean directory.
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 }

@@ -200,7 +200,7 @@ mod tests {
         let seats = Seats::new(UNLIMITED, Some(100.0));
         let mut held = Vec::new();
         let mut now = Moment::START;
-        while now < Moment::from_millis(10_000) {
+        while now <= Moment::from_millis(10_000) {
             match seats.reserve(now) {
                 Ok(seat) => held.push(seat),
                 Err(NoSeat::NotBefore(at)) => {

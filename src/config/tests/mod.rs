@@ -6,6 +6,7 @@ use super::model::Config;
 use super::{Programs, parse, parse_with};
 
 mod examples;
+mod files;
 mod meanings;
 mod models;
 mod shapes;

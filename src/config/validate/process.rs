@@ -10,7 +10,8 @@ use holdline_core::policy::ProcessPolicy;
 
 use super::super::Programs;
 use super::super::located::At;
-use super::super::raw_fleet::{Process, Scale};
+use super::super::raw_fleet::Process;
+use super::super::raw_scale::Scale;
 use super::super::units::PortRange;
 use super::check::{Check, default_mark, later};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use holdline_core::policy::{Buffer, ScalePolicy, ScaleRules, ScaleStep, SelectPolicy, StepAmount};
 
 use super::super::located::At;
-use super::super::raw_fleet::{Behavior, Scale, Select, Step};
+use super::super::raw_scale::{Behavior, Scale, Select, Step};
 use super::super::units::{Amount, Count, Period};
 use super::check::{Check, default_mark, later};
 

@@ -101,22 +101,22 @@ impl Body {
         }
     }
 
-    /// Appends what a client is told that shall come back in `retry`, and the end of its body.
-    pub(super) fn say_goodbye(&self, retry: Duration, out: &mut Vec<u8>) {
+    /// What a client is told that shall come back in `retry`, and the end of its body.
+    pub(super) fn goodbye(&self, retry: Duration) -> Vec<u8> {
         let event = sse::retry(retry);
+        let mut out = Vec::new();
         if self.is_chunked {
-            chunk::encode(event.as_bytes(), out);
+            chunk::encode(event.as_bytes(), &mut out);
         } else {
             out.extend_from_slice(event.as_bytes());
         }
-        self.finish(out);
+        out.extend_from_slice(self.last());
+        out
     }
 
-    /// Appends the end of the client's body.
-    pub(super) fn finish(&self, out: &mut Vec<u8>) {
-        if self.is_chunked {
-            out.extend_from_slice(chunk::LAST);
-        }
+    /// The end of the client's body.
+    pub(super) fn last(&self) -> &'static [u8] {
+        if self.is_chunked { chunk::LAST } else { b"" }
     }
 }
 
@@ -227,9 +227,8 @@ mod tests {
     #[test]
     fn a_goodbye_says_when_to_come_back() {
         let goodbye = |is_chunked| {
-            let mut out = Vec::new();
-            Body::new(head::Body::UntilClose, is_chunked, true).say_goodbye(Duration::from_millis(1200), &mut out);
-            String::from_utf8(out).unwrap()
+            let body = Body::new(head::Body::UntilClose, is_chunked, true);
+            String::from_utf8(body.goodbye(Duration::from_millis(1200))).unwrap()
         };
         assert_eq!(goodbye(true), "d\r\nretry: 1200\n\n\r\n0\r\n\r\n");
         assert_eq!(goodbye(false), "retry: 1200\n\n");

@@ -193,6 +193,7 @@ impl Fleet {
     }
 
     fn tell(&mut self, at: usize, order: Order) {
+        self.counters.moved(order.first);
         let backend = &mut self.backends[at];
         backend.moved_total += u64::from(order.first);
         let Order { count, mode, cause, .. } = order;

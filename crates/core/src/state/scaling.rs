@@ -30,6 +30,8 @@ struct Totals {
     ended: u64,
     refused: u64,
     knocked: u64,
+    /// Counted here, not by the gateway: sessions that were told to leave.
+    moved: u64,
 }
 
 impl Counters {
@@ -39,6 +41,7 @@ impl Counters {
             ended: counts.ended_total,
             refused: counts.refused_total,
             knocked: counts.knocked_total,
+            moved: 0,
         };
         // Counters start at zero with the gateway, as State does.
         let last = self.last.replace(now).unwrap_or_default();
@@ -46,6 +49,11 @@ impl Counters {
         self.grown.ended += now.ended.saturating_sub(last.ended);
         self.grown.refused += now.refused.saturating_sub(last.refused);
         self.grown.knocked += now.knocked.saturating_sub(last.knocked);
+    }
+
+    /// So many sessions were told to leave, to come back elsewhere.
+    pub(super) fn moved(&mut self, sessions: u32) {
+        self.grown.moved += u64::from(sessions);
     }
 }
 
@@ -86,6 +94,7 @@ impl Fleet {
             oldest_wait: self.oldest_wait,
             admitted: grown.admitted,
             ended: grown.ended,
+            moved: grown.moved,
             refused: grown.refused,
             knocked: grown.knocked,
             requests: self.requests,

@@ -1,0 +1,165 @@
+//! `holdline demo`: the loop in a minute, with nothing to install. It runs what `holdline run` runs, on a configuration that it writes itself, and
+//! looks at it through the admin API like any other client.
+
+mod client;
+mod crowd;
+mod show;
+mod summary;
+mod wave;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use self::show::Show;
+use self::wave::Wave;
+use super::failure::Failure;
+use super::output::{Format, Out};
+use crate::config::units::{Period, Scalar};
+use crate::runtime::{self, Hooks, Stop};
+use crate::telemetry::logs;
+
+/// Holdline's usual addresses, if nobody has them.
+const LISTENER_PORT: u16 = 8080;
+const ADMIN_PORT: u16 = 9900;
+
+/// Ports of the demo's servers.
+const BACKEND_PORTS: (u16, u16) = (20_000, 20_999);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  holdline demo                                  a minute with 120 clients
+  holdline demo --clients 400 --capacity 50      a larger crowd on larger servers
+  holdline demo --seconds 20 --wave 3s -o json   a short one, for a script
+
+Exit status: 0 nobody was thrown out and nothing was overfilled, 1 otherwise.")]
+pub(super) struct DemoArgs {
+    /// Simulated clients, three quarters of them WebSockets, the rest event streams
+    #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    clients: u32,
+    /// The time over which they arrive
+    #[arg(long, value_name = "D", default_value = "15s", value_parser = period)]
+    wave: Duration,
+    /// Sessions that one server takes
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    capacity: u32,
+    /// Length of the show; on a terminal, Holdline stays up afterwards until Ctrl-C
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    seconds: u64,
+    /// For people or for programs
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    Period::parse(text).map(|Period(d)| d).map_err(|e| e.to_string())
+}
+
+/// Runs the show. The status of the process says whether all went well.
+pub(super) fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
+    let executable = std::env::current_exe().map_err(|e| Failure::Failed(format!("cannot find this program's own file: {e}")))?;
+    let scratch = Scratch::new().map_err(|e| Failure::Failed(format!("cannot make a directory for the servers' logs: {e}")))?;
+    let text = configuration(args, &executable, scratch.path());
+    let config =
+        crate::config::parse(&text, "the demo's configuration", scratch.path()).map_err(|e| Failure::Failed(e.to_string()))?;
+    let log = logs::init(&config.log).map_err(|e| Failure::Failed(format!("cannot start the log: {e}")))?;
+
+    let wave = Wave { clients: args.clients, arrive_over: args.wave, show: Duration::from_secs(args.seconds) };
+    let stop = Stop::default();
+    let mut show = Show::new(wave, out, args.output, stop.clone());
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    let audience = std::thread::Builder::new().name("audience".to_owned()).spawn(move || match receive.recv() {
+        Ok(running) => show.play(&running),
+        // Holdline did not start; it says why.
+        Err(_) => Ok(()),
+    });
+    let audience = audience.map_err(|e| Failure::Failed(format!("cannot start a thread: {e}")))?;
+    let ready = Box::new(move |running| {
+        // The audience waits for this alone.
+        let _ = send.send(running);
+    });
+    let ran = runtime::run(config, Hooks { ready, stop, log: Some(log.dropped()), ..Hooks::default() });
+    let shown = audience.join().unwrap_or_else(|_| Err(Failure::Failed("the demo's clients failed".to_owned())));
+    ran.map_err(|e| Failure::Failed(e.to_string()))?;
+    shown
+}
+
+/// What a user would write, with a quick eye: shorter times, so that a minute shows it all.
+fn configuration(args: &DemoArgs, executable: &Path, logs: &Path) -> String {
+    let (first, last) = BACKEND_PORTS;
+    // The crowd at 80 %, and two more for the drains.
+    let max = (f64::from(args.clients) / (f64::from(args.capacity) * 0.8)).ceil() as u32 + 2;
+    let (capacity, length) = (args.capacity, args.clients.max(100));
+    format!(
+        r#"listeners: [ {{ address: "{listener}" }} ]
+admin: {{ address: "{admin}" }}
+log: {{ level: error, access: false }}
+shutdown: {{ deadline: 5s }}
+fleets:
+  chat:
+    backends:
+      process:
+        command: [{executable:?}, live, --port, "{{port}}", --start-delay-ms, "500"]
+        ports: "{first}-{last}"
+        log_dir: {logs:?}
+        stop_timeout: 5s
+    capacity: {capacity}
+    affinity: {{ by: cookie }}
+    queue: {{ length: {length}, timeout: 30s }}
+    heartbeat: {{ probe: http, interval: 250ms }}
+    drain: {{ deadline: 20s, rate_max: 20/s }}
+    scale: {{ min: 1, max: {max}, behavior: {{ down: {{ stabilization: 3s }} }} }}
+"#,
+        listener = free(LISTENER_PORT),
+        admin = free(ADMIN_PORT),
+    )
+}
+
+/// The usual port if it is free, else any. Who takes it in between is told by the bind.
+fn free(port: u16) -> SocketAddr {
+    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match TcpListener::bind(usual) {
+        Ok(_) => usual,
+        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    }
+}
+
+/// A directory that goes with the demo.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("holdline-demo-{}", std::process::id()));
+        std::fs::create_dir(&path)?;
+        Ok(Scratch(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // The system cleans its temporary files if this fails.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_configuration_is_one_that_run_takes() {
+        for (clients, capacity) in [(1, 1), (120, 20), (5000, 5000)] {
+            let args = DemoArgs { clients, wave: Duration::ZERO, capacity, seconds: 60, output: Format::Table };
+            let dir = std::env::temp_dir();
+            let text = configuration(&args, Path::new("/bin/sh"), &dir);
+            crate::config::parse(&text, "demo", &dir).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The autoscaler's part of a fleet, as the configuration file writes it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::located::At;
+use super::units::{Amount, Count, OrNone, Period, Share};
+
+/// How many backends to run.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Scale {
+    /// The fewest; 0: to zero and from zero.
+    pub(super) min: At<Count>,
+    /// The most.
+    pub(super) max: At<Count>,
+    /// Spare backends: so many, or a share of the need.
+    pub(super) buffer: At<Amount>,
+    /// Bounds on the pace, with the names and meaning of a HorizontalPodAutoscaler.
+    pub(super) behavior: Behavior,
+    /// With `min: 0`: no session and no request for so long, then zero; `none`: one stays.
+    pub(super) idle_to_zero_after: At<OrNone<Period>>,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Scale {
+            min: At::count(1),
+            max: At::count(20),
+            buffer: At::from(Amount::Count(0)),
+            behavior: Behavior::default(),
+            idle_to_zero_after: At::from(OrNone(None)),
+        }
+    }
+}
+
+/// Bounds on the pace of scaling.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Behavior {
+    /// Upwards.
+    pub(super) up: Up,
+    /// Downwards.
+    pub(super) down: Down,
+}
+
+/// Upwards.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Up {
+    /// The lowest recommendation of this window counts.
+    pub(super) stabilization: At<Period>,
+    /// Which policy counts.
+    pub(super) select: Select,
+    /// Bounds on the change within a period; empty: none.
+    pub(super) policies: Vec<Step>,
+}
+
+impl Default for Up {
+    fn default() -> Self {
+        let step = |amount| Step { amount: At::from(amount), period: At::from(Period::secs(15)) };
+        Up {
+            stabilization: At::from(Period::secs(0)),
+            select: Select::Max,
+            policies: vec![step(Amount::Share(Share::percent(100.0))), step(Amount::Count(4))],
+        }
+    }
+}
+
+/// Downwards.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Down {
+    /// The highest recommendation of this window counts.
+    pub(super) stabilization: At<Period>,
+    /// Which policy counts.
+    pub(super) select: Select,
+    /// Bounds on the change within a period; empty: none.
+    pub(super) policies: Vec<Step>,
+}
+
+impl Default for Down {
+    fn default() -> Self {
+        Down { stabilization: At::from(Period::secs(300)), select: Select::Max, policies: Vec::new() }
+    }
+}
+
+/// Which of several policies counts.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Select {
+    /// The one that allows the largest change.
+    Max,
+    /// The one that allows the smallest change.
+    Min,
+    /// No change in this direction at all.
+    Disabled,
+}
+
+/// A bound on the change within a period.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    /// So many backends, or a share of those there were at the period's start.
+    pub(super) amount: At<Amount>,
+    /// The period.
+    pub(super) period: At<Period>,
+}

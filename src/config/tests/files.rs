@@ -1,0 +1,83 @@
+//! Files on disk, and files that a machine garbled.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use crate::config::{Programs, load, parse_with};
+
+/// A directory that goes with its test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("holdline-config-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Scratch(dir)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing to be done about a directory that does not go.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const PUSH: &str = r#"
+listeners: [ { address: "127.0.0.1:0" } ]
+fleets:
+  chat:
+    backends: { static: [ { address: "127.0.0.1:9001" } ] }
+    capacity: 10
+    heartbeat: { probe: push, token_file: push.token }
+"#;
+
+#[test]
+fn a_token_is_read_beside_the_file() {
+    let dir = Scratch::new("token");
+    let file = dir.write("holdline.yaml", PUSH.as_bytes());
+    dir.write("push.token", b"s3cret\n");
+    assert_eq!(load(&file).unwrap().fleets[0].heartbeat_token.as_deref(), Some("s3cret"));
+
+    let token = dir.write("push.token", b" \n");
+    let expected = format!(
+        "{}:7: fleets.chat.heartbeat.token_file {} holds no token; write one line of printable ASCII into it",
+        file.display(),
+        token.display()
+    );
+    assert_eq!(load(&file).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let dir = Scratch::new("unread");
+    let latin = dir.write("latin1.yaml", b"# caf\xe9\n");
+    let expected = format!("cannot read {}: stream did not contain valid UTF-8; save it as UTF-8", latin.display());
+    assert_eq!(load(&latin).unwrap_err().to_string(), expected);
+    let missing = dir.0.join("missing.yaml");
+    let expected = format!(
+        "cannot read {}: No such file or directory (os error 2); name the configuration with --config FILE",
+        missing.display()
+    );
+    assert_eq!(load(&missing).unwrap_err().to_string(), expected);
+}
+
+proptest! {
+    #[test]
+    fn a_garbled_file_is_refused_or_accepted_but_never_panics(at in 0usize..8000, cut in 0usize..12, put in "[\\PC\n\t]{0,6}") {
+        let text = include_str!("../../../config/holdline.yaml");
+        let border = |n: usize| (n..=text.len()).find(|n| text.is_char_boundary(*n)).unwrap_or(text.len());
+        let (from, to) = (border(at.min(text.len())), border((at + cut).min(text.len())));
+        let garbled = format!("{}{put}{}", &text[..from], &text[to..]);
+        if let Err(error) = parse_with(&garbled, "holdline.yaml", Path::new("/srv/holdline"), Programs::Trust) {
+            prop_assert!(error.to_string().starts_with("holdline.yaml:"), "{error}");
+        }
+    }
+}

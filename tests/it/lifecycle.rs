@@ -1,0 +1,81 @@
+//! The beginning and the end of Holdline itself.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::support::backend::Backend;
+use crate::support::client;
+use crate::support::holdline::Holdline;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_closes_sessions_with_1001_and_exits_0() {
+    let backend = Backend::start().await;
+    let holdline = Holdline::start(&format!(
+        "shutdown: {{ deadline: 3s }}\nfleets:\n  chat:\n    backends:\n      static: [ {{ address: \"{}\" }} ]\n    capacity: 100\n",
+        backend.address
+    ));
+    holdline.until_ready().await;
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let mut socket = client::websocket(holdline.address, "/").await.unwrap();
+        clients.spawn(async move { client::close_code(&mut socket).await });
+    }
+    holdline.signal("TERM");
+    while let Some(code) = clients.join_next().await {
+        assert_eq!(code.unwrap(), Some(1001));
+    }
+    assert_eq!(holdline.wait().await.code(), Some(0));
+    assert_eq!(backend.sessions(), 0);
+}
+
+#[cfg(feature = "demo")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn children_end_with_holdline_even_when_it_is_killed() {
+    use super::scaling::process_fleet;
+    for (signal, ports) in [("TERM", 23000u16), ("KILL", 23100)] {
+        let rest = "capacity: 20\n    scale: { min: 2, max: 2 }";
+        let holdline = Holdline::start(&process_fleet(&format!("{ports}-{}", ports + 99), rest));
+        let fleet = holdline
+            .until("two ready", |f| f["backends"].as_array().unwrap().iter().filter(|b| b["phase"] == "ready").count() == 2)
+            .await;
+        let backends = fleet["backends"].as_array().unwrap();
+        let addresses: Vec<String> = backends.iter().map(|b| b["address"].as_str().unwrap().to_owned()).collect();
+        holdline.signal(signal);
+        holdline.wait().await;
+        let gone = async {
+            while addresses.iter().any(|address| TcpStream::connect(address).is_ok()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(client::PATIENCE, gone).await.unwrap_or_else(|_| panic!("orphans after SIG{signal}"));
+    }
+}
+
+#[cfg(feature = "demo")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crashed_backend_is_replaced() {
+    use super::scaling::process_fleet;
+    let holdline = Holdline::start(&process_fleet("23200-23299", "capacity: 20\n    scale: { min: 1, max: 2 }"));
+    let fleet = holdline.until_ready().await;
+    let first = fleet["backends"][0]["id"].as_str().unwrap().to_owned();
+    let port = fleet["backends"][0]["address"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+    let child = process_with_arguments(&["live", "--port", &port]);
+    assert!(std::process::Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap().success());
+    holdline
+        .until("another one", |fleet| {
+            fleet["backends"].as_array().unwrap().iter().any(|b| b["phase"] == "ready" && b["id"] != first.as_str())
+        })
+        .await;
+}
+
+/// The process whose command line ends like this; the supervisor's has it too, but begins otherwise.
+#[cfg(feature = "demo")]
+fn process_with_arguments(arguments: &[&str]) -> u32 {
+    let is_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|b| *b == 0).filter(|w| !w.is_empty()).collect();
+        words.len() == arguments.len() + 1 && words[1..].iter().zip(arguments).all(|(a, b)| *a == b.as_bytes())
+    };
+    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
+    pids.into_iter().find(is_it).expect("the backend's process")
+}

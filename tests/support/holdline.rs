@@ -1,0 +1,172 @@
+//! One `holdline run` as a child process.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+
+use serde_json::Value;
+
+use super::TestDir;
+use super::client::{self, PATIENCE};
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_holdline");
+
+pub(crate) struct Holdline {
+    child: Child,
+    /// Where clients connect.
+    pub(crate) address: SocketAddr,
+    /// The admin API.
+    pub(crate) admin: SocketAddr,
+    /// The configuration's directory.
+    pub(crate) dir: TestDir,
+    log: mpsc::Receiver<String>,
+}
+
+impl Holdline {
+    /// `holdline run` with `fleets` (and anything else at the top level), on ports of its own. Returns once it serves.
+    pub(crate) fn start(rest_of_config: &str) -> Self {
+        let dir = TestDir::new();
+        let config = write_config(&dir, rest_of_config);
+        let mut child = Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = follow(child.stderr.take().unwrap(), dir.path().join("holdline.log"));
+        let Some(line) = log.iter().find(|line| line.contains("\"listeners\"")) else {
+            let status = child.wait().unwrap();
+            panic!("holdline ended before it served: {status}; see {}", dir.path().join("holdline.log").display());
+        };
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let address = |field: &str| line["fields"][field].as_str().unwrap().parse().unwrap();
+        Holdline { address: address("listeners"), admin: address("admin"), child, dir, log }
+    }
+
+    /// The next log line that contains `text`; blocks.
+    pub(crate) fn log_line(&self, text: &str) -> Value {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no log line with {text:?}"));
+            if line.contains(text) {
+                return serde_json::from_str(&line).unwrap();
+            }
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait(mut self) -> ExitStatus {
+        let waited = tokio::task::spawn_blocking(move || self.child.wait().unwrap());
+        tokio::time::timeout(PATIENCE, waited).await.expect("holdline ends").unwrap()
+    }
+
+    /// `GET` of the admin API, which must succeed.
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let (status, body) = client::http("GET", self.admin, path, None).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// The only fleet's status.
+    pub(crate) async fn fleet(&self) -> Value {
+        self.get("/v1/status").await["fleets"][0].clone()
+    }
+
+    /// Looks at the only fleet until `is_so`.
+    pub(crate) async fn until(&self, what: &str, mut is_so: impl FnMut(&Value) -> bool) -> Value {
+        let mut fleet = Value::Null;
+        let looking = async {
+            loop {
+                fleet = self.fleet().await;
+                if is_so(&fleet) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let met = tokio::time::timeout(PATIENCE, looking).await;
+        assert!(met.is_ok(), "never saw: {what}; last: {fleet:#}");
+        fleet
+    }
+
+    /// Every backend ready and every seat free.
+    pub(crate) async fn until_ready(&self) -> Value {
+        self.until("all ready and empty", |fleet| {
+            let backends = fleet["backends"].as_array().unwrap();
+            !backends.is_empty() && backends.iter().all(|b| b["phase"] == "ready" && b["sessions"] == 0)
+        })
+        .await
+    }
+
+    /// The sum of a metric's samples whose line contains `labels`.
+    pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let (_, text) = client::http_text("GET", self.admin, "/metrics", None).await;
+        let samples = text.lines().filter(|l| l.split(['{', ' ']).next() == Some(name) && l.contains(labels));
+        samples.map(|l| l.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// A client command against this admin address.
+    pub(crate) async fn cli(&self, args: &[&str]) -> Output {
+        let mut command = tokio::process::Command::new(BINARY);
+        command.args(args).env("HOLDLINE_ADMIN", format!("http://{}", self.admin)).stdin(Stdio::null());
+        tokio::time::timeout(PATIENCE, command.output()).await.expect("the command ends").unwrap()
+    }
+}
+
+impl Drop for Holdline {
+    fn drop(&mut self) {
+        // SIGTERM would wait for sessions; the supervisors end the children either way.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `holdline run` with a configuration that is expected to fail: exit status and standard error.
+pub(crate) fn run_to_failure(config: &str) -> (i32, String) {
+    let dir = TestDir::new();
+    let path = write_config(&dir, config);
+    let output = Command::new(BINARY).args(["run", "--config"]).arg(path).stdin(Stdio::null()).output().unwrap();
+    (output.status.code().unwrap_or(-1), String::from_utf8(output.stderr).unwrap())
+}
+
+fn write_config(dir: &TestDir, rest: &str) -> PathBuf {
+    let default = |key: &str, line: &str| if rest.contains(&format!("{key}:")) { String::new() } else { line.to_owned() };
+    let text = [
+        default("listeners", "listeners: [ { address: \"127.0.0.1:0\" } ]\n"),
+        default("admin", "admin: { address: \"127.0.0.1:0\" }\n"),
+        default("log", "log: { format: json, level: info }\n"),
+        rest.to_owned(),
+    ]
+    .concat();
+    let path = dir.path().join("holdline.yaml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// Copies the child's log into a file, where a failed test's reader finds it, and hands on its lines.
+fn follow(stderr: impl Read + Send + 'static, file: PathBuf) -> mpsc::Receiver<String> {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        use std::io::Write;
+        let mut file = File::create(file).unwrap();
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let _ = writeln!(file, "{line}");
+            let _ = send.send(line);
+        }
+    });
+    receive
+}
