@@ -219,15 +219,11 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     let set_cookie = asked.fleet.joined().set_cookie(&backend.id, had);
     let set_cookie = set_cookie.as_deref();
     let Client { mut stream, early, peer, stay } = client;
-    let is_http11 = asked.parts.version == http::Version::HTTP_11;
-    let framing = match stream_body {
-        None => ReplyBody::Switch,
-        Some(_) if is_http11 => ReplyBody::Chunked,
-        Some(_) => ReplyBody::UntilClose,
-    };
-    let reply = forward::reply(&head, &Reply { body: framing, session: Some(id), set_cookie });
-    if write_within(&mut stream, &reply, asked.fleet.policy.timeouts.write).await.is_err() {
-        return asked.fleet.metrics.handshake("gone");
+    if stream_body.is_none() {
+        let reply = forward::reply(&head, &Reply { body: ReplyBody::Switch, session: Some(id), set_cookie });
+        if write_within(&mut stream, &reply, asked.fleet.policy.timeouts.write).await.is_err() {
+            return asked.fleet.metrics.handshake("gone");
+        }
     }
     let Some((to_backend, seat)) = upstream.into_parts() else { return };
     asked.fleet.metrics.handshake("opened");
@@ -237,7 +233,8 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     let behind = &read[head.len..];
     // Tasks of their own: they are small, this one is not.
     if let Some(body) = stream_body {
-        let start = Start { body, is_chunked: is_http11, is_visible: head.is_identity_coded(), early: behind };
+        let is_http11 = asked.parts.version == http::Version::HTTP_11;
+        let start = Start { response: &head, body, is_http11, set_cookie, early: behind };
         spawn_local(stream::run(stream, to_backend, start, session, &thread.registry));
     } else {
         let early = Early { to_backend: &early, to_client: behind };
