@@ -110,7 +110,10 @@ impl Real {
     /// Both backends are heard until `n` has this phase. Virtual time passes.
     async fn until(&self, n: usize, phase: &str) -> Value {
         for seq in 1..1_000 {
-            assert_eq!((self.beat("b-1", seq).await, self.beat("b-2", seq).await), (StatusCode::NO_CONTENT, StatusCode::NO_CONTENT));
+            assert_eq!(
+                (self.beat("b-1", seq).await, self.beat("b-2", seq).await),
+                (StatusCode::NO_CONTENT, StatusCode::NO_CONTENT)
+            );
             let backend = self.backend(n).await;
             if backend["phase"] == phase {
                 return backend;

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::{DataPlane, EndOrder};
 
 #[path = "../../tests/support/policy.rs"]
-pub(super) mod policy;
+pub(crate) mod policy;
 
 /// Counts that a test sets, limits that State set, orders that arrived.
 #[derive(Default)]

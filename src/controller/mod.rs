@@ -11,7 +11,7 @@ mod control;
 mod drainer;
 mod event_log;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod probe;
 mod prober;
 mod report;
