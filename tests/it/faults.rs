@@ -66,7 +66,7 @@ async fn a_backend_that_refuses_is_no_backend() {
 #[tokio::test]
 async fn a_backend_that_stalls_frees_the_seat_at_the_handshake_timeout() {
     let stalled = raw(b"", After::Stall).await;
-    let holdline = Holdline::start(&fleet_at(stalled, "timeouts: { handshake: 500ms }"));
+    let holdline = Holdline::start(&fleet_at(stalled, "timeouts: { connect: 300ms, handshake: 500ms }"));
     holdline.until_ready().await;
     let error = client::websocket(holdline.address, "/").await.unwrap_err();
     assert_eq!(refusal(&error), (504, "backend_unreachable".to_owned()));

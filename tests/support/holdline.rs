@@ -45,7 +45,7 @@ impl Holdline {
             panic!("holdline ended before it served: {status}; see {}", dir.path().join("holdline.log").display());
         };
         let line: Value = serde_json::from_str(&line).unwrap();
-        let address = |field: &str| line["fields"][field].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
+        let address = |field: &str| line[field].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
         Holdline { address: address("listeners"), admin: address("admin"), child, _dir: dir, log }
     }
 
