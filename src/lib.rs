@@ -14,3 +14,8 @@ pub mod gateway;
 pub mod providers;
 pub mod runtime;
 pub mod telemetry;
+
+/// Fleets for unit tests, the same as for the integration tests.
+#[cfg(test)]
+#[path = "../tests/support/policy.rs"]
+mod test_policy;

@@ -40,6 +40,9 @@ const DRAIN_ORDERS_MAX: usize = 256;
 /// Starts and stops of backends on their way to a loop that waits for nothing.
 const PROVIDER_ORDERS_MAX: usize = 64;
 
+/// Until a killed backend is gone; one that hangs in the kernel takes longer, and must not hold Holdline.
+const KILL_TIME: Duration = Duration::from_secs(5);
+
 /// What the caller of [`run`] adds to the configuration.
 pub struct Hooks {
     /// Called once, when everything listens.
@@ -182,7 +185,9 @@ impl Holdline {
         tracing::warn!("asked again: sessions are cut, backends are killed");
         self.providers.kill();
         self.gateway.shutdown(Duration::ZERO).await;
-        self.providers.shutdown().await;
+        if tokio::time::timeout(KILL_TIME, self.providers.shutdown()).await.is_err() {
+            tracing::error!("some backends do not end even by SIGKILL; their supervisors go on waiting for them");
+        }
     }
 }
 

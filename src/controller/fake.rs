@@ -16,9 +16,7 @@ use holdline_core::time::Moment;
 use parking_lot::Mutex;
 
 use super::{DataPlane, EndOrder};
-
-#[path = "../../tests/support/policy.rs"]
-pub(crate) mod policy;
+use crate::test_policy as policy;
 
 /// Counts that a test sets, limits that State set, orders that arrived.
 #[derive(Default)]

@@ -11,7 +11,7 @@ mod control;
 mod drainer;
 mod event_log;
 #[cfg(test)]
-pub(crate) mod fake;
+mod fake;
 mod probe;
 mod prober;
 mod report;

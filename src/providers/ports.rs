@@ -31,7 +31,7 @@ impl Ports {
     /// Goes round, so that a port rests as long as possible before another backend is behind it.
     pub(super) fn take(self: &Arc<Self>, (first, last): (u16, u16)) -> Option<Port> {
         let mut held = self.held.lock();
-        let after = held.last.saturating_add(1).clamp(first, last);
+        let after = if (first..last).contains(&held.last) { held.last + 1 } else { first };
         let number = (after..=last).chain(first..after).find(|p| !held.ports.contains(p) && is_free(*p))?;
         held.ports.insert(number);
         held.last = number;

@@ -11,6 +11,7 @@ mod commands;
 mod demo;
 mod drain;
 mod faults;
+mod in_process;
 mod lifecycle;
 mod processes;
 #[cfg(feature = "demo")]

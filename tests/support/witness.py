@@ -8,6 +8,8 @@ port, mode = int(sys.argv[1]), sys.argv[2]
 if "stubborn" in mode:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 witness = socket.create_connection(("127.0.0.1", port))
+if "listens=" in mode:
+    server = socket.create_server(("127.0.0.1", int(mode.split("listens=")[1])))
 leader = True
 if "family" in mode:
     leader = os.fork() != 0

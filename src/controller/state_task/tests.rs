@@ -5,8 +5,9 @@ use holdline_core::event::{Answer, Command, CommandError, Heartbeat, MoveRequest
 use holdline_core::policy::{ProviderPolicy, StaticBackend};
 
 use super::*;
-use crate::controller::fake::{FakePlane, policy};
+use crate::controller::fake::FakePlane;
 use crate::controller::{ControlError, Stopped, drain};
+use crate::test_policy as policy;
 
 struct Scene {
     plane: Arc<FakePlane>,
@@ -87,7 +88,7 @@ async fn fresh_counts_now_and_current_is_what_was_published() {
     let scene = Scene::ready(&["a"]).await;
     scene.plane.hold("chat", "a", 5);
     assert_eq!(sessions(&scene.control.current(), "a"), 0);
-    assert_eq!(sessions(&*scene.control.fresh().await.unwrap(), "a"), 5);
+    assert_eq!(sessions(&scene.control.fresh().await.unwrap(), "a"), 5);
     assert_eq!(sessions(&scene.control.current(), "a"), 5, "it was published, too");
     scene.plane.hold("chat", "a", 6);
     scene.until(|s| sessions(s, "a") == 6).await;
@@ -139,7 +140,7 @@ async fn a_data_plane_that_does_not_end_sessions_holds_nobody_up() {
     scene.plane.hold("chat", "a", 400);
     scene.drain("a", Duration::from_secs(20)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(15)).await;
-    assert_eq!(sessions(&*scene.control.fresh().await.unwrap(), "a"), 400);
+    assert_eq!(sessions(&scene.control.fresh().await.unwrap(), "a"), 400);
     assert_eq!(phase(&scene.control.current(), "b"), Phase::Ready, "heartbeats are still heard");
 }
 
