@@ -33,6 +33,7 @@ mod tests;
 mod thread;
 pub mod timer;
 pub mod tunnel;
+mod unasked;
 
 use std::io;
 use std::net::SocketAddr;
