@@ -8,7 +8,7 @@ use crate::fleet::Fleet;
 use crate::support::policy;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// As many come as go, second by second: once it has settled, nothing changes.
     #[test]
@@ -35,8 +35,9 @@ proptest! {
             let arrivals = fleet.poisson(rate);
             fleet.tick(arrivals, 1.0 / length_s);
         }
+        // The first wave may have asked for one too many; after it chance gets through three standard deviations about once in a day.
         let swings = fleet.tally.reversals(Duration::from_secs(2 * 3600));
-        if swings > 0 { println!("{swings} rate {rate} len {length_s} cap {capacity} st {startup} {:?}", fleet.tally.changes); }
-        prop_assert!(swings <= 50, "{:?}", fleet.tally);
+        prop_assert!(swings <= 3, "{swings} of {:?}", fleet.tally);
+        prop_assert_eq!(fleet.tally.refused, 0);
     }
 }
