@@ -26,13 +26,16 @@ pub(crate) struct Upstream {
 }
 
 /// Why a backend gave no answer that can be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ExchangeError {
     /// It went away.
-    Lost(io::Error),
+    #[error("the backend went away before its answer: {0}")]
+    Lost(#[source] io::Error),
     /// It broke the protocol.
+    #[error(transparent)]
     Invalid(HeadError),
     /// It sent interim responses without end.
+    #[error("the backend sent more than {INTERIMS_MAX} interim responses")]
     Endless,
 }
 

@@ -150,6 +150,11 @@ impl Fleet {
         self.joined.load().members.iter().find(|m| m.0.id == *id).map(|m| Arc::clone(&m.0))
     }
 
+    /// Seats taken on all its backends.
+    pub(super) fn held(&self) -> u64 {
+        self.joined.load().members.iter().map(|m| u64::from(m.0.seats.used())).sum()
+    }
+
     /// Makes the snapshot's backends and limits the ones that reservations meet. One caller at a time.
     pub(super) fn adopt(&self, view: &FleetView) {
         let old = self.joined.load_full();

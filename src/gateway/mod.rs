@@ -165,7 +165,7 @@ impl Gateway {
         orders::end(&self.orders, &filter, count, EndOrder { mode, cause }).await
     }
 
-    /// Accepts nobody any more, refuses who waits, closes sessions at a pace (1001, the end of a stream) and cuts what is left at the
+    /// Accepts nobody any more, refuses who waits, lets plain requests finish, closes sessions at a pace (1001, the end of a stream) and cuts what is left at the
     /// deadline. Returns when the last session ended, or a moment after the cut.
     pub async fn shutdown(&self, deadline: Duration) {
         let clock = self.shared.clock;
@@ -174,7 +174,7 @@ impl Gateway {
         let close = EndOrder { mode: DrainMode::Close, cause: EndCause::Shutdown };
         let total = self.held();
         let mut told: u64 = 0;
-        while self.held() > 0 && clock.now().since(started) < deadline {
+        while !self.is_empty() && clock.now().since(started) < deadline {
             let due = planned(total, clock.now().since(started), deadline.mul_f64(PACE_SHARE));
             let count = u32::try_from(due.saturating_sub(told)).unwrap_or(u32::MAX);
             told += u64::from(orders::end(&self.orders, &SessionFilter::default(), count, close).await);
@@ -204,8 +204,12 @@ impl Gateway {
 
     /// Seats taken in all fleets.
     fn held(&self) -> u64 {
-        let of_fleet = |f: &Arc<Fleet>| f.joined().members.iter().map(|m| u64::from(m.0.seats.used())).sum::<u64>();
-        self.shared.fleets.iter().map(of_fleet).sum()
+        self.shared.fleets.iter().map(|f| f.held()).sum()
+    }
+
+    /// Nobody would miss the gateway: no seat is taken, and no client is connected (one may wait for its refusal, or for an answer).
+    fn is_empty(&self) -> bool {
+        self.held() == 0 && self.shared.neighbours.iter().all(|n| n.connections() == 0)
     }
 }
 

@@ -161,7 +161,7 @@ async fn at_backend(
     match upstream.exchange(&request).await {
         Ok(read) => Ok(Answered { backend: Arc::clone(backend), upstream, read, id }),
         Err(error) => {
-            tracing::debug!(backend = %backend.id, ?error, "handshake");
+            tracing::debug!(backend = %backend.id, %error, "handshake");
             Err(Tried::Broken(match error {
                 ExchangeError::Lost(_) => Refusal::UNREACHABLE,
                 ExchangeError::Invalid(_) | ExchangeError::Endless => Refusal::INVALID,

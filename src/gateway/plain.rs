@@ -114,7 +114,10 @@ impl Outgoing {
             let chosen = choose(thread, fleet, had.backend(), &failed);
             let backend = match chosen {
                 Some(backend) => backend,
-                None if failed.is_empty() => any_backend(fleet, thread.shared.clock).await.map_err(Refusal::busy)?,
+                None if failed.is_empty() => tokio::select! {
+                    found = any_backend(fleet, thread.shared.clock) => found.map_err(Refusal::busy)?,
+                    () = thread.stopping() => return Err(Refusal::busy(RefuseCause::Draining)),
+                },
                 None => return Err(Refusal::UNREACHABLE),
             };
             let counted = Counted::new(Counter::Backend(Arc::clone(&backend)));

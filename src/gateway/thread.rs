@@ -64,6 +64,13 @@ pub(super) struct Neighbour {
     hand: mpsc::Sender<Handed>,
 }
 
+impl Neighbour {
+    /// Clients connected there.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
 /// A client's socket on its way to another thread.
 pub(super) struct Handed {
     stream: std::net::TcpStream,
@@ -180,9 +187,9 @@ impl Thread {
     /// The emptiest thread, if this one has drifted too far from it.
     fn relief(&self) -> Option<&Neighbour> {
         let neighbours = &self.shared.neighbours;
-        let own = neighbours[self.index].connections.load(Ordering::Relaxed);
-        let least = neighbours.iter().min_by_key(|n| n.connections.load(Ordering::Relaxed))?;
-        let bound = least.connections.load(Ordering::Relaxed) + DRIFT_MAX + own / 8;
+        let own = neighbours[self.index].connections();
+        let least = neighbours.iter().min_by_key(|n| n.connections())?;
+        let bound = least.connections() + DRIFT_MAX + own / 8;
         (own > bound).then_some(least)
     }
 }

@@ -23,7 +23,7 @@ struct Seen {
     queue_timeout: AtomicU32,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_storm_never_overfills_a_backend() {
     let mut backends = Vec::new();
     for _ in 0..BACKENDS {

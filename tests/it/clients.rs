@@ -63,7 +63,7 @@ async fn two_backends() -> (Vec<Backend>, Holdline) {
     (backends, holdline)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn python_websockets_talks_and_leaves() {
     let (_backends, holdline) = two_backends().await;
     Script::start(&python(), "websockets_client.py", &[&format!("ws://{}/", holdline.address), "20", "echo"]).succeed().await;
@@ -71,7 +71,7 @@ async fn python_websockets_talks_and_leaves() {
     assert_eq!(holdline.metric("holdline_sessions_ended_total", "client_closed").await, 20.0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn node_ws_talks_and_leaves() {
     let (_backends, holdline) = two_backends().await;
     Script::start("node", "ws_client.js", &[&format!("ws://{}/", holdline.address), "20", "echo"]).succeed().await;
@@ -79,7 +79,7 @@ async fn node_ws_talks_and_leaves() {
     assert_eq!(holdline.metric("holdline_sessions_ended_total", "client_closed").await, 20.0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn both_are_told_1012_by_a_drain() {
     let (_backends, holdline) = two_backends().await;
     let url = format!("ws://{}/", holdline.address);
@@ -97,7 +97,7 @@ async fn both_are_told_1012_by_a_drain() {
 }
 
 /// Runs the chat server that `holdline demo` uses, since an EventSource needs events.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn node_eventsource_hears_is_moved_and_comes_back() {
     let holdline = Holdline::start(&format!(
         "fleets:\n  feed:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, --port, \"{{port}}\"], ports: \"21000-21099\" }}\n    \
@@ -136,7 +136,7 @@ async fn node_eventsource_hears_is_moved_and_comes_back() {
     assert_eq!(holdline.metric("holdline_sessions_ended_total", "cause=\"drained\"").await, 1.0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn curl_makes_plain_requests() {
     let backend = crate::support::backend::raw(
         b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n",

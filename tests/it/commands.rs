@@ -48,7 +48,7 @@ fn nobody_at_the_admin_address_is_status_3_and_usage_is_2() {
     assert_eq!(holdline(&["run", "--config", "no/such/file.yaml"]).status.code(), Some(2));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn everybody_is_told_the_same() {
     let backend = Backend::start().await;
     let holdline = Holdline::start(&format!(

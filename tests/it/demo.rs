@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::holdline::BINARY;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn the_show_grows_shrinks_and_loses_nobody() {
     let args = ["demo", "--clients", "40", "--capacity", "10", "--wave", "4s", "--seconds", "25", "-o", "json"];
     let demo = tokio::process::Command::new(BINARY).args(args).stdin(Stdio::null()).kill_on_drop(true).output();

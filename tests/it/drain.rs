@@ -32,7 +32,7 @@ async fn sockets(holdline: &Holdline, count: usize) -> Vec<Socket> {
     all
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_thousand_sessions_leave_over_ten_seconds() {
     let (a, _b, holdline) = fleet("capacity: 2000\n    balance: packed\n    fill: 100%").await;
     let mut clients = JoinSet::new();
@@ -89,7 +89,7 @@ async fn talk_until_closed(mut socket: Socket) -> Option<u16> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn undrain_restores_the_backend_at_once() {
     let (_a, _b, holdline) = fleet("capacity: 100").await;
     let held = sockets(&holdline, 20).await;
@@ -104,7 +104,7 @@ async fn undrain_restores_the_backend_at_once() {
     drop(held);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_dry_run_shows_the_plan_and_moves_nobody() {
     let (_a, _b, holdline) = fleet("capacity: 100").await;
     let _held = sockets(&holdline, 20).await;
@@ -116,7 +116,7 @@ async fn a_dry_run_shows_the_plan_and_moves_nobody() {
     assert_eq!(holdline.fleet().await["backends"][0]["phase"], "ready");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_rebalance_evens_out_a_fleet() {
     let (_a, _b, holdline) = fleet("capacity: 100").await;
     let drained = holdline.cli(&["drain", "a"]).await;

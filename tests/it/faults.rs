@@ -41,7 +41,7 @@ fn a_command_that_does_not_exist_is_named_before_anything_starts() {
     assert!(stderr.contains("no-such-program"), "{stderr}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_child_that_never_becomes_ready_is_stopped_and_said() {
     let holdline = Holdline::start(
         "fleets:\n  chat:\n    backends:\n      process: { command: [sleep, \"1000\"], ports: \"24100-24199\", env: { PORT: \"{port}\" }, ready_timeout: 1s, stop_timeout: 1s }\n    \
@@ -53,7 +53,7 @@ async fn a_child_that_never_becomes_ready_is_stopped_and_said() {
     holdline.until("the next one", |fleet| fleet["backends"].as_array().unwrap().iter().any(|b| b["id"] == "chat-2")).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_backend_that_refuses_is_no_backend() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let holdline = Holdline::start(&fleet_at(closed, "queue: { length: 10, timeout: 500ms }"));
@@ -63,17 +63,17 @@ async fn a_backend_that_refuses_is_no_backend() {
     assert!(["no_backend", "queue_timeout"].contains(&cause.as_str()), "{cause}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_backend_that_stalls_frees_the_seat_at_the_handshake_timeout() {
     let stalled = raw(b"", After::Stall).await;
-    let holdline = Holdline::start(&fleet_at(stalled, "timeouts: { handshake: 500ms }"));
+    let holdline = Holdline::start(&fleet_at(stalled, "timeouts: { connect: 300ms, handshake: 500ms }"));
     holdline.until_ready().await;
     let error = client::websocket(holdline.address, "/").await.unwrap_err();
     assert_eq!(refusal(&error), (504, "backend_unreachable".to_owned()));
     holdline.until("the seat is free", |fleet| fleet["sessions"] == 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn rubbish_and_false_answers_are_502_and_free_the_seat() {
     let answers: [&[u8]; 4] = [
         b"rubbish\r\n\r\n",
@@ -91,7 +91,7 @@ async fn rubbish_and_false_answers_are_502_and_free_the_seat() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn another_answer_than_101_is_relayed_as_it_is() {
     let backend =
         raw(b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 7\r\n\r\nno such", After::Stall).await;
@@ -103,7 +103,7 @@ async fn another_answer_than_101_is_relayed_as_it_is() {
     holdline.until("the seat is free", |fleet| fleet["sessions"] == 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_backend_that_dies_inside_a_frame_leaves_no_second_frame() {
     let backend = raw(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n\x81\x7e\x10\x00half of it",
@@ -124,7 +124,7 @@ async fn a_backend_that_dies_inside_a_frame_leaves_no_second_frame() {
     assert_eq!(holdline.metric("holdline_sessions_ended_total", "cause=\"backend_lost\"").await, 1.0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_client_that_never_reads_ends_with_write_timeout() {
     let backend = Backend::start().await;
     let holdline = Holdline::start(&fleet_at(backend.address, "timeouts: { write: 1s }"));
@@ -143,7 +143,7 @@ async fn a_client_that_never_reads_ends_with_write_timeout() {
     drop(receive);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_client_that_leaves_the_queue_frees_its_place() {
     let backend = Backend::start().await;
     let holdline =
@@ -161,7 +161,7 @@ async fn a_client_that_leaves_the_queue_frees_its_place() {
     client::echo(&mut next, "my turn").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_refusal_can_be_a_close_that_browsers_can_read() {
     let backend = Backend::start().await;
     let rest = "queue: { length: 0, timeout: 1s }\n    refuse: { with: close, retry_after: 3s }";
@@ -180,7 +180,7 @@ async fn a_refusal_can_be_a_close_that_browsers_can_read() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("retry: "), "{answer}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn commands_that_cannot_be_done_say_why_and_change_nothing() {
     let backend = Backend::start().await;
     let holdline = Holdline::start(&fleet_at(backend.address, "drain: { deadline: 30s }"));

@@ -7,7 +7,7 @@ use crate::support::backend::Backend;
 use crate::support::client;
 use crate::support::holdline::Holdline;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn sigterm_closes_sessions_with_1001_and_exits_0() {
     let backend = Backend::start().await;
     let holdline = Holdline::start(&format!(
@@ -29,7 +29,7 @@ async fn sigterm_closes_sessions_with_1001_and_exits_0() {
 }
 
 #[cfg(feature = "demo")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn children_end_with_holdline_even_when_it_is_killed() {
     use super::scaling::process_fleet;
     for (signal, ports) in [("TERM", 23000u16), ("KILL", 23100)] {
@@ -52,7 +52,7 @@ async fn children_end_with_holdline_even_when_it_is_killed() {
 }
 
 #[cfg(feature = "demo")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_crashed_backend_is_replaced() {
     use super::scaling::process_fleet;
     let holdline = Holdline::start(&process_fleet("23200-23299", "capacity: 20\n    scale: { min: 1, max: 2 }"));

@@ -20,7 +20,7 @@ pub(crate) fn running(fleet: &Value) -> usize {
     fleet["backends"].as_array().unwrap().iter().filter(|b| b["phase"] != "dead").count()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn seventy_come_at_once_and_sixty_five_leave() {
     let holdline = Holdline::start(&process_fleet(
         "22000-22099",
@@ -97,7 +97,7 @@ async fn client_that_comes_back(address: std::net::SocketAddr, mut socket: clien
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_fleet_of_zero_wakes_for_the_first_handshake() {
     let holdline = Holdline::start(&process_fleet(
         "22100-22199",
@@ -111,7 +111,7 @@ async fn a_fleet_of_zero_wakes_for_the_first_handshake() {
     holdline.until("to zero again", |fleet| running(fleet) == 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn an_operator_fixes_the_number_and_gives_it_back() {
     let holdline = Holdline::start(&process_fleet(
         "22200-22299",

@@ -21,8 +21,8 @@ pub(crate) struct Holdline {
     pub(crate) address: SocketAddr,
     /// The admin API.
     pub(crate) admin: SocketAddr,
-    /// The configuration's directory.
-    pub(crate) dir: TestDir,
+    /// Configuration and log; goes with the test.
+    _dir: TestDir,
     log: mpsc::Receiver<String>,
 }
 
@@ -45,8 +45,8 @@ impl Holdline {
             panic!("holdline ended before it served: {status}; see {}", dir.path().join("holdline.log").display());
         };
         let line: Value = serde_json::from_str(&line).unwrap();
-        let address = |field: &str| line["fields"][field].as_str().unwrap().parse().unwrap();
-        Holdline { address: address("listeners"), admin: address("admin"), child, dir, log }
+        let address = |field: &str| line[field].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
+        Holdline { address: address("listeners"), admin: address("admin"), child, _dir: dir, log }
     }
 
     /// The next log line that contains `text`; blocks.

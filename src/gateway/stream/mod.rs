@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use holdline_core::cause::EndCause;
 use holdline_core::policy::DrainMode;
-use holdline_core::wire::head;
+use holdline_core::wire::forward::{self, Reply, ReplyBody};
+use holdline_core::wire::head::{self, ResponseHead};
 use tokio::net::TcpStream;
 
 use self::body::{Body, End, Leave, ROOM_AFTER, ROOM_BEFORE};
@@ -31,20 +32,22 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What a client may send after its request, in bytes; it is read, to see its end, and dropped. There is nothing that it could have to say.
 const CHATTER_MAX: usize = 64 << 10;
 
-/// The body that is relayed.
+/// What the head exchange with the backend came to.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a> {
-    /// How the backend frames it.
+    /// The backend's head: [`ResponseHead::is_event_stream`].
+    pub response: &'a ResponseHead<'a>,
+    /// Its [`ResponseHead::body`].
     pub body: head::Body,
-    /// The client gets chunks, as its head said; else the body ends with the connection (HTTP/1.0).
-    pub is_chunked: bool,
-    /// The content is not compressed ([`head::ResponseHead::is_identity_coded`]), so that events can be seen in it.
-    pub is_visible: bool,
-    /// What was read behind the backend's head.
+    /// The client speaks HTTP/1.1 and gets chunks; else its body ends with the connection.
+    pub is_http11: bool,
+    /// An affinity cookie for the client, as the value of `Set-Cookie`.
+    pub set_cookie: Option<&'a str>,
+    /// Bytes that were read behind the backend's head.
     pub early: &'a [u8],
 }
 
-/// The relay of `session`, whose client has got its head; to be spawned on its thread as a task of its own (`spawn_local`).
+/// The relay of `session`, from the head to the client on; to be spawned on its thread as a task of its own (`spawn_local`).
 pub fn run(
     client: TcpStream,
     backend: TcpStream,
@@ -54,7 +57,12 @@ pub fn run(
 ) -> Stream<TcpStream, TcpStream> {
     side::tune(&client, &session.target.keepalive);
     side::tune(&backend, &session.target.keepalive);
-    Stream::new(client, backend, start, registry.enter(session))
+    let framing = if start.is_http11 { ReplyBody::Chunked } else { ReplyBody::UntilClose };
+    let reply = Reply { body: framing, session: Some(session.id), set_cookie: start.set_cookie };
+    let head = forward::reply(start.response, &reply);
+    // Compressed though that was not asked for, it is passed on, but its events cannot be seen.
+    let body = Body::new(start.body, start.is_http11, start.response.is_identity_coded());
+    Stream::new(client, backend, head, body, start.early, registry.enter(session))
 }
 
 /// An event stream session, until both sockets are through.
@@ -90,18 +98,18 @@ impl<C: Transport, B: Transport> Future for Stream<C, B> {
 }
 
 impl<C: Transport, B: Transport> Stream<C, B> {
-    fn new(client: C, backend: B, start: Start<'_>, entered: Entered) -> Self {
-        let mut body = Body::new(start.body, start.is_chunked, start.is_visible);
-        let bytes = ROOM_BEFORE..ROOM_BEFORE + start.early.len();
+    /// `head` is the client's; `early` was read behind the backend's.
+    fn new(client: C, backend: B, mut head: Vec<u8>, mut body: Body, early: &[u8], entered: Entered) -> Self {
+        let bytes = ROOM_BEFORE..ROOM_BEFORE + early.len();
         let mut buffer = vec![0; bytes.end + ROOM_AFTER];
-        buffer[bytes.clone()].copy_from_slice(start.early);
+        buffer[bytes.clone()].copy_from_slice(early);
         let taken = body.take(&mut buffer, bytes);
         entered.entry().count_out(taken.out.len());
-        let mut early = buffer[taken.out].to_vec();
+        head.extend_from_slice(&buffer[taken.out]);
         if taken.end == Some(End::Complete) {
-            early.extend_from_slice(body.last());
+            head.extend_from_slice(body.last());
         }
-        let (client, backend) = (Side::new(client, &early), Side::new(backend, &[]));
+        let (client, backend) = (Side::new(client, &head), Side::new(backend, &[]));
         let mut stream = Stream { client, backend, body, chatter: 0, is_over: false, entered };
         if let Some(end) = taken.end {
             stream.end(stream.cause_of(end));

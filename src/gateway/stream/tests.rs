@@ -61,10 +61,20 @@ struct Bench {
 impl Bench {
     /// Relays a body of this framing, in chunks.
     async fn open(body: head::Body) -> Bench {
-        Bench::open_with(Start { body, is_chunked: true, is_visible: true, early: b"" }, |_| ()).await
+        Bench::open_with(Body::new(body, true, true), b"", |_| ()).await
     }
 
-    async fn open_with(start: Start<'_>, change: impl FnOnce(&mut Timeouts)) -> Bench {
+    async fn open_with(body: Body, early: &[u8], change: impl FnOnce(&mut Timeouts)) -> Bench {
+        let enter = |client, backend, session, registry: &Rc<Registry>| {
+            Stream::new(client, backend, Vec::new(), body, early, registry.enter(session))
+        };
+        Bench::start(enter, change).await
+    }
+
+    async fn start(
+        relay: impl FnOnce(TcpStream, TcpStream, Session, &Rc<Registry>) -> Stream<TcpStream, TcpStream>,
+        change: impl FnOnce(&mut Timeouts),
+    ) -> Bench {
         let (client, client_side) = pair().await;
         let (backend, backend_side) = pair().await;
         let clock = Clock::start();
@@ -78,7 +88,7 @@ impl Bench {
             target: target(change, record.clone()),
             seat: Box::new(Seat(Rc::clone(&seats_back))),
         };
-        let relay = tokio::task::spawn_local(run(client_side, backend_side, start, session, &registry));
+        let relay = tokio::task::spawn_local(relay(client_side, backend_side, session, &registry));
         Bench { client, backend, registry, record, seats_back, relay, opened: clock.now(), clock }
     }
 
@@ -163,6 +173,25 @@ async fn on_thread<F: Future<Output = ()>>(test: F) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_clients_head_comes_first() {
+    on_thread(async {
+        let bytes = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 11\r\n\r\ndata: 1\n\n:\nmore";
+        let response = head::parse(bytes).unwrap().unwrap();
+        let (body, early) = (response.body().unwrap(), &bytes[response.len..]);
+        let start = Start { response: &response, body, is_http11: true, set_cookie: Some("holdline=x"), early };
+        let relay = |client, backend, session, registry: &Rc<Registry>| run(client, backend, start, session, registry);
+        let mut bench = Bench::start(relay, |_| ()).await;
+        let got = bench.read_all().await;
+        let (head, body) = got.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\nTransfer-Encoding: chunked\r\n") && !head.contains("Content-Length"), "{head}");
+        assert!(head.contains("\r\nHoldline-Session: 0000000000000007\r\nSet-Cookie: holdline=x"), "{head}");
+        assert_eq!(body, "b\r\ndata: 1\n\n:\n\r\n0\r\n\r\n");
+        bench.ends_by(EndCause::BackendClosed).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_are_chunked_anew_and_a_complete_body_ends_properly() {
     on_thread(async {
         let mut bench = Bench::open(CHUNKED).await;
@@ -178,8 +207,8 @@ async fn events_are_chunked_anew_and_a_complete_body_ends_properly() {
 #[tokio::test(start_paused = true)]
 async fn early_bytes_come_first_and_old_clients_get_no_chunks() {
     on_thread(async {
-        let start = Start { body: CHUNKED, is_chunked: false, is_visible: true, early: b"9\r\ndata: 1\n\n\r\n9\r\nda" };
-        let mut bench = Bench::open_with(start, |_| ()).await;
+        let body = Body::new(CHUNKED, false, true);
+        let mut bench = Bench::open_with(body, b"9\r\ndata: 1\n\n\r\n9\r\nda", |_| ()).await;
         bench.send(b"ta: 2\n\n\r\n0\r\n\r\n").await;
         assert_eq!(bench.read_all().await, "data: 1\n\ndata: 2\n\n");
         bench.ends_by(EndCause::BackendClosed).await;
@@ -190,8 +219,8 @@ async fn early_bytes_come_first_and_old_clients_get_no_chunks() {
 #[tokio::test(start_paused = true)]
 async fn a_body_of_a_length_may_be_over_at_once() {
     on_thread(async {
-        let start = Start { body: head::Body::Length(3), is_chunked: true, is_visible: true, early: b":\n\nnoise" };
-        let mut bench = Bench::open_with(start, |_| ()).await;
+        let body = Body::new(head::Body::Length(3), true, true);
+        let mut bench = Bench::open_with(body, b":\n\nnoise", |_| ()).await;
         assert_eq!(bench.read_all().await, "3\r\n:\n\n\r\n0\r\n\r\n");
         bench.ends_by(EndCause::BackendClosed).await;
     })
@@ -327,8 +356,8 @@ async fn a_cut_waits_for_nothing() {
 #[tokio::test(start_paused = true)]
 async fn compressed_events_cannot_be_waited_for() {
     on_thread(async {
-        let start = Start { body: CHUNKED, is_chunked: true, is_visible: false, early: b"" };
-        let mut bench = Bench::open_with(start, |_| ()).await;
+        let body = Body::new(CHUNKED, true, false);
+        let mut bench = Bench::open_with(body, b"", |_| ()).await;
         assert_eq!(bench.order(DrainMode::Close, EndCause::Drained), 1);
         assert_eq!(bench.read_all().await, "");
         bench.ends_by(EndCause::Drained).await;
@@ -339,8 +368,8 @@ async fn compressed_events_cannot_be_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_stream_is_told_to_come_back() {
     on_thread(async {
-        let start = Start { body: CHUNKED, is_chunked: true, is_visible: true, early: b"" };
-        let mut bench = Bench::open_with(start, |t| t.idle = Some(Duration::from_secs(60))).await;
+        let body = Body::new(CHUNKED, true, true);
+        let mut bench = Bench::open_with(body, b"", |t| t.idle = Some(Duration::from_secs(60))).await;
         tokio::time::advance(Duration::from_secs(50)).await;
         bench.send(b"9\r\ndata: 1\n\n\r\n").await;
         bench.read_until("\n\n\r\n").await;
@@ -354,8 +383,8 @@ async fn an_idle_stream_is_told_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_stalls_does_not_hold_up_a_timeout() {
     on_thread(async {
-        let start = Start { body: CHUNKED, is_chunked: true, is_visible: true, early: b"4\r\ndata\r\n" };
-        let mut bench = Bench::open_with(start, |t| t.session = Some(Duration::from_secs(60))).await;
+        let body = Body::new(CHUNKED, true, true);
+        let mut bench = Bench::open_with(body, b"4\r\ndata\r\n", |t| t.session = Some(Duration::from_secs(60))).await;
         assert_eq!(bench.read_all().await, "4\r\ndata\r\n");
         assert!((Duration::from_secs(65)..Duration::from_secs(66)).contains(&bench.elapsed()), "{:?}", bench.elapsed());
         bench.ends_by(EndCause::SessionTimeout).await;

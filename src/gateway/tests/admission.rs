@@ -1,0 +1,135 @@
+//! Queue, refusal, aborts: seats come back exactly once.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use holdline_core::policy::{QueuePolicy, RefuseWith};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::super::fleets::tests::ready;
+use super::support::*;
+
+const HANDSHAKE: &str = "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v2, v1\r\n\r\n";
+
+#[tokio::test]
+async fn a_waiter_gets_the_seat_that_another_leaves() {
+    let (rig, echo_server) = (Rig::start(|_| ()), Echo::start().await);
+    rig.adopt(vec![echo_server.view("a", 1)]);
+    let mut first = rig.open().await.unwrap();
+    let waiting = rig.open();
+    tokio::pin!(waiting);
+    tokio::select! {
+        _ = &mut waiting => panic!("there is no second seat"),
+        () = rig.until("one waits", |c| c.queued == 1) => {}
+    }
+    first.close(None).await.unwrap();
+    let mut second = within(waiting).await.unwrap();
+    assert!(echo(&mut second, "hello").await);
+    assert_eq!(echo_server.most.load(std::sync::atomic::Ordering::SeqCst), 1);
+    drop(second);
+    rig.until("free", |c| c.admitted_total == 2 && c.ended_total == 2 && c.backends[0].used == 0).await;
+}
+
+#[tokio::test]
+async fn a_raised_limit_and_a_new_backend_let_waiters_in() {
+    let (rig, server) = (Rig::start(|_| ()), Echo::start().await);
+    // Nobody is there yet: a fleet of zero is knocked at.
+    let opening = rig.open();
+    tokio::pin!(opening);
+    tokio::select! {
+        _ = &mut opening => panic!("there is no backend"),
+        () = rig.until("one waits", |c| c.queued == 1 && c.knocked_total == 1) => {}
+    }
+    rig.adopt(vec![server.view("a", 1)]);
+    let _held = within(opening).await.unwrap();
+    assert_eq!(rig.used(), 1);
+}
+
+#[tokio::test]
+async fn refused_when_the_queue_is_full_and_when_time_is_up() {
+    let (rig, server) =
+        (Rig::start(|p| p.queue = QueuePolicy { length: 1, timeout: Duration::from_millis(300) }), Echo::start().await);
+    rig.adopt(vec![server.view("a", 1)]);
+    let _held = rig.open().await.unwrap();
+    let late = rig.open();
+    tokio::pin!(late);
+    tokio::select! {
+        _ = &mut late => panic!("it waits first"),
+        () = rig.until("one waits", |c| c.queued == 1) => {}
+    }
+    assert_eq!(refusal(rig.open().await.unwrap_err()), (503, Some("queue_full".into())));
+    assert_eq!(refusal(within(late).await.unwrap_err()), (503, Some("queue_timeout".into())));
+    assert_eq!((rig.counts().refused_total, rig.used()), (2, 1));
+}
+
+#[tokio::test]
+async fn refused_by_a_close_that_a_browser_can_read() {
+    let rig = Rig::start(|p| {
+        p.queue.length = 0;
+        p.refuse.with = RefuseWith::Close;
+    });
+    let mut socket = rig.open().await.unwrap();
+    let Some(Ok(Message::Close(Some(frame)))) = within(socket.next()).await else { panic!("no Close") };
+    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1013, "no_backend"));
+    let mut raw = TcpStream::connect(rig.address).await.unwrap();
+    raw.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    assert!(read_head(&mut raw).await.contains("Sec-WebSocket-Protocol: v2\r\n"));
+    let stream = rig.raw("GET / HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n").await;
+    assert!(stream.starts_with("HTTP/1.1 200 ") && stream.contains("\r\n\r\nretry: "), "{stream}");
+}
+
+#[tokio::test]
+async fn who_leaves_the_queue_leaves_at_once() {
+    let (rig, server) = (Rig::start(|_| ()), Echo::start().await);
+    rig.adopt(vec![server.view("a", 1)]);
+    let mut held = rig.open().await.unwrap();
+    let mut plain = TcpStream::connect(rig.address).await.unwrap();
+    plain.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    rig.until("one waits", |c| c.queued == 1).await;
+    // One that sent early bytes stays readable: its end is seen all the same.
+    let mut eager = TcpStream::connect(rig.address).await.unwrap();
+    eager.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    rig.until("two wait", |c| c.queued == 2).await;
+    eager.write_all(&[0x81, 0x80, 1, 2, 3, 4]).await.unwrap();
+    drop(plain);
+    rig.until("one left", |c| c.queued == 1).await;
+    drop(eager);
+    rig.until("both left", |c| c.queued == 0).await;
+    held.close(None).await.unwrap();
+    rig.until("free", |c| c.backends[0].used == 0).await;
+    assert_eq!(rig.counts().refused_total, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_the_exchange_gives_the_seat_back_when_the_backend_ended() {
+    let rig = Rig::start(|_| ());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    rig.adopt(vec![ready("a", listener.local_addr().unwrap(), 1)]);
+    let mut client = TcpStream::connect(rig.address).await.unwrap();
+    client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    let (mut backend, _) = within(listener.accept()).await.unwrap();
+    assert!(read_head(&mut backend).await.contains("Holdline-Session: "));
+    drop(client);
+    let mut rest = Vec::new();
+    within(backend.read_to_end(&mut rest)).await.unwrap();
+    // Our end was seen; the backend still counts its session until it ends it.
+    assert_eq!(rig.used(), 1);
+    drop(backend);
+    rig.until("free", |c| c.backends[0].used == 0 && c.ended_total == 1).await;
+}
+
+#[tokio::test]
+async fn a_stopping_gateway_refuses_who_waits() {
+    let rig = Rig::start(|_| ());
+    let opening = rig.open();
+    tokio::pin!(opening);
+    tokio::select! {
+        _ = &mut opening => panic!("there is no backend"),
+        () = rig.until("one waits", |c| c.queued == 1) => {}
+    }
+    let (opened, ()) = tokio::join!(opening, rig.gateway.shutdown(Duration::from_secs(5)));
+    assert_eq!(refusal(opened.unwrap_err()), (503, Some("draining".into())));
+}

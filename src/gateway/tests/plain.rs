@@ -1,0 +1,158 @@
+//! Plain HTTP through kept connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use holdline_core::cause::Phase;
+use holdline_core::policy::Affinity;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::super::fleets::tests::ready;
+use super::support::*;
+
+/// Answers every request with its own name, on connections that stay open for `per_connection` requests and then close without a word.
+async fn named(name: &'static str, per_connection: usize) -> (SocketAddr, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                for _ in 0..per_connection {
+                    if read_head(&mut stream).await.is_empty() {
+                        return;
+                    }
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+                // One more request is read and never answered: it meets a connection that dies.
+                read_head(&mut stream).await;
+            });
+        }
+    });
+    (address, accepted)
+}
+
+async fn get(rig: &Rig, fields: &str) -> String {
+    rig.raw(&format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\n")).await
+}
+
+fn is_ok(answer: &str, body: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(&format!("\r\n\r\n{body}"))
+}
+
+#[tokio::test]
+async fn connections_to_backends_are_used_again() {
+    let rig = Rig::start(|_| ());
+    let (address, accepted) = named("a", 1000).await;
+    rig.adopt(vec![ready("a", address, 9)]);
+    let mut client = TcpStream::connect(rig.address).await.unwrap();
+    for _ in 0..10 {
+        client.write_all(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200 "));
+        assert_eq!(within(client.read_u8()).await.unwrap(), b'a');
+    }
+    assert_eq!(accepted.load(Ordering::SeqCst), 1);
+    rig.until("no request", |c| c.requests == 0 && c.backends[0].requests == 0).await;
+    assert_eq!((rig.used(), rig.counts().admitted_total), (0, 0));
+}
+
+#[tokio::test]
+async fn a_request_that_met_a_dying_connection_is_sent_again_if_it_may() {
+    let rig = Rig::start(|_| ());
+    let (address, accepted) = named("a", 1).await;
+    rig.adopt(vec![ready("a", address, 9)]);
+    let mut client = TcpStream::connect(rig.address).await.unwrap();
+    for _ in 0..3 {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200 "));
+        within(client.read_u8()).await.unwrap();
+    }
+    assert!(accepted.load(Ordering::SeqCst) >= 2);
+    client.write_all(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
+    assert!(read_head(&mut client).await.starts_with("HTTP/1.1 502 "), "a POST is not sent twice");
+}
+
+#[tokio::test]
+async fn bodies_go_both_ways() {
+    let rig = Rig::start(|_| ());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    rig.adopt(vec![ready("a", listener.local_addr().unwrap(), 9)]);
+    let request = "POST /up?q HTTP/1.1\r\nHost: h\r\nConnection: close\r\nExpect: 100-continue\r\nUpgrade: foo\r\nContent-Length: 5\r\n\r\nhello";
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let head = read_head(&mut stream).await.to_ascii_lowercase();
+        let mut body = [0; 5];
+        stream.read_exact(&mut body).await.unwrap();
+        stream.write_all(b"HTTP/1.1 201 Made\r\nTransfer-Encoding: chunked\r\nKeep-Alive: timeout=5\r\n\r\n").await.unwrap();
+        stream.write_all(b"3\r\nabc\r\n0\r\n\r\n").await.unwrap();
+        (head, body)
+    };
+    let (answer, (head, body)) = tokio::join!(rig.raw(request), serve);
+    assert!(head.starts_with("post /up?q http/1.1\r\n") && head.contains("x-forwarded-for: 127.0.0.1\r\n"), "{head}");
+    assert!(!head.contains("expect") && !head.contains("upgrade"), "{head}");
+    assert_eq!(&body, b"hello");
+    assert!(answer.contains("HTTP/1.1 201 ") && answer.contains("3\r\nabc\r\n") && !answer.contains("eep-alive"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_token_is_followed_to_a_draining_backend() {
+    let rig = Rig::start(|p| p.affinity = Affinity::Cookie { name: "hl".into() });
+    let ((a, _), (b, _)) = (named("a", 1000).await, named("b", 1000).await);
+    rig.adopt(vec![ready("a", a, 9)]);
+    let first = get(&rig, "").await;
+    assert!(is_ok(&first, "a"), "{first}");
+    let cookie = first.to_ascii_lowercase().find("set-cookie: ").map(|at| first[at + 12..].split(';').next().unwrap()).unwrap();
+    rig.adopt(vec![in_phase(ready("a", a, 9), Phase::Draining), ready("b", b, 9)]);
+    let again = get(&rig, &format!("Cookie: {cookie}\r\n")).await;
+    assert!(is_ok(&again, "a") && !again.to_ascii_lowercase().contains("set-cookie"), "{again}");
+    assert!(is_ok(&get(&rig, "").await, "b"));
+}
+
+#[tokio::test]
+async fn a_request_wakes_a_fleet_of_zero_and_waits() {
+    let rig = Rig::start(|_| ());
+    let (a, _) = named("a", 9).await;
+    let asking = get(&rig, "");
+    tokio::pin!(asking);
+    tokio::select! {
+        _ = &mut asking => panic!("there is no backend"),
+        () = rig.until("it knocks", |c| c.knocked_total == 1 && c.requests == 1) => {}
+    }
+    rig.adopt(vec![ready("a", a, 1)]);
+    assert!(is_ok(&within(asking).await, "a"));
+    // It waited in the queue and held no seat.
+    let counts = rig.counts();
+    assert_eq!((counts.admitted_total, counts.ended_total, rig.used()), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_backend_that_is_late_or_gone_is_told_apart() {
+    let rig = Rig::start(|p| p.timeouts.response = Duration::from_millis(200));
+    let (silent, _heard) = scripted("").await;
+    rig.adopt(vec![ready("silent", silent, 1)]);
+    assert!(get(&rig, "").await.starts_with("HTTP/1.1 504 "));
+    rig.adopt(vec![ready("dead", nobody().await, 1)]);
+    let answer = get(&rig, "").await;
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("holdline-cause: backend_unreachable"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_event_stream_that_nobody_asked_for_takes_a_seat() {
+    let rig = Rig::start(|_| ());
+    let (address, _heard) = scripted("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").await;
+    rig.adopt(vec![ready("a", address, 1)]);
+    let mut client = TcpStream::connect(rig.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(rig.used(), 1);
+    let second = get(&rig, "").await;
+    assert!(second.starts_with("HTTP/1.1 503 ") && second.contains("holdline-cause: capacity"), "{second}");
+    drop(client);
+    rig.until("free", |c| c.backends[0].used == 0).await;
+}

@@ -1,0 +1,209 @@
+//! A gateway without a State: the test plays its part by hand. Backends count what they hold by themselves.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use holdline_core::cause::Phase;
+use holdline_core::event::{Event, FleetCounts};
+use holdline_core::policy::FleetPolicy;
+use holdline_core::snapshot::{BackendView, Snapshot};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::super::fleets::tests::{policy, ready, view};
+use super::super::*;
+use crate::config::model::{Config, Fleet, Limits, Listener, LogConfig, LogFormat};
+
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Longer than anything here takes; a test that hangs fails.
+pub(super) const SOON: Duration = Duration::from_secs(20);
+
+/// A running gateway with one fleet called `chat`.
+pub(super) struct Rig {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) policy: Arc<FleetPolicy>,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) address: SocketAddr,
+}
+
+impl Rig {
+    pub(super) fn start(change: impl FnOnce(&mut FleetPolicy)) -> Self {
+        let mut policy = policy("chat");
+        change(&mut policy);
+        let policy = Arc::new(policy);
+        let config = Config {
+            listeners: vec![Listener::Plain(([127, 0, 0, 1], 0).into())],
+            admin: ([127, 0, 0, 1], 0).into(),
+            log: LogConfig { format: LogFormat::Text, level: tracing::Level::ERROR, access: false },
+            routes: Vec::new(),
+            fleets: vec![Fleet { policy: Arc::clone(&policy), heartbeat_token: None }],
+            limits: Limits { head: 16 << 10, head_timeout: Duration::from_secs(10) },
+            threads: NonZeroUsize::new(2),
+            shutdown_deadline: Duration::from_secs(5),
+        };
+        let (events, seen) = mpsc::channel(64);
+        let gateway = Gateway::start(&config, Clock::start(), Metrics::new(), events, 7).unwrap();
+        let address = gateway.addresses()[0];
+        Rig { gateway, policy, events: seen, address }
+    }
+
+    pub(super) fn adopt(&self, backends: Vec<BackendView>) {
+        let fleets = vec![view(&self.policy, backends)];
+        self.gateway.adopt(&Snapshot { version: 1, at: Default::default(), fleets, shutting_down: false });
+    }
+
+    pub(super) fn counts(&self) -> FleetCounts {
+        self.gateway.report().fleets.remove(0)
+    }
+
+    pub(super) fn used(&self) -> u32 {
+        self.counts().backends.iter().map(|b| b.used).sum()
+    }
+
+    /// Waits until the gateway's counts are so.
+    pub(super) async fn until(&self, what: &str, is_so: impl Fn(&FleetCounts) -> bool) {
+        eventually(what, || is_so(&self.counts())).await;
+    }
+
+    pub(super) async fn open(&self) -> Result<Socket, tungstenite::Error> {
+        self.open_with(&[]).await
+    }
+
+    pub(super) async fn open_with(&self, fields: &[(&'static str, &str)]) -> Result<Socket, tungstenite::Error> {
+        let mut request = format!("ws://{}/", self.address).into_client_request()?;
+        for (name, value) in fields {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        within(tokio_tungstenite::connect_async(request)).await.map(|(socket, _)| socket)
+    }
+
+    /// Sends raw bytes and reads to the end.
+    pub(super) async fn raw(&self, bytes: &str) -> String {
+        let mut socket = TcpStream::connect(self.address).await.unwrap();
+        socket.write_all(bytes.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        within(socket.read_to_end(&mut answer)).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+/// A WebSocket echo server that counts its connections.
+#[derive(Clone)]
+pub(super) struct Echo {
+    pub(super) address: SocketAddr,
+    pub(super) open: Arc<AtomicU32>,
+    pub(super) most: Arc<AtomicU32>,
+}
+
+impl Echo {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let echo = Echo { address: listener.local_addr().unwrap(), open: Arc::default(), most: Arc::default() };
+        let serving = echo.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serving.clone().serve(stream));
+            }
+        });
+        echo
+    }
+
+    async fn serve(self, stream: TcpStream) {
+        let now = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        if let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await {
+            while let Some(Ok(message)) = socket.next().await {
+                if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+                    break;
+                }
+            }
+            // Gone before the socket closes, as a real server's count is.
+            self.open.fetch_sub(1, Ordering::SeqCst);
+        } else {
+            self.open.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn view(&self, id: &str, limit: u32) -> BackendView {
+        ready(id, self.address, limit)
+    }
+}
+
+/// A backend that answers the first request of each connection with fixed bytes, once `heard` took that request, and then holds the
+/// connection until its peer ends it.
+pub(super) async fn scripted(answer: &'static str) -> (SocketAddr, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (said, heard) = mpsc::channel(64);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let said = said.clone();
+            tokio::spawn(async move {
+                let head = read_head(&mut stream).await;
+                let _ = said.send(head).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let mut rest = Vec::new();
+                let _ = stream.read_to_end(&mut rest).await;
+            });
+        }
+    });
+    (address, heard)
+}
+
+pub(super) async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+/// An address that refuses connections: it was free a moment ago.
+pub(super) async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+pub(super) fn in_phase(mut view: BackendView, phase: Phase) -> BackendView {
+    view.phase = phase;
+    view.limit = 0;
+    view
+}
+
+pub(super) async fn echo(socket: &mut Socket, text: &str) -> bool {
+    socket.send(Message::text(text)).await.unwrap();
+    matches!(within(socket.next()).await, Some(Ok(Message::Text(back))) if back.as_str() == text)
+}
+
+pub(super) async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(SOON, future).await.expect("it took too long")
+}
+
+/// Looks again whenever the runtime has gone round, until `is_so`.
+pub(super) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let looked = async {
+        let mut again = tokio::time::interval(Duration::from_millis(2));
+        while !is_so() {
+            again.tick().await;
+        }
+    };
+    tokio::time::timeout(SOON, looked).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// The status and header of a failed handshake.
+pub(super) fn refusal(error: tungstenite::Error) -> (u16, Option<String>) {
+    let tungstenite::Error::Http(response) = error else { panic!("{error}") };
+    let cause = response.headers().get("holdline-cause").map(|v| v.to_str().unwrap().to_owned());
+    (response.status().as_u16(), cause)
+}
