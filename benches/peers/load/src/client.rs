@@ -46,8 +46,10 @@ async fn shake(target: SocketAddr, number: u32) -> Result<TcpStream, Failure> {
     stream.set_nodelay(true)?;
     stream.write_all(REQUEST).await?;
     let answer = head(&mut stream).await?;
-    let status = answer.split(' ').nth(1).unwrap_or("nothing");
-    if status == "101" { Ok(stream) } else { Err(format!("the handshake was answered with {status}").into()) }
+    match answer.split(' ').nth(1) {
+        Some("101") => Ok(stream),
+        _ => Err(format!("the handshake was answered with: {}", answer.trim_end().replace("\r\n", " | ")).into()),
+    }
 }
 
 /// One message there and back.
@@ -58,10 +60,10 @@ pub(crate) async fn round_trip(stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// A head up to its empty line. Nothing follows it before the other side has answered, so it may be read in large pieces.
+/// A head up to its empty line; of an answer without 101 some of the body may be behind it.
 pub(crate) async fn head(stream: &mut TcpStream) -> io::Result<String> {
     let mut bytes = Vec::with_capacity(512);
-    while !bytes.ends_with(b"\r\n\r\n") {
+    while !bytes.windows(4).any(|w| w == b"\r\n\r\n") {
         if stream.read_buf(&mut bytes).await? == 0 || bytes.len() > 16_384 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

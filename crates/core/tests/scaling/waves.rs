@@ -169,6 +169,11 @@ fn a_static_fleet_is_told_what_it_would_need() {
     fleet.tick(200, 0.0);
     let last = &fleet.last;
     assert_eq!((last.desired, last.start, last.limited_by), (13, 0, Some("static")), "{}", last.reason);
+    // The advice is as steady as a fleet would be.
+    fleet.pass(299);
+    assert_eq!(fleet.last.desired, 13, "{}", fleet.last.reason);
+    fleet.pass(60);
+    assert_eq!((fleet.last.desired, fleet.sessions()), (3, 40), "{}", fleet.last.reason);
 }
 
 #[test]
