@@ -14,6 +14,8 @@ mod heartbeats;
 mod ports;
 mod probes;
 mod problem;
+#[cfg(test)]
+mod real;
 mod serve;
 mod status;
 #[cfg(test)]

@@ -39,8 +39,11 @@ pub(super) async fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failu
     let client = args.client.client()?;
     let mut last = 0;
     read(args, &client, &mut last, out).await?;
+    if !args.follow {
+        return Ok(());
+    }
     let mut attempts = 0;
-    while args.follow {
+    loop {
         let before = last;
         match read(args, &client, &mut last, out).await {
             Ok(()) | Err(Failure::NoAnswer { .. }) if last != before => attempts = 0,
@@ -50,7 +53,6 @@ pub(super) async fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failu
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
     }
-    Ok(())
 }
 
 /// One stream, to its end.

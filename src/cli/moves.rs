@@ -78,7 +78,7 @@ struct HowArgs {
     /// Show the plan and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Stay until it ended, and show how far it is; status 1 if the deadline passed and sessions were cut
+    /// Stay until it ended, and show how far it is; status 1 if its deadline passed with sessions left
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
 }
@@ -270,7 +270,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Sessions that were left when the deadline came were cut: there were some at the last look, and it passed since.
+    /// Sessions were left when the deadline came if there were some at the last look and it passed since.
     fn ending(&self, now: Moment, took: Duration) -> Result<String, String> {
         let left = self
             .last
@@ -278,7 +278,9 @@ impl<'a> Watch<'a> {
             .map_or(0, |(m, _)| m.remaining);
         let what = self.target.verb();
         if left > 0 {
-            return Err(format!("{what}: the deadline passed with {} left, which were cut", count(left.into(), "session")));
+            // A drain cuts what is left, a rebalance leaves it where it is.
+            let fate = if self.target.backend.is_some() { "which were cut" } else { "which stay where they are" };
+            return Err(format!("{what}: the deadline passed with {} left, {fate}", count(left.into(), "session")));
         }
         let took = duration(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         Ok(format!("{what}: done, {} in {took}", count(self.total.into(), "session")))
@@ -363,5 +365,8 @@ mod tests {
         assert!(matches!(watch.look(&status(vec![view]), at(0)), Step::Moving(m) if m.remaining == 5));
         let done = ending(watch.look(&status(vec![fleet("chat", vec![])]), at(500)));
         assert_eq!(done, Ok("rebalance of chat: done, 40 sessions in 500ms".into()));
+        watch.last = watch.last.map(|(m, at)| (MoveBody { deadline_in_ms: 0, ..m }, at));
+        let late = ending(watch.look(&status(vec![fleet("chat", vec![])]), at(600)));
+        assert_eq!(late, Err("rebalance of chat: the deadline passed with 5 sessions left, which stay where they are".into()));
     }
 }

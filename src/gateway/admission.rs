@@ -17,8 +17,9 @@ use rand::rngs::SmallRng;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::backend::Backend;
 use super::client::client_gone;
-use super::fleets::{Backend, Fleet};
+use super::fleets::Fleet;
 use crate::clock::Clock;
 
 /// A seat, and where it is.

@@ -13,8 +13,8 @@ use holdline_core::time::Moment;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
-use super::admission::SeatGuard;
 use super::pool::Lease;
+use super::unasked::{Fate, Unasked};
 use crate::clock::Clock;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -38,48 +38,91 @@ pub(crate) struct Relayed {
     body: Incoming,
     lease: Option<Lease>,
     idle: Option<(Duration, Pin<Box<Sleep>>)>,
-    ended: bool,
-    _holds: Holds,
+    end: Option<End>,
+    /// The body is an event stream, which nobody had asked for.
+    stream: Option<Box<Unasked>>,
+    _in_flight: [Counted; 2],
 }
 
-/// What an answer holds on to until its body is over.
-pub(crate) struct Holds {
-    pub(crate) _requests: [Counted; 2],
-    /// Of an event stream that nobody had asked for.
-    pub(crate) _seat: Option<SeatGuard>,
+/// How a body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// All of it was read: its connection can be used again.
+    Whole,
+    /// We ended it, or the backend broke off.
+    Early,
 }
 
 impl Relayed {
-    /// `idle`: the longest silence of the backend.
-    pub(crate) fn new(body: Incoming, lease: Lease, idle: Option<Duration>, holds: Holds) -> Self {
-        let idle = idle.map(|d| (d, Box::pin(tokio::time::sleep(d))));
-        Relayed { body, lease: Some(lease), idle, ended: false, _holds: holds }
+    /// `idle`: the longest silence of the backend. `in_flight` is counted until the body is over.
+    pub(crate) fn new(
+        body: Incoming,
+        lease: Lease,
+        idle: Option<Duration>,
+        stream: Option<Unasked>,
+        in_flight: [Counted; 2],
+    ) -> Self {
+        // A session has timers of its own.
+        let idle = idle.filter(|_| stream.is_none()).map(|d| (d, Box::pin(tokio::time::sleep(d))));
+        Relayed { body, lease: Some(lease), idle, end: None, stream: stream.map(Box::new), _in_flight: in_flight }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.end.is_some() {
+            return Poll::Ready(None);
+        }
+        match self.stream.as_mut().map_or(Fate::GoesOn, |s| s.obey(cx)) {
+            Fate::GoesOn => {}
+            Fate::Ends => return self.ended(None),
+            Fate::Breaks => return self.ended(Some("the session was cut".into())),
+        }
         match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                self.ended |= frame.is_none();
-                if let Some((limit, sleep)) = &mut self.idle {
-                    *sleep = Box::pin(tokio::time::sleep(*limit));
-                }
-                Poll::Ready(frame.map(|f| f.map_err(Into::into)))
-            }
+            Poll::Ready(frame) => self.passed(frame),
             Poll::Pending => {
                 let Some((_, sleep)) = &mut self.idle else { return Poll::Pending };
                 ready!(sleep.as_mut().poll(cx));
-                Poll::Ready(Some(Err("the backend was silent for too long".into())))
+                self.ended(Some("the backend was silent for too long".into()))
             }
         }
+    }
+
+    fn passed(&mut self, frame: Option<hyper::Result<Frame<Bytes>>>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some((limit, sleep)) = &mut self.idle {
+            *sleep = Box::pin(tokio::time::sleep(*limit));
+        }
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            end => {
+                let whole = end.is_none();
+                if let Some(stream) = &mut self.stream {
+                    stream.backend_ended(whole);
+                }
+                self.end = Some(if whole { End::Whole } else { End::Early });
+                return Poll::Ready(end.map(|e| e.map_err(Into::into)));
+            }
+        };
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Some(Ok(frame))) };
+        let Ok(mut data) = frame.into_data() else { return self.ended(None) };
+        if stream.pass(&mut data) == Fate::Ends {
+            self.end = Some(End::Early);
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn ended(&mut self, error: Option<BoxError>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.end = Some(End::Early);
+        Poll::Ready(error.map(Err))
     }
 }
 
 impl Drop for Relayed {
     fn drop(&mut self) {
         // hyper does not poll a body past its announced length.
-        if (self.ended || self.body.is_end_stream())
-            && let Some(lease) = self.lease.take()
-        {
+        let whole = self.end == Some(End::Whole) || (self.end.is_none() && self.body.is_end_stream());
+        if let Some(stream) = self.stream.as_mut().filter(|_| whole) {
+            stream.backend_ended(true);
+        }
+        if let Some(lease) = self.lease.take().filter(|_| whole) {
             lease.give_back();
         }
     }
@@ -99,7 +142,8 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::Own(bytes) => bytes.is_none(),
-            AnswerBody::Relayed(relayed) => relayed.body.is_end_stream(),
+            // After an early end hyper is to hear of it from `poll_frame`, as what it is.
+            AnswerBody::Relayed(relayed) => relayed.end.is_none() && relayed.body.is_end_stream(),
         }
     }
 
@@ -178,7 +222,7 @@ pub(crate) struct Counted {
 /// Whose counter it is.
 pub(crate) enum Counter {
     Fleet(Arc<super::fleets::Fleet>),
-    Backend(Arc<super::fleets::Backend>),
+    Backend(Arc<super::backend::Backend>),
 }
 
 impl Counter {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::fleets::Backend;
+use super::backend::Backend;
 use super::thread::{Shared, is_ours};
 
 /// Backends that one handshake or request is tried at, after connect failures only.

@@ -2,14 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use holdline_core::affinity::{Cookies, Preference};
-use holdline_core::balance::Seated;
 use holdline_core::cause::Phase;
-use holdline_core::event::{BackendCounts, Event, FleetCounts};
-use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::event::{BackendCounts, FleetCounts};
+use holdline_core::ids::BackendId;
 use holdline_core::policy::{Affinity, FleetPolicy};
 use holdline_core::queue::Queue;
 use holdline_core::seats::Seats;
@@ -18,9 +17,10 @@ use holdline_core::time::Moment;
 use holdline_core::wire::token::Keys;
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use super::admission::Waiter;
+use super::backend::{Backend, Member};
 use super::session::{Ended, Target, Watch};
 use crate::telemetry::{FleetMetrics, access};
 
@@ -74,53 +74,6 @@ impl Joined {
     }
 }
 
-/// A backend among its fleet's, to be compared by `core::balance`.
-#[derive(Clone, Debug)]
-pub(crate) struct Member(pub(crate) Arc<Backend>);
-
-impl Seated for Member {
-    fn seats(&self) -> &Arc<Seats> {
-        &self.0.seats
-    }
-}
-
-/// One backend, shared by all threads.
-pub(crate) struct Backend {
-    pub(crate) id: BackendId,
-    pub(crate) fleet: FleetName,
-    pub(crate) address: SocketAddr,
-    pub(crate) seats: Arc<Seats>,
-    /// Plain requests in flight.
-    pub(super) requests: AtomicU32,
-    phase: AtomicU8,
-    dials: Dials,
-    /// What its sessions carry.
-    pub(crate) target: Arc<Target>,
-}
-
-impl std::fmt::Debug for Backend {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Backend").field("id", &self.id).field("address", &self.address).finish_non_exhaustive()
-    }
-}
-
-/// Dials' outcomes that State has not been told yet. The channel is bounded and never waited for; what it does not take stays here.
-#[derive(Debug, Default)]
-struct Dials {
-    /// Failures since the last success.
-    failed: AtomicU32,
-    /// A success that follows a failure, or a time without news.
-    connected: AtomicBool,
-    /// When a success was last told, in ms since the start.
-    told_ms: AtomicU64,
-}
-
-/// More failures in a row than State looks at (edge.md: three) say nothing new.
-const FAILURES_KEPT: u32 = 8;
-
-/// Successes of a backend that was well are told this often: they only keep it from being called dead.
-const SUCCESS_TOLD_EVERY_MS: u64 = 1_000;
-
 impl Fleet {
     pub(crate) fn new(policy: Arc<FleetPolicy>, metrics: Arc<FleetMetrics>, keys: Keys) -> Arc<Self> {
         Arc::new(Fleet {
@@ -166,13 +119,11 @@ impl Fleet {
                 Some(member) if member.0.address == address => member.clone(),
                 moved => Member(self.backend_at(seen, address, moved)),
             };
-            member.0.seats.set_limit(seen.limit);
-            member.0.phase.store(seen.phase as u8, Ordering::Release);
+            member.0.set(seen.phase, seen.limit);
             new.push(member);
         }
         for gone in old.members.iter().filter(|m| view.backend(m.0.id.as_str()).is_none()) {
-            gone.0.seats.set_limit(0);
-            gone.0.phase.store(Phase::Dead as u8, Ordering::Release);
+            gone.0.set(Phase::Dead, 0);
             // Its sessions live until their sockets fail, and are counted until then.
             if gone.0.seats.used() > 0 {
                 new.push(gone.clone());
@@ -191,16 +142,7 @@ impl Fleet {
         let policy = &self.policy;
         let target =
             Target::new(policy.name.clone(), seen.id.clone(), &policy.timeouts, &policy.keepalive, Arc::clone(&self.watch));
-        Arc::new(Backend {
-            id: seen.id.clone(),
-            fleet: policy.name.clone(),
-            address,
-            seats,
-            requests: AtomicU32::new(0),
-            phase: AtomicU8::new(Phase::Starting as u8),
-            dials: Dials::default(),
-            target,
-        })
+        Arc::new(Backend::new(seen.id.clone(), address, seats, target))
     }
 
     fn cookies<'b>(&self, backends: impl Iterator<Item = &'b BackendId>) -> Option<Cookies> {
@@ -245,60 +187,6 @@ impl Fleet {
 
 fn same_members(a: &[Member], b: &[Member]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0))
-}
-
-impl Backend {
-    /// Whether a plain request may be sent there when nothing else speaks for it.
-    pub(crate) fn takes_requests(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == Phase::Ready as u8
-    }
-
-    /// Whether a plain request that carries its affinity token may still follow it: full and draining backends serve those they know.
-    pub(crate) fn serves_its_own(&self) -> bool {
-        [Phase::Ready, Phase::Suspect, Phase::Draining].iter().any(|p| *p as u8 == self.phase.load(Ordering::Acquire))
-    }
-
-    /// Plain requests in flight plus sessions.
-    pub(crate) fn load(&self) -> u32 {
-        self.requests.load(Ordering::Relaxed).saturating_add(self.seats.used())
-    }
-
-    /// Notes a dial's outcome and tells State if the channel takes it.
-    pub(super) fn dialled(&self, connected: bool, now: Moment, events: &mpsc::Sender<Event>) {
-        let dials = &self.dials;
-        if connected {
-            let now_ms = now.since_start().as_millis() as u64;
-            let failed_before = dials.failed.swap(0, Ordering::AcqRel) > 0;
-            let due = now_ms.saturating_sub(dials.told_ms.load(Ordering::Relaxed)) >= SUCCESS_TOLD_EVERY_MS;
-            if !failed_before && !due && self.takes_requests() {
-                return;
-            }
-            dials.told_ms.store(now_ms, Ordering::Relaxed);
-            dials.connected.store(true, Ordering::Release);
-        } else {
-            let more = |n: u32| (n < FAILURES_KEPT).then_some(n + 1);
-            // At the bound it says nothing new.
-            let _ = dials.failed.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-        }
-        self.tell_dials(events);
-    }
-
-    /// Sends what State has not been told yet, as far as the channel takes it.
-    pub(super) fn tell_dials(&self, events: &mpsc::Sender<Event>) {
-        let event = |connected| Event::Dial { fleet: self.fleet.clone(), backend: self.id.clone(), connected };
-        // The success came after what failed before it, and wiped that out.
-        if self.dials.connected.swap(false, Ordering::AcqRel) && events.try_send(event(true)).is_err() {
-            self.dials.connected.store(true, Ordering::Release);
-            return;
-        }
-        let untold = self.dials.failed.swap(0, Ordering::AcqRel);
-        for sent in 0..untold {
-            if events.try_send(event(false)).is_err() {
-                self.dials.failed.fetch_add(untold - sent, Ordering::AcqRel);
-                return;
-            }
-        }
-    }
 }
 
 /// Writes a fleet's sessions down: metrics and access log.
@@ -412,7 +300,7 @@ pub(super) mod tests {
         }
     }
 
-    fn address(port: u16) -> SocketAddr {
+    pub(crate) fn address(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()
     }
 
@@ -438,30 +326,5 @@ pub(super) mod tests {
         fleet.adopt(&view(&fleet.policy, vec![ready("a", address(2), 2)]));
         let a = fleet.backend(&"a".into()).unwrap();
         assert_eq!((a.address, a.seats.used(), a.seats.limit()), (address(2), 1, 2));
-    }
-
-    #[test]
-    fn what_the_channel_does_not_take_is_told_later() {
-        let fleet = fleet("chat");
-        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(1), 2)]));
-        let a = fleet.backend(&"a".into()).unwrap();
-        let (events, mut seen) = mpsc::channel(1);
-        let outcome = |seen: &mut mpsc::Receiver<Event>| match seen.try_recv() {
-            Ok(Event::Dial { connected, .. }) => Some(connected),
-            _ => None,
-        };
-        for _ in 0..3 {
-            a.dialled(false, Moment::START, &events);
-        }
-        for _ in 0..3 {
-            assert_eq!(outcome(&mut seen), Some(false));
-            a.tell_dials(&events);
-        }
-        assert_eq!(outcome(&mut seen), None);
-        // A success is told, at once after news and else once a second.
-        a.dialled(true, Moment::from_millis(2_000), &events);
-        assert_eq!(outcome(&mut seen), Some(true));
-        a.dialled(true, Moment::from_millis(2_500), &events);
-        assert_eq!(outcome(&mut seen), None);
     }
 }

@@ -5,6 +5,7 @@
 //! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted.
 
 mod admission;
+mod backend;
 mod body;
 mod client;
 mod descriptors;
@@ -33,6 +34,7 @@ mod tests;
 mod thread;
 pub mod timer;
 pub mod tunnel;
+mod unasked;
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
 //! The opening of a session: seat, dial, head exchange, answer. Ends in a tunnel, a relayed answer or a refusal.
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,11 +20,12 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::admission::{Admitted, NotAdmitted, SeatGuard, admit};
+use super::backend::Backend;
 use super::client::client_gone;
 use super::descriptors::SessionSlot;
 use super::dial::{DIALS_MAX, dial};
 use super::exchange::{ExchangeError, Upstream, close_lingering};
-use super::fleets::{Backend, Fleet};
+use super::fleets::Fleet;
 use super::refuse::{self, Refusal};
 use super::relay;
 use super::service::head_of;
@@ -122,10 +124,10 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
         left = left.saturating_sub(shared.clock.now().since(began));
         match tried {
             Ok(Ok(answered)) => return Ok(answered),
-            Ok(Err(Tried::NotConnected)) => {
+            Ok(Err(Tried::NotConnected(error))) => {
                 failed.push(backend.id.clone());
                 if failed.len() >= DIALS_MAX || left.is_zero() {
-                    return Err(Failure::Refused(Refusal::UNREACHABLE));
+                    return Err(Failure::Refused(Refusal::not_connected(&error)));
                 }
             }
             Ok(Err(Tried::Broken(refusal))) => return Err(Failure::Refused(refusal)),
@@ -136,7 +138,7 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
 
 /// What came of one backend.
 enum Tried {
-    NotConnected,
+    NotConnected(io::Error),
     Broken(Refusal),
 }
 
@@ -148,7 +150,7 @@ async fn at_backend(
     seat: SeatGuard,
 ) -> Result<Answered, Tried> {
     let policy = &asked.fleet.policy;
-    let stream = dial(&thread.shared, backend, policy.timeouts.connect).await.map_err(|_| Tried::NotConnected)?;
+    let stream = dial(&thread.shared, backend, policy.timeouts.connect).await.map_err(Tried::NotConnected)?;
     tune(&stream, &policy.keepalive);
     let mut upstream = Upstream::new(stream, seat);
     let id = SessionId(thread.rng.borrow_mut().random());
@@ -292,7 +294,7 @@ async fn refuse(thread: &Thread, asked: &Asked, client: Client, refusal: Refusal
 }
 
 /// A whole head into a socket that nothing was written to: it goes out at once, or the client does not read.
-async fn write_within(stream: &mut TcpStream, bytes: &[u8], timeout: Duration) -> std::io::Result<()> {
+async fn write_within(stream: &mut TcpStream, bytes: &[u8], timeout: Duration) -> io::Result<()> {
     tokio::time::timeout(timeout, stream.write_all(bytes)).await?
 }
 

@@ -13,14 +13,16 @@ use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::{Body, Incoming};
 use rand::Rng;
 
-use super::admission::{SeatGuard, any_backend};
-use super::body::{AnswerBody, Counted, Counter, Holds, Progress, Relayed, RequestBody};
+use super::admission::any_backend;
+use super::backend::Backend;
+use super::body::{AnswerBody, Counted, Counter, Progress, Relayed, RequestBody};
 use super::dial::{DIALS_MAX, dial};
-use super::fleets::{Backend, Fleet};
+use super::fleets::Fleet;
 use super::headers;
 use super::pool::Lease;
 use super::refuse::{self, Refusal};
 use super::thread::Thread;
+use super::unasked::Unasked;
 use crate::telemetry::access;
 
 /// A plain request and where it goes.
@@ -43,7 +45,7 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
     let outgoing = Outgoing::new(&thread, parts, body, &host, peer);
     let sent = outgoing.send(&thread, &fleet, &had).await;
     let (backend, answered) = match sent {
-        Ok(answered) => (Some(Arc::clone(&answered.lease.backend)), relay(&thread, &fleet, answered, &had, in_flight)),
+        Ok(answered) => (Some(Arc::clone(&answered.lease.backend)), relay(&thread, &fleet, answered, &had, in_flight, peer)),
         Err(refusal) => (None, Err(refusal)),
     };
     let cause = answered.as_ref().err().map(|refusal| refusal.cause);
@@ -127,7 +129,7 @@ impl Outgoing {
                 Some(lease) => lease,
                 None => match connect(thread, fleet, &backend).await {
                     Ok(lease) => lease,
-                    Err(_) if failed.len() + 1 >= DIALS_MAX => return Err(Refusal::UNREACHABLE),
+                    Err(error) if failed.len() + 1 >= DIALS_MAX => return Err(Refusal::not_connected(&error)),
                     Err(_) => {
                         failed.push(backend.id.clone());
                         continue;
@@ -219,11 +221,12 @@ fn choose(thread: &Thread, fleet: &Fleet, had: Option<&BackendId>, failed: &[Bac
 
 /// The answer for the client: hop-by-hop fields off, affinity on, and a seat taken if it is a stream.
 fn relay(
-    thread: &Thread,
+    thread: &Rc<Thread>,
     fleet: &Arc<Fleet>,
     answered: Answered,
     had: &Preference,
     in_flight: Counted,
+    peer: SocketAddr,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let Answered { response, lease, counted } = answered;
     let (mut parts, body) = response.into_parts();
@@ -232,21 +235,17 @@ fn relay(
         thread.shared.metrics.bad_input("backend_answer");
         return Err(Refusal::INVALID);
     }
-    let seat = match is_event_stream(&parts) {
-        false => None,
-        true => match lease.backend.seats.reserve(thread.shared.clock.now()) {
-            Ok(seat) => Some(SeatGuard::new(seat, fleet)),
-            Err(_) => return Err(Refusal::busy(RefuseCause::Capacity)),
-        },
-    };
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers);
     let cookie = fleet.joined().set_cookie(&lease.backend.id, had);
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);
     }
-    let holds = Holds { _requests: [in_flight, counted], _seat: seat };
-    let body = Relayed::new(body, lease, fleet.policy.timeouts.idle, holds);
+    let stream = match is_event_stream(&parts) {
+        true => Some(Unasked::enter(thread, fleet, &lease.backend, peer, &mut parts.headers).map_err(Refusal::busy)?),
+        false => None,
+    };
+    let body = Relayed::new(body, lease, fleet.policy.timeouts.idle, stream, [in_flight, counted]);
     Ok(Response::from_parts(parts, AnswerBody::Relayed(Box::new(body))))
 }
 

@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
+use super::backend::Backend;
 use super::body::RequestBody;
-use super::fleets::Backend;
 use super::thread::Thread;
 
 /// Idle connections kept per backend and thread. More would cost descriptors that sessions could use.

@@ -98,3 +98,6 @@ fn pass(track: &mut Tracker, bytes: &[u8], mode: Mode<'_>) -> (usize, usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! How a client is told that it gets no session: as a status, or as a proper end of the protocol that it asked for.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,8 @@ use holdline_core::wire::fields::Fields;
 use holdline_core::wire::handshake::Kind;
 use http::{HeaderValue, Response, StatusCode, header};
 use rand::Rng;
+
+use super::thread::is_ours;
 
 /// A refusal of a session, as the bytes that go onto its socket before it is closed.
 pub(crate) fn session(kind: &Kind, fields: &Fields<'_>, policy: RefusePolicy, refusal: Refusal, rng: &mut impl Rng) -> Vec<u8> {
@@ -46,6 +49,11 @@ impl Refusal {
     /// The backend did not answer in time: 504.
     pub(crate) const LATE: Refusal = Refusal { status: StatusCode::GATEWAY_TIMEOUT, cause: RefuseCause::BackendUnreachable };
 
+    /// After dials that failed: at the backend, or for want of a port or descriptor of ours.
+    pub(crate) fn not_connected(error: &io::Error) -> Self {
+        if is_ours(error) { Refusal::busy(RefuseCause::Limit) } else { Refusal::UNREACHABLE }
+    }
+
     fn response(self, wait: Duration) -> Response<Bytes> {
         let mut response = problem(self.status, explain(self.cause));
         let headers = response.headers_mut();
@@ -73,7 +81,7 @@ fn explain(cause: RefuseCause) -> &'static str {
         RefuseCause::QueueFull => "every backend is full, and so is the queue",
         RefuseCause::QueueTimeout => "no seat became free in time",
         RefuseCause::NoBackend => "no backend takes sessions",
-        RefuseCause::BackendUnreachable => "the backend cannot be reached or does not answer",
+        RefuseCause::BackendUnreachable => "no backend can be reached, or it does not answer",
         RefuseCause::BackendInvalid => "the backend's answer is not valid",
         RefuseCause::Limit => "this gateway holds as many sessions as it may",
         RefuseCause::Draining => "this gateway is stopping",

@@ -1,10 +1,11 @@
 //! The sessions of one thread, found and woken without a lock.
 
+mod entry;
+#[cfg(test)]
+mod tests;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::Waker;
-use std::time::Duration;
 
 use holdline_core::cause::EndCause;
 use holdline_core::ids::SessionId;
@@ -13,12 +14,11 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use slab::Slab;
 
-use super::session::{Ended, SeatGuard, Session, SessionFilter, SessionInfo, SessionKind, Target};
-use super::timer::{self, Due, Stamps, TICK, Tick};
+use self::entry::Tally;
+pub use self::entry::{EndOrder, Entry};
+use super::session::{Session, SessionFilter, SessionInfo};
+use super::timer::{self, Tick};
 use crate::clock::Clock;
-
-/// Silent for so long, a session counts as idle when sessions to move are chosen.
-const IDLE_TICKS: Tick = 10;
 
 /// The sessions of one thread and the thread's coarse time.
 pub struct Registry {
@@ -26,32 +26,6 @@ pub struct Registry {
     now: Cell<Tick>,
     entries: RefCell<Slab<Rc<Entry>>>,
     rng: RefCell<SmallRng>,
-}
-
-/// What the thread knows of one session. All cells: the session and the timer share it on one thread.
-pub struct Entry {
-    id: SessionId,
-    kind: SessionKind,
-    client: std::net::SocketAddr,
-    target: Arc<Target>,
-    seat: Cell<Option<SeatGuard>>,
-    opened_ms: u64,
-    waker: Cell<Option<Waker>>,
-    /// When things last happened.
-    pub stamps: Stamps,
-    due: Cell<Option<Due>>,
-    order: Cell<Option<EndOrder>>,
-    bytes: [Cell<u64>; 2],
-    bytes_told: [Cell<u64>; 2],
-}
-
-/// An order to end: how, and what to record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndOrder {
-    /// In which way.
-    pub mode: DrainMode,
-    /// The cause to record.
-    pub cause: EndCause,
 }
 
 /// A session that an order may choose.
@@ -80,22 +54,7 @@ impl Registry {
 
     /// Enters `session`, which then is listed, timed and can be ordered to end until it is released.
     pub fn enter(self: &Rc<Self>, session: Session) -> Entered {
-        let now = self.now();
-        let Session { id, kind, client, target, seat } = session;
-        let entry = Rc::new(Entry {
-            id,
-            kind,
-            client,
-            target,
-            seat: Cell::new(Some(seat)),
-            opened_ms: self.now_ms(),
-            waker: Cell::default(),
-            stamps: Stamps { opened: now.into(), moved: now.into(), heard: now.into(), ..Stamps::default() },
-            due: Cell::default(),
-            order: Cell::default(),
-            bytes: Default::default(),
-            bytes_told: Default::default(),
-        });
+        let entry = Rc::new(Entry::new(session, self.now(), self.now_ms()));
         let key = self.entries.borrow_mut().insert(Rc::clone(&entry)) as u32;
         Entered { registry: Rc::clone(self), entry, key, cause: None }
     }
@@ -128,10 +87,7 @@ impl Registry {
         let mut tally = Tally::default();
         for (_, entry) in entries.iter() {
             tally.add(entry);
-            if let Some(due) = timer::check(now, &entry.stamps, entry.target.limits(entry.kind)) {
-                entry.due.set(Some(due));
-                entry.wake();
-            }
+            entry.check(now);
         }
     }
 
@@ -164,8 +120,7 @@ impl Registry {
             chosen.iter().filter_map(|c| entries.get(c.key).filter(|e| e.id == c.id && e.holds_seat() && e.obeys(order.mode)));
         let mut count = 0;
         for entry in here {
-            entry.order.set(Some(order));
-            entry.wake();
+            entry.tell(order);
             count += 1;
         }
         count
@@ -173,92 +128,6 @@ impl Registry {
 
     fn now_ms(&self) -> u64 {
         self.clock.now().since_start().as_millis() as u64
-    }
-}
-
-impl Entry {
-    /// Its protocol.
-    pub fn kind(&self) -> SessionKind {
-        self.kind
-    }
-
-    /// Keeps the waker of the session's task: to be called first in every poll.
-    pub fn listen(&self, waker: &Waker) {
-        let kept = self.waker.take().filter(|w| w.will_wake(waker));
-        self.waker.set(Some(kept.unwrap_or_else(|| waker.clone())));
-    }
-
-    /// What the timer woke the session for; once each.
-    pub fn take_due(&self) -> Option<Due> {
-        self.due.take()
-    }
-
-    /// The order under which the session is, if any; stays until [`Entry::clear_order`].
-    pub fn order(&self) -> Option<EndOrder> {
-        self.order.get()
-    }
-
-    /// Gives an order from within; a cut is not softened.
-    pub fn set_order(&self, order: EndOrder) {
-        if self.order.get().is_none_or(|o| o.mode == DrainMode::Close) {
-            self.order.set(Some(order));
-        }
-    }
-
-    /// The order was carried out.
-    pub fn clear_order(&self) {
-        self.order.set(None);
-    }
-
-    /// `n` bytes of the client went to the backend.
-    pub fn count_in(&self, n: usize) {
-        self.bytes[0].set(self.bytes[0].get() + n as u64);
-    }
-
-    /// `n` bytes of the backend went to the client.
-    pub fn count_out(&self, n: usize) {
-        self.bytes[1].set(self.bytes[1].get() + n as u64);
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake_by_ref();
-            self.waker.set(Some(waker));
-        }
-    }
-
-    fn holds_seat(&self) -> bool {
-        let seat = self.seat.take();
-        let holds = seat.is_some();
-        self.seat.set(seat);
-        holds
-    }
-
-    /// Whether an order of this mode would change anything.
-    fn obeys(&self, mode: DrainMode) -> bool {
-        match mode {
-            DrainMode::Close => self.order.get().is_none() && !self.stamps.ending.get(),
-            DrainMode::Cut => self.order.get().is_none_or(|o| o.mode == DrainMode::Close),
-        }
-    }
-
-    fn candidate(&self, key: usize, now: Tick) -> Candidate {
-        let busy = now.saturating_sub(self.stamps.moved.get()) < IDLE_TICKS;
-        Candidate { busy, opened_ms: self.opened_ms, id: self.id, key }
-    }
-
-    fn info(&self, now: Tick, now_ms: u64) -> SessionInfo {
-        SessionInfo {
-            id: self.id,
-            kind: self.kind,
-            fleet: self.target.fleet.clone(),
-            backend: self.target.backend.clone(),
-            client: self.client,
-            age_ms: now_ms.saturating_sub(self.opened_ms),
-            idle_ms: u64::from(now.saturating_sub(self.stamps.moved.get())) * TICK.as_millis() as u64,
-            bytes_in: self.bytes[0].get(),
-            bytes_out: self.bytes[1].get(),
-        }
     }
 }
 
@@ -298,21 +167,7 @@ impl Entered {
 
     /// The backend's end was seen: records the session's end and gives the seat back, the first time. Without a settled cause it is `cut`.
     pub fn release(&mut self) {
-        let Some(seat) = self.entry.seat.take() else { return };
-        let entry = &self.entry;
-        Tally::default().add(entry);
-        entry.target.watch.ended(&Ended {
-            id: entry.id,
-            kind: entry.kind,
-            fleet: &entry.target.fleet,
-            backend: &entry.target.backend,
-            client: entry.client,
-            cause: self.cause.unwrap_or(EndCause::Cut),
-            age: Duration::from_millis(self.registry.now_ms().saturating_sub(entry.opened_ms)),
-            bytes_in: entry.bytes[0].get(),
-            bytes_out: entry.bytes[1].get(),
-        });
-        drop(seat);
+        self.entry.release(self.cause.unwrap_or(EndCause::Cut), self.registry.now_ms());
     }
 }
 
@@ -320,40 +175,5 @@ impl Drop for Entered {
     fn drop(&mut self) {
         self.release();
         self.registry.entries.borrow_mut().remove(self.key as usize);
-    }
-}
-
-/// Adds up what sessions in a row moved, so that neighbours of one backend cost one call.
-#[derive(Default)]
-struct Tally<'a> {
-    target: Option<&'a Arc<Target>>,
-    bytes: [u64; 2],
-}
-
-impl<'a> Tally<'a> {
-    fn add(&mut self, entry: &'a Entry) {
-        let new = [0, 1].map(|i| entry.bytes[i].get() - entry.bytes_told[i].replace(entry.bytes[i].get()));
-        if new == [0, 0] {
-            return;
-        }
-        if !self.target.is_some_and(|t| Arc::ptr_eq(t, &entry.target)) {
-            self.tell();
-            self.target = Some(&entry.target);
-        }
-        self.bytes[0] += new[0];
-        self.bytes[1] += new[1];
-    }
-
-    fn tell(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        if let Some(target) = self.target.filter(|_| bytes != [0, 0]) {
-            target.watch.bytes(bytes[0], bytes[1]);
-        }
-    }
-}
-
-impl Drop for Tally<'_> {
-    fn drop(&mut self) {
-        self.tell();
     }
 }

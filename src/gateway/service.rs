@@ -117,7 +117,7 @@ impl hyper::service::Service<Request<Incoming>> for Door {
                 *self.asked.borrow_mut() = Some(Asked { parts, kind, fleet, host });
                 return Box::pin(std::future::pending());
             }
-            Err(answer) => answer,
+            Err(answer) => *answer,
         };
         Box::pin(std::future::ready(Ok(answer)))
     }
@@ -125,15 +125,15 @@ impl hyper::service::Service<Request<Incoming>> for Door {
 
 impl Door {
     /// Where the request goes and what it asks for, or what it is answered at the door.
-    fn judge(&self, parts: &Parts) -> Result<(Arc<Fleet>, String, Kind), Answer> {
+    fn judge(&self, parts: &Parts) -> Result<(Arc<Fleet>, String, Kind), Box<Answer>> {
         if parts.method == http::Method::CONNECT {
-            return Err(self.bad("method", StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here"));
+            return Err(Box::new(self.bad("method", StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here")));
         }
-        let host = host_of(parts).map_err(|reason| self.bad("host", StatusCode::BAD_REQUEST, reason))?;
+        let host = host_of(parts).map_err(|reason| Box::new(self.bad("host", StatusCode::BAD_REQUEST, reason)))?;
         let Some(fleet) = self.thread.shared.routes.find(without_port(&host), parts.uri.path()) else {
-            return Err(problem(StatusCode::NOT_FOUND, "no route matches this host and path").map(AnswerBody::from));
+            return Err(Box::new(problem(StatusCode::NOT_FOUND, "no route matches this host and path").map(AnswerBody::from)));
         };
-        let kind = handshake::classify(&head_of(parts, &host)).map_err(|rejection| self.rejected(rejection))?;
+        let kind = handshake::classify(&head_of(parts, &host)).map_err(|rejection| Box::new(self.rejected(rejection)))?;
         Ok((Arc::clone(fleet), host, kind))
     }
 

@@ -190,6 +190,17 @@ impl<S: Transport> Side<S> {
         self.ended && self.finished()
     }
 
+    /// How many bytes wait for it.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.spill.as_ref().map_or(0, |spill| spill.bytes.len() - spill.at)
+    }
+
+    #[cfg(test)]
+    pub(super) fn get_mut(&mut self) -> Option<&mut S> {
+        self.io.as_mut()
+    }
+
     /// Writes until nothing is left or the socket takes no more; how much it took.
     fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> usize {
         let mut at = 0;

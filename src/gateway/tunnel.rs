@@ -423,6 +423,4 @@ impl<C: Transport, B: Transport> Drop for Tunnel<C, B> {
 }
 
 #[cfg(test)]
-mod rig;
-#[cfg(test)]
 mod tests;

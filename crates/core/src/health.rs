@@ -120,11 +120,11 @@ impl Health {
         self.heard
     }
 
-    /// Whether a pushed heartbeat is newer than all before it. One of a backend that is dead is taken as its
-    /// successor's, whose numbers start afresh.
+    /// Whether a pushed heartbeat is newer than all before it. With its death a backend's numbers start afresh, for its
+    /// successor's do.
     pub fn is_new(&mut self, seq: Option<u64>) -> bool {
         let Some(seq) = seq else { return true };
-        let replay = self.seq.is_some_and(|last| seq <= last) && self.standing != Standing::Dead;
+        let replay = self.seq.is_some_and(|last| seq <= last);
         if !replay {
             self.seq = Some(seq);
         }
@@ -208,6 +208,7 @@ impl Health {
 
     fn die(&mut self, reason: String, now: Moment) -> Option<Change> {
         self.good_in_a_row = 0;
+        self.seq = None;
         self.turn(Standing::Dead, reason, now)
     }
 
@@ -334,7 +335,7 @@ mod tests {
         assert!(h.is_new(Some(7)) && !h.is_new(Some(7)) && !h.is_new(Some(3)) && h.is_new(Some(8)));
         h.tick(at(3_000));
         h.tick(at(10_000));
-        assert!(h.is_new(Some(1)) && h.is_new(None));
+        assert!(h.is_new(Some(1)) && !h.is_new(Some(1)) && h.is_new(None));
     }
 
     #[test]

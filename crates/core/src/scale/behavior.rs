@@ -25,42 +25,41 @@ struct Recommendation {
 }
 
 impl Behavior {
-    /// What the windows and rates leave of `needed`, and what held it: `stabilization` or `behavior`. Fewer than `lasting` (≥ `needed`)
-    /// are not gone down to.
-    pub(super) fn bound(
-        &mut self,
-        policy: &ScalePolicy,
-        current: u32,
-        needed: u32,
-        lasting: u32,
-        now: Moment,
-    ) -> (u32, Option<&'static str>) {
+    /// What the windows leave of `needed` backends: up from `reference` to the lowest of one, down from it to the highest of the other.
+    /// Fewer than `lasting` (≥ `needed`) are not gone down to.
+    pub(super) fn stabilize(&mut self, policy: &ScalePolicy, reference: u32, needed: u32, lasting: u32, now: Moment) -> u32 {
         if self.recommended.is_empty() {
             // As if it had always been so: what a predecessor decided is not undone before the window has passed.
-            self.recommended.push_back(Recommendation { at: now, needed: current, lasting: current });
+            self.recommended.push_back(Recommendation { at: now, needed: reference, lasting: reference });
         }
         self.recommended.push_back(Recommendation { at: now, needed, lasting });
+        let window = policy.up.stabilization.max(policy.down.stabilization);
+        // One entry is kept, so that "nothing recommended yet" stays a thing of the start.
+        while self.recommended.len() > 1 && self.recommended.front().is_some_and(|r| now.since(r.at) >= window) {
+            self.recommended.pop_front();
+        }
+        let lowest = self.within(policy.up.stabilization, now).map(|r| r.needed).min().unwrap_or(needed);
+        let highest = self.within(policy.down.stabilization, now).map(|r| r.lasting).max().unwrap_or(lasting);
+        reference.max(lowest).min(highest)
+    }
+
+    /// As far towards `wanted` as the rates allow.
+    pub(super) fn step(&mut self, policy: &ScalePolicy, current: u32, wanted: u32, now: Moment) -> u32 {
         if let Some((at, before)) = self.last.replace((now, current))
             && before != current
         {
             self.changes.push_back((at, i64::from(current) - i64::from(before)));
         }
-        self.forget(policy, now);
-
-        let lowest = self.within(policy.up.stabilization, now).map(|r| r.needed).min().unwrap_or(needed);
-        let highest = self.within(policy.down.stabilization, now).map(|r| r.lasting).max().unwrap_or(lasting);
-        let stable = current.max(lowest).min(highest);
-        let bounded = match stable {
+        let steps = policy.up.policies.iter().chain(&policy.down.policies);
+        let period = steps.map(|step| step.period).max().unwrap_or_default();
+        while self.changes.front().is_some_and(|(at, _)| now.since(*at) >= period) {
+            self.changes.pop_front();
+        }
+        match wanted {
             up if up > current => up.min(self.most(&policy.up, current, now)),
             down if down < current => down.max(self.least(&policy.down, current, now)),
             same => same,
-        };
-        let held = match () {
-            () if bounded != stable => Some("behavior"),
-            () if stable != needed => Some("stabilization"),
-            () => None,
-        };
-        (bounded, held)
+        }
     }
 
     fn within(&self, window: Duration, now: Moment) -> impl Iterator<Item = &Recommendation> {
@@ -109,19 +108,6 @@ impl Behavior {
         let changed: i64 = self.changes.iter().filter(|(at, _)| now.since(*at) < period).map(|(_, by)| by).sum();
         u32::try_from(i64::from(current) - changed).unwrap_or(0)
     }
-
-    fn forget(&mut self, policy: &ScalePolicy, now: Moment) {
-        let window = policy.up.stabilization.max(policy.down.stabilization);
-        // One entry is kept, so that "nothing recommended yet" stays a thing of the start.
-        while self.recommended.len() > 1 && self.recommended.front().is_some_and(|r| now.since(r.at) >= window) {
-            self.recommended.pop_front();
-        }
-        let steps = policy.up.policies.iter().chain(&policy.down.policies);
-        let period = steps.map(|step| step.period).max().unwrap_or_default();
-        while self.changes.front().is_some_and(|(at, _)| now.since(*at) >= period) {
-            self.changes.pop_front();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -143,8 +129,8 @@ mod tests {
         let (mut behavior, mut current) = (Behavior::default(), start);
         let follow = |&(second, n): &(u64, u32)| {
             let now = Moment::from_millis(second * 1000);
-            let (bounded, _) = behavior.bound(policy, current, n, n, now);
-            current = bounded;
+            let stable = behavior.stabilize(policy, current, n, n, now);
+            current = behavior.step(policy, current, stable, now);
             current
         };
         recommended.iter().map(follow).collect()

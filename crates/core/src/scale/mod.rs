@@ -30,6 +30,8 @@ const STARTUP_PRIOR: Duration = Duration::from_secs(2);
 pub struct Scaler {
     forecaster: Forecaster,
     behavior: Behavior,
+    /// The last number, which a static fleet is only advised of.
+    advised: Option<u32>,
     /// When a session, a waiter or a request was last seen.
     busy_at: Moment,
 }
@@ -101,7 +103,7 @@ impl Scaler {
         let prior = match policy.provider {
             ProviderPolicy::Static(_) | ProviderPolicy::Process(_) => STARTUP_PRIOR,
         };
-        Scaler { forecaster: Forecaster::new(prior, now), behavior: Behavior::default(), busy_at: now }
+        Scaler { forecaster: Forecaster::new(prior, now), behavior: Behavior::default(), advised: None, busy_at: now }
     }
 
     /// A backend became ready this long after it was started.
@@ -125,6 +127,7 @@ impl Scaler {
 
         let mut decision = Decision { current: fleet.current, ..Decision::default() };
         wish.carry_out(&mut decision, seen, policy);
+        self.advised = Some(decision.desired);
         decision.reason = explain::sentence(&decision, asked, &fleet, seen, policy, &forecast);
         decision.inputs = explain::inputs(asked, &fleet, seen, policy, &forecast);
         decision
@@ -138,13 +141,16 @@ impl Scaler {
         let zero = scale.min == 0 && !fleet.is_busy(seen) && (idle || fleet.current == 0);
         let min = if zero { 0 } else { scale.min.max(1) };
         wish.clamp(min, scale.max);
-        if policy.provider.is_elastic() {
-            let (bounded, held) =
-                self.behavior.bound(scale, fleet.current, wish.backends, lasting.clamp(wish.backends, scale.max), now);
-            wish.limit(bounded, held);
-            // Bounds that a person set are obeyed at once.
-            wish.clamp(min, scale.max);
+        // Where nothing can be started the advice stands for the fleet, as if it had been followed at once.
+        let elastic = policy.provider.is_elastic();
+        let reference = if elastic { fleet.current } else { self.advised.unwrap_or(fleet.current) };
+        let lasting = lasting.clamp(wish.backends, scale.max);
+        wish.limit(self.behavior.stabilize(scale, reference, wish.backends, lasting, now), Some("stabilization"));
+        if elastic {
+            wish.limit(self.behavior.step(scale, fleet.current, wish.backends, now), Some("behavior"));
         }
+        // Bounds that a person set are obeyed at once.
+        wish.clamp(min, scale.max);
         if zero {
             // The idle time was the stabilisation; a buffer is for clients that come and go, not for an empty house.
             *wish = Wish { backends: 0, limited_by: None };

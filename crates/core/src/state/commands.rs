@@ -101,7 +101,8 @@ impl Fleet {
         }
         if let Some(n) = to.filter(|n| *n < min || *n > max) {
             return Err(CommandError::Invalid(format!(
-                "{n} backends are outside of scale.min = {min} to scale.max = {max} of fleet `{fleet}`: choose a number between them, or change them"
+                "{n} backends are outside of scale.min = {min} to scale.max = {max} of fleet `{fleet}`: \
+                 choose a number between them, or change them"
             )));
         }
         self.fixed = to;

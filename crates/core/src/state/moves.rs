@@ -170,8 +170,9 @@ impl Fleet {
         for part in &mut rebalance.parts {
             let Some(at) = self.position(&part.backend) else { continue };
             // Clients come back, with an affinity even to where they were; so it takes none above its target, unless
-            // somebody waits for exactly those seats.
-            self.backends[at].ceiling = (self.queued == 0).then_some(part.target);
+            // somebody waits, or nobody may: no client is refused for the sake of a level fleet.
+            let hold_back = self.queued == 0 && self.policy.queue.length > 0;
+            self.backends[at].ceiling = hold_back.then_some(part.target);
             if let Some(order) = part.sessions.step(part.left(&self.backends), room, now) {
                 room = room.map(|r| r.saturating_sub(order.first));
                 self.tell(at, order);

@@ -68,7 +68,8 @@ impl Fleet {
             let fate = if is_drain { "cut" } else { "left where they are" };
             let left = n.saturating_sub(moved);
             return Some(format!(
-                "{rate}/s moves {moved} of {n} sessions by the deadline of {:?}; {left} are {fate} then: raise the rate to {:.0}/s, or the deadline",
+                "{rate}/s moves {moved} of {n} sessions by the deadline of {:?}; {left} are {fate} then: \
+                 raise the rate to {:.0}/s, or the deadline",
                 pace.deadline,
                 (f64::from(n) / deadline).ceil()
             ));
@@ -91,7 +92,8 @@ impl Fleet {
             )
         } else if let Some(fixed) = self.fixed {
             format!(
-                "{missing} wait for seats and are cut after {deadline:?}, for the fleet is fixed at {fixed} backends: `holdline scale {} --auto`",
+                "{missing} wait for seats and are cut after {deadline:?}, for the fleet is fixed at {fixed} backends: \
+                 `holdline scale {} --auto`",
                 self.name()
             )
         } else if self.counting() as u32 > max {

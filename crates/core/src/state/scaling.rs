@@ -103,21 +103,20 @@ impl Fleet {
     }
 
     fn obey(&mut self, decision: &Decision, now: Moment) {
-        let mut done = Vec::new();
-        for id in &decision.undrain {
-            done.extend(self.take_back(id, &decision.reason).then(|| format!("`{id}` is taken back")));
+        let starts = if self.backoff.allows(now) { decision.start } else { 0 };
+        if starts > 0 || !decision.undrain.is_empty() || !decision.victims.is_empty() {
+            self.notice(None, NoticeKind::Scale, decision.reason.clone());
         }
-        if self.backoff.allows(now) {
-            for _ in 0..decision.start {
-                done.push(format!("`{}` is started", self.start(&decision.reason, now)));
-            }
+        // The reason was told in full; each backend's line names the decision.
+        let reason = format!("the autoscaler wants {} backends", decision.desired);
+        for id in &decision.undrain {
+            self.take_back(id, &reason);
+        }
+        for _ in 0..starts {
+            self.start(&reason, now);
         }
         for id in &decision.victims {
-            done.extend(self.give_up(id, &decision.reason, now).then(|| format!("`{id}` is drained and stopped")));
-        }
-        if !done.is_empty() {
-            let Decision { current, desired, reason, .. } = decision;
-            self.notice(None, NoticeKind::Scale, format!("{current} → {desired} backends: {reason}; {}", done.join(", ")));
+            self.give_up(id, &reason, now);
         }
     }
 
@@ -164,21 +163,18 @@ impl Fleet {
         id
     }
 
-    fn take_back(&mut self, id: &BackendId, reason: &str) -> bool {
-        let at = self.position(id).filter(|&at| self.backends[at].drained_for_scale());
-        if let Some(at) = at {
+    fn take_back(&mut self, id: &BackendId, reason: &str) {
+        if let Some(at) = self.position(id).filter(|&at| self.backends[at].drained_for_scale()) {
             self.give_up_drain(at, Owners::SCALE, reason);
         }
-        at.is_some()
     }
 
     /// Drains a backend and has it stopped when it is empty. An operator's drain is left alone.
-    fn give_up(&mut self, id: &BackendId, reason: &str, now: Moment) -> bool {
+    fn give_up(&mut self, id: &BackendId, reason: &str, now: Moment) {
         let free_to_go = |b: &Backend| !b.retiring && b.drain.as_ref().is_none_or(|d| !d.owners.operator && !d.owners.scale);
-        let Some(at) = self.position(id).filter(|&at| free_to_go(&self.backends[at])) else { return false };
+        let Some(at) = self.position(id).filter(|&at| free_to_go(&self.backends[at])) else { return };
         let pace = self.default_pace(self.backends[at].used);
         self.start_drain(at, pace, Owners::SCALE, reason, now);
-        true
     }
 
     /// A backend that stays ready shows that starts succeed.

@@ -70,9 +70,9 @@ fn better_than_the_rule_of_thumb_on_real_days() {
     };
     let both = format!("holdline {}; rule of thumb {}", line(&ours), line(&thumb));
     println!("{both}");
-    // Fewer are refused and fewer are moved, for at most a third more of backends.
+    // Fewer are refused and fewer are moved, for at most two fifths more of backends.
     assert!(thumb.refused > 0 && ours.refused * 10 <= thumb.refused, "{both}");
     assert!(ours.moved * 2 <= thumb.moved, "{both}");
-    assert!(swings(&ours) * 8 <= swings(&thumb), "{both}");
-    assert!(ours.backend_seconds * 3 <= thumb.backend_seconds * 4, "{both}");
+    assert!(swings(&ours) * 10 <= swings(&thumb), "{both}");
+    assert!(ours.backend_seconds * 5 <= thumb.backend_seconds * 7, "{both}");
 }

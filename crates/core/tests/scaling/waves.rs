@@ -35,7 +35,7 @@ fn wave(startup_s: (u64, u64), idle_before_s: u32, seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn seventy_sessions_at_one_backend_of_twenty(from in 1_u64..=10, more in 0_u64..=9, idle in 0_u32..400, seed: u64) {
         wave((from, (from + more).min(10)), idle, seed);
@@ -169,6 +169,11 @@ fn a_static_fleet_is_told_what_it_would_need() {
     fleet.tick(200, 0.0);
     let last = &fleet.last;
     assert_eq!((last.desired, last.start, last.limited_by), (13, 0, Some("static")), "{}", last.reason);
+    // The advice is as steady as a fleet would be.
+    fleet.pass(299);
+    assert_eq!(fleet.last.desired, 13, "{}", fleet.last.reason);
+    fleet.pass(60);
+    assert_eq!((fleet.last.desired, fleet.sessions()), (3, 40), "{}", fleet.last.reason);
 }
 
 #[test]

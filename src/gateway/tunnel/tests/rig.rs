@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::*;
+use super::super::*;
 use crate::clock::Clock;
 use crate::gateway::registry::Registry;
 use crate::gateway::session::{Ended, Session, SessionFilter, SessionKind, Target, Watch};

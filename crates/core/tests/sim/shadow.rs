@@ -1,0 +1,264 @@
+//! The rules, and a model of what they depend on that shares no code with what it checks.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdline_core::cause::{Phase, RefuseCause};
+use holdline_core::event::Heartbeat;
+use holdline_core::ids::BackendId;
+use holdline_core::policy::{FleetPolicy, ProviderPolicy};
+use holdline_core::snapshot::{BackendView, FleetView, Snapshot};
+use holdline_core::time::Moment;
+
+use crate::gateway::{Client, Gateway};
+use crate::servers::Servers;
+
+/// From an order to cut until the last session is gone: a dial in flight has no connection to cut yet.
+const CUT_WITHIN: Duration = Duration::from_secs(3);
+/// A tick, and the heartbeat before it.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The invariants of the architecture, and a few that follow from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// 1: sessions are never raised above capacity.
+    Capacity,
+    /// 2: one session, one seat.
+    OneSeat,
+    /// 3: a draining backend's count never rises.
+    DrainRises,
+    /// 3: a drain ends by its deadline.
+    DrainLate,
+    /// 5: an ended session has exactly one cause.
+    OneCause,
+    /// 6: refuse only when no seat exists and the queue is full or its time has passed.
+    Refusal,
+    /// Only what is empty is stopped.
+    StoppedBusy,
+    /// The limit is what phase, capacity and reports say.
+    Limit,
+    /// No backend is ready without heartbeats.
+    Health,
+    /// What changes has a new version; ids and starts are as promised.
+    Order,
+}
+
+/// A broken rule.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    pub(crate) rule: Rule,
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.rule, self.message)
+    }
+}
+
+/// A rule holds, or does not.
+pub(crate) type Checked = Result<(), Violation>;
+
+pub(crate) fn ensure(holds: bool, rule: Rule, message: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(Violation { rule, message: message() }) }
+}
+
+/// What was delivered to Holdline of one backend.
+#[derive(Clone, Debug, Default)]
+struct Heard {
+    excess: VecDeque<u32>,
+    capacity: Option<u32>,
+    at: Option<Moment>,
+    draining: bool,
+}
+
+/// The model.
+#[derive(Debug)]
+pub(crate) struct Shadow {
+    policy: Arc<FleetPolicy>,
+    heard: BTreeMap<BackendId, Heard>,
+    /// Drained by an operator.
+    pub(crate) held_empty: BTreeSet<BackendId>,
+    /// The count of each draining backend, and the deadline.
+    draining: BTreeMap<BackendId, (u32, Moment)>,
+    started: BTreeSet<BackendId>,
+    last: Option<Snapshot>,
+    pub(crate) shut_down: bool,
+}
+
+impl Shadow {
+    pub(crate) fn new(policy: Arc<FleetPolicy>) -> Self {
+        Shadow {
+            policy,
+            heard: BTreeMap::new(),
+            held_empty: BTreeSet::new(),
+            draining: BTreeMap::new(),
+            started: BTreeSet::new(),
+            last: None,
+            shut_down: false,
+        }
+    }
+
+    /// A heartbeat is about to be delivered.
+    pub(crate) fn heard(&mut self, id: &BackendId, heartbeat: &Heartbeat, counted: u32, now: Moment) {
+        let heard = self.heard.entry(id.clone()).or_default();
+        heard.at = Some(now);
+        heard.capacity = heartbeat.capacity;
+        heard.draining = heartbeat.draining;
+        if let Some(sessions) = heartbeat.sessions {
+            heard.excess.push_back(sessions.saturating_sub(counted));
+            if heard.excess.len() > 3 {
+                heard.excess.pop_front();
+            }
+        }
+    }
+
+    pub(crate) fn gone(&mut self, id: &BackendId) {
+        self.heard.remove(id);
+        self.held_empty.remove(id);
+        self.draining.remove(id);
+    }
+
+    /// Seats of a backend that takes sessions, by what was delivered.
+    fn seats(&self, id: &BackendId) -> u32 {
+        let configured = match &self.policy.provider {
+            ProviderPolicy::Static(all) => all.iter().find(|b| b.id == *id).and_then(|b| b.capacity).or(self.policy.capacity),
+            ProviderPolicy::Process(_) => self.policy.capacity,
+        };
+        let heard = self.heard.get(id);
+        let reported = heard.and_then(|h| h.capacity).unwrap_or(u32::MAX);
+        let foreign = heard.and_then(|h| h.excess.iter().min().copied()).unwrap_or(0);
+        configured.unwrap_or(u32::MAX).min(reported).saturating_sub(foreign)
+    }
+
+    /// A seat was taken: `used` with it, `held` by the server's own count.
+    pub(crate) fn raised(&self, id: &BackendId, used: u32, held: usize) -> Checked {
+        let seats = self.seats(id);
+        ensure(used <= seats && held as u32 <= seats, Rule::Capacity, || {
+            format!("`{id}` was raised to {used} seats ({held} by its own count) and has {seats}")
+        })?;
+        let heard = self.heard.get(id);
+        ensure(heard.is_some(), Rule::Health, || format!("`{id}` was given a session and was never heard"))?;
+        let closed = self.held_empty.contains(id) || heard.is_some_and(|h| h.draining);
+        ensure(!closed, Rule::DrainRises, || format!("`{id}` was given a session while it is drained"))
+    }
+
+    /// A client is refused by the gateway.
+    pub(crate) fn refused(&self, client: &Client, cause: RefuseCause, gateway: &Gateway, now: Moment) -> Checked {
+        let fleet = self.last.as_ref().and_then(|s| s.fleets.first());
+        let free = |b: &&BackendView| b.phase == Phase::Ready && gateway.used(&b.id) < self.seats(&b.id);
+        let paced = self.policy.admit_rate.is_some();
+        let seat = fleet.and_then(|f| f.backends.iter().find(free)).filter(|_| !paced);
+        let (queued, length) = (gateway.queue.len(), self.policy.queue.length as usize);
+        let waited = now.since(client.since);
+        let allowed = match cause {
+            RefuseCause::QueueFull => queued >= length,
+            RefuseCause::Capacity => length == 0,
+            RefuseCause::QueueTimeout => waited >= self.policy.queue.timeout,
+            _ => false,
+        };
+        // Those who wait come first: a seat that is free this instant is theirs.
+        let theirs = cause == RefuseCause::QueueFull && queued > 0;
+        ensure(allowed && (seat.is_none() || theirs), Rule::Refusal, || {
+            format!("{cause} after {waited:?}, {queued} of {length} wait, free: {:?}", seat.map(|b| (&b.id, b.limit, b.sessions)))
+        })
+    }
+
+    /// A backend is started.
+    pub(crate) fn starts(&mut self, id: &BackendId) -> Checked {
+        ensure(self.started.insert(id.clone()), Rule::Order, || format!("the id `{id}` was used twice"))?;
+        ensure(!self.shut_down, Rule::Order, || format!("`{id}` was started after the shutdown"))
+    }
+
+    /// A backend is stopped; only what is dead may have anything left.
+    pub(crate) fn stops(&self, view: Option<&BackendView>, gateway: &Gateway, servers: &Servers) -> Checked {
+        let Some(view) = view.filter(|v| v.phase != Phase::Dead) else { return Ok(()) };
+        let (used, held) = (gateway.used(&view.id), servers.get(&view.id).map_or(0, |s| s.sessions.len()));
+        ensure(view.phase == Phase::Drained && used == 0 && held == 0, Rule::StoppedBusy, || {
+            format!("`{}` is {} and is stopped with {used} seats taken and {held} sessions", view.id, view.phase)
+        })
+    }
+
+    /// After every step.
+    pub(crate) fn check(&mut self, snapshot: &Snapshot, gateway: &Gateway, servers: &Servers, now: Moment) -> Checked {
+        let Some(fleet) = snapshot.fleets.first() else { return Ok(()) };
+        self.check_seats(gateway, servers)?;
+        for view in &fleet.backends {
+            self.check_drain(view, gateway.used(&view.id), now)?;
+            self.check_limit(fleet, view)?;
+            self.check_health(view, now)?;
+        }
+        self.check_version(snapshot)?;
+        self.last = Some(snapshot.clone());
+        Ok(())
+    }
+
+    /// A snapshot was adopted: what is refused from now on is judged by it.
+    pub(crate) fn adopted(&mut self, snapshot: &Snapshot) -> Checked {
+        self.check_version(snapshot)?;
+        self.last = Some(snapshot.clone());
+        // A drain can be taken back and begin again within one step.
+        let fleet = snapshot.fleets.first();
+        self.draining.retain(|id, _| fleet.and_then(|f| f.backend(id.as_str())).is_some_and(|b| b.drain.is_some()));
+        Ok(())
+    }
+
+    fn check_seats(&self, gateway: &Gateway, servers: &Servers) -> Checked {
+        for joined in &gateway.backends {
+            let (id, used) = (&joined.id, joined.seats.used());
+            let sessions = gateway.sessions.values().filter(|s| s.backend == *id && s.seat.is_some()).count();
+            let held = servers.get(id).map_or(0, |s| s.sessions.len());
+            ensure(used as usize == sessions && held <= sessions, Rule::OneSeat, || {
+                format!("`{id}` has {used} seats taken, {sessions} sessions have one, and it holds {held}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_drain(&mut self, view: &BackendView, used: u32, now: Moment) -> Checked {
+        let id = &view.id;
+        let Some(drain) = view.drain.as_ref().filter(|_| matches!(view.phase, Phase::Draining | Phase::Drained)) else {
+            self.draining.remove(id);
+            return ensure(!self.held_empty.contains(id) || view.phase == Phase::Dead, Rule::DrainRises, || {
+                format!("`{id}` is {} and an operator drained it", view.phase)
+            });
+        };
+        // A second order of an operator may set a later deadline; the count still only falls.
+        let (before, _) = self.draining.insert(id.clone(), (used, drain.deadline)).unwrap_or((used, drain.deadline));
+        ensure(used <= before, Rule::DrainRises, || format!("`{id}` is {} and went from {before} to {used}", view.phase))?;
+        let over = now >= drain.deadline + CUT_WITHIN;
+        ensure(!over || (used == 0 && view.phase == Phase::Drained), Rule::DrainLate, || {
+            format!("`{id}` is {} with {used} sessions {:?} after its deadline", view.phase, now.since(drain.deadline))
+        })
+    }
+
+    fn check_limit(&self, fleet: &FleetView, view: &BackendView) -> Checked {
+        let ready = view.phase == Phase::Ready && view.address.is_some();
+        let expected = if ready { self.seats(&view.id) } else { 0 };
+        let held_back = fleet.rebalance.is_some() && view.limit < expected;
+        ensure(view.limit == expected || held_back, Rule::Limit, || {
+            format!("`{}` is {} with limit {} instead of {expected}", view.id, view.phase, view.limit)
+        })
+    }
+
+    fn check_health(&self, view: &BackendView, now: Moment) -> Checked {
+        let at = self.heard.get(&view.id).and_then(|h| h.at);
+        let silence = at.map(|at| now.since(at));
+        let allowed = self.policy.heartbeat.suspect_after + TICK;
+        ensure(view.phase != Phase::Ready || silence.is_some_and(|s| s <= allowed), Rule::Health, || {
+            format!("`{}` is ready after {silence:?} of silence", view.id)
+        })
+    }
+
+    fn check_version(&self, snapshot: &Snapshot) -> Checked {
+        let Some(last) = &self.last else { return Ok(()) };
+        let same = last.fleets == snapshot.fleets;
+        let fine = snapshot.version > last.version || (snapshot.version == last.version && same);
+        ensure(fine, Rule::Order, || {
+            let which = last.fleets.iter().zip(&snapshot.fleets).find(|(a, b)| a != b);
+            format!("version {} after {}, and the content differs: {which:#?}", snapshot.version, last.version)
+        })
+    }
+}
