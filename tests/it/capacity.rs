@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Barrier;
 
 use crate::support::backend::Backend;
 use crate::support::client::{self, refusal};
 use crate::support::holdline::Holdline;
+use crate::support::soon;
 
 const THREADS: usize = 20;
 const HANDSHAKES: usize = 2000;
@@ -42,6 +44,12 @@ async fn a_storm_never_overfills_a_backend() {
         .collect();
 
     // The waiters time out first, so nobody takes the place of one who leaves.
+    soon("all others are refused", async {
+        while holdline.metric("holdline_refused_total", "").await < f64::from(HANDSHAKES as u32 - SEATS) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
     leave.wait().await;
     for thread in threads {
         tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();

@@ -123,5 +123,5 @@ async fn an_operator_fixes_the_number_and_gives_it_back() {
     assert!(holdline.cli(&["scale", "chat", "--auto"]).await.status.success());
     holdline.until("one again", |fleet| running(fleet) == 1).await;
     let beyond = holdline.cli(&["scale", "chat", "--to", "9"]).await;
-    assert_eq!(beyond.status.code(), Some(1), "{}", String::from_utf8_lossy(&beyond.stderr));
+    assert_eq!(beyond.status.code(), Some(2), "{}", String::from_utf8_lossy(&beyond.stderr));
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
@@ -15,6 +15,9 @@ use super::client::{self, PATIENCE};
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_holdline");
 
+/// Before it told where it listens.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 pub(crate) struct Holdline {
     child: Child,
     /// Where clients connect.
@@ -22,7 +25,7 @@ pub(crate) struct Holdline {
     /// The admin API.
     pub(crate) admin: SocketAddr,
     /// Configuration and log; goes with the test.
-    _dir: TestDir,
+    dir: TestDir,
     log: mpsc::Receiver<String>,
 }
 
@@ -40,13 +43,19 @@ impl Holdline {
             .spawn()
             .unwrap();
         let log = follow(child.stderr.take().unwrap(), dir.path().join("holdline.log"));
-        let Some(line) = log.iter().find(|line| line.contains("\"listeners\"")) else {
-            let status = child.wait().unwrap();
-            panic!("holdline ended before it served: {status}; see {}", dir.path().join("holdline.log").display());
+        let mut holdline = Holdline { child, address: NOWHERE, admin: NOWHERE, dir, log };
+        holdline.await_start();
+        holdline
+    }
+
+    fn await_start(&mut self) {
+        let Some(line) = self.log.iter().find(|line| line.contains("\"listeners\"")) else {
+            let status = self.child.wait().unwrap();
+            panic!("holdline ended before it served: {status}; see {}", self.dir.path().join("holdline.log").display());
         };
         let line: Value = serde_json::from_str(&line).unwrap();
         let address = |field: &str| line[field].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
-        Holdline { address: address("listeners"), admin: address("admin"), child, _dir: dir, log }
+        (self.address, self.admin) = (address("listeners"), address("admin"));
     }
 
     /// The next log line that contains `text`; blocks.
