@@ -87,7 +87,8 @@ pub(super) fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
     shown
 }
 
-/// What a user would write, with a quick eye: shorter times, so that a minute shows it all.
+/// What a user would write, but for shorter times, so that a minute shows it all, and a wider bound upwards: by default a fleet grows by 4
+/// servers or 100 % within 15 s, and this crowd would wait.
 fn configuration(args: &DemoArgs, executable: &Path, logs: &Path) -> String {
     let (first, last) = BACKEND_PORTS;
     // The crowd at 80 %, and two more for the drains.
@@ -111,7 +112,10 @@ fleets:
     queue: {{ length: {length}, timeout: 30s }}
     heartbeat: {{ probe: http, interval: 250ms }}
     drain: {{ deadline: 20s, rate_max: 20/s }}
-    scale: {{ min: 1, max: {max}, behavior: {{ down: {{ stabilization: 3s }} }} }}
+    scale:
+      min: 1
+      max: {max}
+      behavior: {{ up: {{ policies: [ {{ amount: {max}, period: 15s }} ] }}, down: {{ stabilization: 3s }} }}
 "#,
         listener = free(LISTENER_PORT),
         admin = free(ADMIN_PORT),
