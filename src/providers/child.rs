@@ -72,8 +72,7 @@ fn launch(shared: &Shared, id: &BackendId) -> Result<(Port, Child, Pipes), Strin
 
 fn open_log(shared: &Shared, id: &BackendId) -> Result<File, String> {
     let directory = &shared.policy.log_dir;
-    // An id comes from the fleet's name; a file's name has no slash.
-    let path = directory.join(format!("{}.log", id.as_str().replace('/', "_")));
+    let path = shared.policy.log_file(id);
     fs::create_dir_all(directory).and_then(|()| OpenOptions::new().append(true).create(true).open(&path)).map_err(|error| {
         format!(
             "cannot write the log file {}: {error}; make the directory writable, or set fleets.{}.backends.process.log_dir",

@@ -3,6 +3,7 @@
 use crate::event::{Effect, FleetCounts, Heartbeat, NoticeKind, Observation};
 use crate::health::{Change, Standing};
 use crate::ids::BackendId;
+use crate::policy::ProviderPolicy;
 use crate::time::Moment;
 
 use super::backend::{Backend, Owners};
@@ -105,7 +106,8 @@ impl Fleet {
             Standing::Ready if change.from == Standing::Starting && self.is_elastic() => self.scaler.started_up(now.since(since)),
             Standing::Dead if self.is_elastic() => {
                 self.retire(at);
-                self.failed(&id, &format!("{}; it is stopped", change.reason), now);
+                let remedy = self.remedy(&id, change.from == Standing::Starting);
+                self.failed(&id, &format!("{}; it is stopped{remedy}", change.reason), now);
             }
             _ => {}
         }
@@ -141,7 +143,8 @@ impl Fleet {
                         format!("`{id}` leaves: it was to stop and did ({reason})"),
                     );
                 } else {
-                    self.failed(id, &format!("it exited by itself ({reason}) with {left} sessions"), now);
+                    let remedy = self.remedy(id, false);
+                    self.failed(id, &format!("it exited by itself ({reason}) with {left} sessions{remedy}"), now);
                 }
             }
         }
@@ -158,6 +161,17 @@ impl Fleet {
     fn remove(&mut self, at: usize) -> Backend {
         self.changed();
         self.backends.remove(at)
+    }
+
+    /// Where to look after a child of ours failed, and what to change when it was only slow.
+    fn remedy(&self, id: &BackendId, was_starting: bool) -> String {
+        let ProviderPolicy::Process(process) = &self.policy.provider else { return String::new() };
+        let log = process.log_file(id);
+        let slow = match was_starting {
+            true => format!(", or raise fleets.{}.backends.process.ready_timeout", self.name()),
+            false => String::new(),
+        };
+        format!(": look into its log file {}{slow}", log.display())
     }
 
     /// A failed start or a crash.

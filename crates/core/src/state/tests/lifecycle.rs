@@ -81,6 +81,7 @@ fn an_elastic_fleet_starts_its_minimum_and_replaces_what_crashes_with_backoff() 
     assert!(bench.fleet().backend("chat-2").is_none());
     let told = bench.notices(NoticeKind::BackendFailed);
     assert!(told[0].contains("signal 9") && told[0].contains("1.0s"), "{told:?}");
+    assert!(told[0].contains("look into its log file logs/chat-2.log;"), "{told:?}");
     assert_eq!(bench.starts().len(), 2, "not at once");
     bench.run(2_000);
     assert_eq!(bench.starts().last(), Some(&"chat-3"), "an id is never used again");
@@ -99,7 +100,9 @@ fn a_child_that_never_gets_ready_is_stopped_and_counted_as_failed() {
     assert!(bench.retired().is_empty());
     bench.run(100);
     assert_eq!((bench.retired(), bench.phase("chat-1")), (vec!["chat-1"], Phase::Dead));
-    assert!(bench.notices(NoticeKind::BackendFailed)[0].contains("no good heartbeat within 30s of its start"));
+    let told = bench.notices(NoticeKind::BackendFailed)[0];
+    assert!(told.contains("no good heartbeat within 30s of its start"), "{told}");
+    assert!(told.contains("look into its log file logs/chat-1.log, or raise fleets.chat.backends.process.ready_timeout"), "{told}");
     bench.observed("chat-1", Observation::Exited { reason: "signal 15".to_owned() });
     assert_eq!(bench.notices(NoticeKind::BackendFailed).len(), 1, "one failure, not two");
     bench.run(2_000);
