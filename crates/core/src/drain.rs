@@ -224,8 +224,8 @@ impl Move {
         Some(Order { count: self.left, mode, cause, first: 0 })
     }
 
-    /// For the snapshot, as of the last step, with `left` sessions left.
-    pub fn view(&self, left: u32) -> MoveView {
+    /// For the snapshot, as of the last step, with `left` sessions left and `cut` that the deadline cut.
+    pub fn view(&self, left: u32, cut: u32) -> MoveView {
         let elapsed = self.seen.since(self.started);
         MoveView {
             started: self.started,
@@ -236,6 +236,7 @@ impl Move {
             deadline: self.started + self.pace.deadline,
             mode: self.pace.mode,
             cause: self.cause,
+            cut,
         }
     }
 }

@@ -130,6 +130,10 @@ pub struct BackendCounts {
     pub used: u32,
     /// Plain requests in flight.
     pub requests: u32,
+    /// Counter: sessions that ended because they were told to go elsewhere (drained, rebalanced).
+    pub moved_total: u64,
+    /// Counter: sessions that ended as cut. A session whose seat is not in `used` any more is in its counter already.
+    pub cut_total: u64,
 }
 
 /// Something for a shell to do.

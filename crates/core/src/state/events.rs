@@ -6,7 +6,7 @@ use crate::ids::BackendId;
 use crate::policy::ProviderPolicy;
 use crate::time::Moment;
 
-use super::backend::{Backend, Owners};
+use super::backend::{Backend, Ends, Owners};
 use super::fleet::Fleet;
 
 impl Fleet {
@@ -18,8 +18,10 @@ impl Fleet {
         for backend in &mut self.backends {
             let line = counts.backends.iter().find(|c| c.backend == backend.id);
             let figures = line.map_or((0, 0), |c| (c.used, c.requests));
-            changed |= figures != (backend.used, backend.requests);
+            let ended = line.map_or(backend.ended, |c| Ends { moved: c.moved_total, cut: c.cut_total });
+            changed |= figures != (backend.used, backend.requests) || ended != backend.ended;
             (backend.used, backend.requests) = figures;
+            backend.ended = ended;
             let empty = backend.is_empty();
             // Only a count that was taken after the drain began can tell that it is over.
             if let Some(drain) = &mut backend.drain {
@@ -130,9 +132,9 @@ impl Fleet {
                 let left = backend.used;
                 let expected = backend.retiring || backend.asks_drain;
                 if let Some(drain) = backend.drain.filter(|d| !d.done) {
-                    let started = now.since(drain.sessions.started());
+                    let (took, outcome) = (now.since(drain.sessions.started()), drain.outcome(backend.ended, left));
                     let message = format!(
-                        "the drain of `{id}` ends after {started:.1?}: the process is gone ({reason}) with {left} sessions left"
+                        "the drain of `{id}` ends after {took:.1?}: the process is gone ({reason}) with {left} sessions left; {outcome}"
                     );
                     self.notice(Some(id), NoticeKind::DrainEnded, message);
                 }

@@ -41,7 +41,7 @@ impl Rebalance {
     }
 
     pub(super) fn view(&self, backends: &[Backend]) -> MoveView {
-        let parts = self.parts.iter().map(|p| p.sessions.view(p.left(backends)));
+        let parts = self.parts.iter().map(|p| p.sessions.view(p.left(backends), 0));
         let (total, planned) = parts.fold((0, 0), |(total, planned), p| (total + p.total, planned + p.planned));
         MoveView {
             started: self.started,
@@ -52,6 +52,8 @@ impl Rebalance {
             deadline: self.started + self.pace.deadline,
             mode: self.pace.mode,
             cause: EndCause::Rebalanced,
+            // Its deadline leaves sessions where they are.
+            cut: 0,
         }
     }
 }
@@ -73,8 +75,9 @@ impl Fleet {
         owners.add(owner);
         let kept = before.filter(|d| d.done || owner != Owners::OPERATOR);
         let begins = kept.is_none();
-        let fresh = || Drain { sessions: Move::drain(pace, used, now), owners, empty: None, done: false };
-        backend.drain = Some(kept.map_or_else(fresh, |d| Drain { owners, ..d }));
+        let ended = backend.ended;
+        let fresh = || Drain::new(Move::drain(pace, used, now), owners, ended);
+        backend.drain.insert(kept.unwrap_or_else(fresh)).owners = owners;
         self.changed();
         if begins {
             let message = format!(
@@ -123,8 +126,9 @@ impl Fleet {
             }
             drain.done = true;
             let (id, total, took) = (backend.id.clone(), drain.sessions.total(), now.since(drain.sessions.started()));
-            let left_over = backend.requests + backend.reported.foreign();
-            let mut message = format!("`{id}` is drained: its {total} sessions left within {took:.1?}");
+            let outcome = drain.outcome(backend.ended, backend.used);
+            let left_over = backend.requests.saturating_add(backend.reported.foreign());
+            let mut message = format!("`{id}` is drained: its {total} sessions left within {took:.1?}; {outcome}");
             if left_over > 0 {
                 message += &format!("; {left_over} requests or sessions by other ways are not waited for any longer");
             }
@@ -145,10 +149,13 @@ impl Fleet {
     pub(super) fn step_drains(&mut self, now: Moment) {
         let mut room = self.room(now);
         for at in 0..self.backends.len() {
-            let used = self.backends[at].used;
-            let Some(drain) = self.backends[at].drain.as_mut().filter(|d| !d.done) else { continue };
+            let Backend { used, ended, drain, .. } = &mut self.backends[at];
+            let Some(drain) = drain.as_mut().filter(|d| !d.done) else { continue };
+            if drain.sessions.overdue(now) {
+                drain.deadline_came(*ended);
+            }
             // Wherever it stands now, it is not where it stood a tick ago.
-            let order = drain.sessions.step(used, room, now);
+            let order = drain.sessions.step(*used, room, now);
             self.changed();
             if let Some(order) = order {
                 room = room.map(|r| r.saturating_sub(order.first));

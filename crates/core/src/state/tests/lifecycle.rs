@@ -102,7 +102,10 @@ fn a_child_that_never_gets_ready_is_stopped_and_counted_as_failed() {
     assert_eq!((bench.retired(), bench.phase("chat-1")), (vec!["chat-1"], Phase::Dead));
     let told = bench.notices(NoticeKind::BackendFailed)[0];
     assert!(told.contains("no good heartbeat within 30s of its start"), "{told}");
-    assert!(told.contains("look into its log file logs/chat-1.log, or raise fleets.chat.backends.process.ready_timeout"), "{told}");
+    assert!(
+        told.contains("look into its log file logs/chat-1.log, or raise fleets.chat.backends.process.ready_timeout"),
+        "{told}"
+    );
     bench.observed("chat-1", Observation::Exited { reason: "signal 15".to_owned() });
     assert_eq!(bench.notices(NoticeKind::BackendFailed).len(), 1, "one failure, not two");
     bench.run(2_000);
