@@ -149,7 +149,11 @@ impl Target {
             Err(missed) => {
                 let ours = missed.is_ours();
                 self.missed(missed);
-                if ours { Ok(()) } else { self.events.send(Event::HeartbeatMissed { fleet, backend }).await }
+                let event = match ours {
+                    true => Event::HeartbeatNotAsked { fleet, backend },
+                    false => Event::HeartbeatMissed { fleet, backend },
+                };
+                self.events.send(event).await
             }
         }
     }

@@ -41,6 +41,13 @@ pub enum Event {
         /// The backend.
         backend: BackendId,
     },
+    /// A backend could not be asked for want of something of ours (a descriptor, a port): its silence says nothing.
+    HeartbeatNotAsked {
+        /// Its fleet.
+        fleet: FleetName,
+        /// The backend.
+        backend: BackendId,
+    },
     /// A dial's outcome; only connect failures that are the backend's own count (never EMFILE or EADDRNOTAVAIL).
     Dial {
         /// Its fleet.

@@ -15,8 +15,16 @@ impl Fleet {
         let before = (self.queued, self.oldest_wait, self.requests);
         (self.queued, self.oldest_wait, self.requests) = (counts.queued, counts.oldest_wait, counts.requests);
         let mut changed = before != (self.queued, self.oldest_wait, self.requests);
+        let mut lines = &counts.backends[..];
         for backend in &mut self.backends {
-            let line = counts.backends.iter().find(|c| c.backend == backend.id);
+            // The gateway's lines are in the order of the snapshot, so it is mostly the next one; else all are looked through.
+            let line = match lines.split_first() {
+                Some((next, rest)) if next.backend == backend.id => {
+                    lines = rest;
+                    Some(next)
+                }
+                _ => counts.backends.iter().find(|c| c.backend == backend.id),
+            };
             let figures = line.map_or((0, 0), |c| (c.used, c.requests));
             let ended = line.map_or(backend.ended, |c| Ends { moved: c.moved_total, cut: c.cut_total });
             changed |= figures != (backend.used, backend.requests) || ended != backend.ended;
@@ -89,6 +97,13 @@ impl Fleet {
         }
     }
 
+    /// A probe could not be sent, by our fault.
+    pub(super) fn not_asked(&mut self, id: &BackendId, now: Moment) {
+        if let Some(at) = self.position(id) {
+            self.backends[at].health.not_asked(now);
+        }
+    }
+
     /// The gateway dialled it.
     pub(super) fn dialled(&mut self, id: &BackendId, connected: bool, now: Moment) {
         let Some(at) = self.position(id).filter(|&at| !self.backends[at].retiring) else { return };
@@ -127,28 +142,26 @@ impl Fleet {
                 self.remove(at);
                 self.failed(id, &format!("it could not be started: {reason}"), now);
             }
-            Observation::Exited { reason } => {
-                let backend = self.remove(at);
-                let left = backend.used;
-                let expected = backend.retiring || backend.asks_drain;
-                if let Some(drain) = backend.drain.filter(|d| !d.done) {
-                    let (took, outcome) = (now.since(drain.sessions.started()), drain.outcome(backend.ended, left));
-                    let message = format!(
-                        "the drain of `{id}` ends after {took:.1?}: the process is gone ({reason}) with {left} sessions left; {outcome}"
-                    );
-                    self.notice(Some(id), NoticeKind::DrainEnded, message);
-                }
-                if expected {
-                    self.notice(
-                        Some(id),
-                        NoticeKind::BackendRemoved,
-                        format!("`{id}` leaves: it was to stop and did ({reason})"),
-                    );
-                } else {
-                    let remedy = self.remedy(id, false);
-                    self.failed(id, &format!("it exited by itself ({reason}) with {left} sessions{remedy}"), now);
-                }
-            }
+            Observation::Exited { reason } => self.exited(at, &reason, now),
+        }
+    }
+
+    /// Its process is gone: as it was to, or a crash.
+    fn exited(&mut self, at: usize, reason: &str, now: Moment) {
+        let backend = self.remove(at);
+        let (id, left) = (&backend.id, backend.used);
+        if let Some(drain) = backend.drain.as_ref().filter(|d| !d.done) {
+            let (took, outcome) = (now.since(drain.sessions.started()), drain.outcome(backend.ended, left));
+            let message = format!(
+                "the drain of `{id}` ends after {took:.1?}: the process is gone ({reason}) with {left} sessions left; {outcome}"
+            );
+            self.notice(Some(id), NoticeKind::DrainEnded, message);
+        }
+        if backend.retiring || backend.asks_drain {
+            self.notice(Some(id), NoticeKind::BackendRemoved, format!("`{id}` leaves: it was to stop and did ({reason})"));
+        } else {
+            let remedy = self.remedy(id, false);
+            self.failed(id, &format!("it exited by itself ({reason}) with {left} sessions{remedy}"), now);
         }
     }
 

@@ -148,7 +148,11 @@ impl Fleet {
     /// Tells as many sessions to go as their paces and the seats elsewhere allow.
     pub(super) fn step_drains(&mut self, now: Moment) {
         let mut room = self.room(now);
-        for at in 0..self.backends.len() {
+        // Seats that are scarce go to those who are cut first.
+        let deadline = |at: &usize| self.backends[*at].drain.as_ref().map(|d| d.sessions.deadline());
+        let mut draining: Vec<usize> = (0..self.backends.len()).filter(|at| deadline(at).is_some()).collect();
+        draining.sort_by_key(deadline);
+        for at in draining {
             let Backend { used, ended, drain, .. } = &mut self.backends[at];
             let Some(drain) = drain.as_mut().filter(|d| !d.done) else { continue };
             if drain.sessions.overdue(now) {
@@ -174,6 +178,8 @@ impl Fleet {
             return self.end_rebalance(left, now.since(rebalance.started));
         }
         let mut room = self.room_with(&rebalance, now);
+        // Also of those that are no part of it any more.
+        self.backends.iter_mut().for_each(|b| b.ceiling = None);
         for part in &mut rebalance.parts {
             let Some(at) = self.position(&part.backend) else { continue };
             // Clients come back, with an affinity even to where they were; so it takes none above its target, unless
@@ -211,17 +217,22 @@ impl Fleet {
     /// Free seats that nobody waits for and that no session in transit is about to take; `None`: no limit.
     pub(super) fn room(&self, now: Moment) -> Option<u32> {
         let ready = self.backends.iter().filter(|b| b.phase() == Phase::Ready);
-        let free: u32 = ready.map(Backend::free).try_fold(0u32, |sum, free| Some(sum.saturating_add(free?)))?;
+        let free = ready.map(Backend::free).try_fold(0u32, |sum, free| Some(sum.saturating_add(free?)))?;
         let drains = self.backends.iter().filter_map(|b| b.drain.as_ref()).map(|d| d.sessions.in_transit(now));
         let parts = self.rebalance.iter().flat_map(|r| &r.parts).map(|p| p.sessions.in_transit(now));
-        Some(free.saturating_sub(self.queued).saturating_sub(drains.chain(parts).sum()))
+        Some(free.saturating_sub(self.queued).saturating_sub(sum(drains.chain(parts))))
     }
 
     /// The same while the rebalance is taken out: what is free on the fuller backends is not for its sessions.
     fn room_with(&self, rebalance: &Rebalance, now: Moment) -> Option<u32> {
         let fuller = |b: &Backend| rebalance.parts.iter().any(|p| p.backend == b.id);
-        let not_for_us: u32 = self.backends.iter().filter(|b| fuller(b)).filter_map(Backend::free).sum();
-        let promised: u32 = rebalance.parts.iter().map(|p| p.sessions.in_transit(now)).sum();
+        let not_for_us = sum(self.backends.iter().filter(|b| fuller(b)).filter_map(Backend::free));
+        let promised = sum(rebalance.parts.iter().map(|p| p.sessions.in_transit(now)));
         self.room(now).map(|room| room.saturating_sub(not_for_us).saturating_sub(promised))
     }
+}
+
+/// Backends report what they like: two of four thousand million free seats each are no more than that.
+pub(super) fn sum(counts: impl Iterator<Item = u32>) -> u32 {
+    counts.fold(0, u32::saturating_add)
 }

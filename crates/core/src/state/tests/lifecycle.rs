@@ -192,3 +192,51 @@ fn a_drain_without_room_scales_an_elastic_fleet_up_first() {
     assert_eq!((bench.phase("chat-1"), bench.used[&"chat-1".into()]), (Phase::Drained, 0));
     assert!(bench.retired().is_empty(), "an operator's drain stops nothing");
 }
+
+#[test]
+fn hostile_reports_break_nothing() {
+    let counts = [None, Some(0), Some(1), Some(u32::MAX - 1), Some(u32::MAX)];
+    let reports = counts.iter().flat_map(|s| counts.iter().map(move |c| (*s, *c)));
+    for (first, second) in reports.clone().flat_map(|a| reports.clone().map(move |b| (a, b))) {
+        for capacity in [None, Some(100)] {
+            let provider = fixed(3);
+            let mut bench = Bench::with_policy(FleetPolicy { capacity, provider, ..policy() }, &[50, 20, 0]);
+            for (id, (sessions, capacity)) in [("b1", first), ("b2", second)] {
+                // As it stands, not on top of the sessions that are counted.
+                let heartbeat = Heartbeat { sessions, capacity, counted: Some(0), seq: Some(u64::MAX), ..READY };
+                for beat in 0..3 {
+                    bench.heartbeat(&id.into(), Heartbeat { seq: Some(u64::MAX - 3 + beat), ..heartbeat });
+                }
+                bench.alive.remove(&id.into());
+            }
+            bench.queued = 3;
+            bench.run(1_000);
+            let request = MoveRequest { dry_run: true, ..MoveRequest::default() };
+            let drain = bench.drain("b1", request).unwrap();
+            assert!(drain.rate.is_finite(), "{drain:?}");
+            let moves = bench.command(Command::Rebalance { fleet: fleet(), request: over(5) }).map(plan).unwrap();
+            assert!(moves.sessions <= 70, "{moves:?}");
+            // Two suspect backends, whose sessions the rest does without.
+            bench.run(3_000);
+            let fleet = bench.fleet();
+            assert!(fleet.decision.desired <= 5 && fleet.decision.inputs.values().all(|v| v.is_finite()), "{:?}", fleet.decision);
+            assert!(fleet.backends.iter().all(|b| b.capacity.is_none_or(|c| b.limit <= c)));
+            bench.drain("b3", over(5)).unwrap();
+            bench.run(3_000);
+        }
+    }
+}
+
+#[test]
+fn a_time_in_which_holdline_cannot_ask_kills_no_child() {
+    let mut bench = Bench::new(processes(1));
+    started(&mut bench, "chat-1", 1);
+    bench.heartbeat(&"chat-1".into(), READY);
+    for _ in 0..60 {
+        bench.apply(Event::HeartbeatNotAsked { fleet: fleet(), backend: "chat-1".into() });
+        bench.run(1_000);
+    }
+    assert_eq!((bench.phase("chat-1"), bench.retired().len()), (Phase::Ready, 0));
+    bench.run(4_000);
+    assert_eq!(bench.phase("chat-1"), Phase::Suspect, "its own silence counts again");
+}

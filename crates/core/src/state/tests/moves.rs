@@ -220,3 +220,37 @@ fn a_rebalance_needs_two_and_leaves_its_rest_alone_at_the_deadline() {
     assert!((68..=71).contains(&bench.used[&"b1".into()]), "{:?}", bench.used);
     assert!(bench.notices(NoticeKind::RebalanceEnded)[0].contains("stay where they are"));
 }
+
+#[test]
+fn scarce_seats_go_to_the_drain_that_is_cut_first() {
+    let mut bench = Bench::with(10_000, &[5_000, 5_000, 9_900]);
+    bench.drain("b2", over(20)).unwrap();
+    bench.run(100);
+    bench.drain("b1", over(20)).unwrap();
+    bench.run(900);
+    let [first, second] = ["b2", "b1"].map(|id| 5_000 - bench.used[&id.into()]);
+    assert_eq!(first + second, 100, "as many as have a seat");
+    assert!(first > 2 * second, "{first} and {second}");
+}
+
+#[test]
+fn a_backend_that_drops_out_of_a_rebalance_takes_sessions_again() {
+    let mut bench = Bench::with(100, &[90, 0, 30]);
+    bench.command(Command::Rebalance { fleet: fleet(), request: over(30) }).unwrap();
+    bench.run(1_000);
+    assert_eq!(bench.backend("b1").limit, 40);
+    bench.heartbeat(&"b1".into(), Heartbeat { ready: false, ..READY });
+    bench.run(200);
+    assert_eq!((bench.phase("b1"), bench.fleet().rebalance), (Phase::Suspect, None));
+    bench.run(3_000);
+    assert_eq!(bench.backend("b1").limit, 100);
+}
+
+#[test]
+fn one_session_is_planned_over_a_second() {
+    let mut bench = Bench::with(100, &[1, 0]);
+    let plan = bench.drain("b1", MoveRequest::default()).unwrap();
+    assert_eq!((plan.over_ms, plan.rate), (1_000, 1.0));
+    bench.run(200);
+    assert_eq!(bench.phase("b1"), Phase::Drained, "and goes at once all the same");
+}
