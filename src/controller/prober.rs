@@ -160,7 +160,8 @@ impl Target {
 
     fn missed(&mut self, missed: Missed) {
         // A child that does not listen yet is no news.
-        if !self.starting.load(Ordering::Relaxed) || !matches!(missed, Missed::Connect(_)) {
+        let awaited = self.starting.load(Ordering::Relaxed) && matches!(missed, Missed::Connect(_)) && !missed.is_ours();
+        if !awaited {
             self.complain(Some(format!("heartbeat missed: {missed}")));
         }
     }

@@ -158,10 +158,13 @@ impl Health {
         self.good_in_a_row = 0;
     }
 
-    /// It could not be asked, and not by its fault: the silence is ours, so no time runs against it.
+    /// It could not be asked, and not by its fault: the silence is ours, so no time runs against it. One that never answered has
+    /// nothing to lose: its address may be what cannot be reached from here (EADDRNOTAVAIL without IPv6).
     pub fn not_asked(&mut self, now: Moment) {
-        self.good = now;
-        self.alive = now;
+        if self.standing != Standing::Starting {
+            self.good = now;
+            self.alive = now;
+        }
     }
 
     /// A dial of the gateway connected, or failed by the backend's fault.
@@ -348,6 +351,9 @@ mod tests {
         assert_eq!(h.tick(at(62_000)).map(|c| c.to), Some(Standing::Suspect), "its own silence counts again");
         h.not_asked(at(63_000));
         assert_eq!((h.standing(), h.tick(at(72_900))), (Standing::Suspect, None), "it neither dies nor comes back by that");
+        let mut never = Health::new(&policy(), Patience::Silence(Duration::from_secs(10)), Moment::START);
+        never.not_asked(at(9_000));
+        assert_eq!(never.tick(at(10_000)).map(|c| c.to), Some(Standing::Dead));
     }
 
     #[test]

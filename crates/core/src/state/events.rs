@@ -1,5 +1,7 @@
 //! What shells saw of a fleet's backends.
 
+use std::time::Duration;
+
 use crate::event::{Effect, FleetCounts, Heartbeat, NoticeKind, Observation};
 use crate::health::{Change, Standing};
 use crate::ids::BackendId;
@@ -8,6 +10,9 @@ use crate::time::Moment;
 
 use super::backend::{Backend, Ends, Owners};
 use super::fleet::Fleet;
+
+/// A child that leaves on its own wish earlier than this after its start has failed.
+const SERVED_MIN: Duration = Duration::from_secs(10);
 
 impl Fleet {
     /// The gateway's counts. A backend without a line has nothing there.
@@ -157,7 +162,9 @@ impl Fleet {
             );
             self.notice(Some(id), NoticeKind::DrainEnded, message);
         }
-        if backend.retiring || backend.asks_drain {
+        // One that asks for its drain as soon as it runs would else be started again every second.
+        let had_served = now.since(backend.since) >= SERVED_MIN;
+        if backend.retiring || (backend.asks_drain && had_served) {
             self.notice(Some(id), NoticeKind::BackendRemoved, format!("`{id}` leaves: it was to stop and did ({reason})"));
         } else {
             let remedy = self.remedy(id, false);

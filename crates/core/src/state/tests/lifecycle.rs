@@ -240,3 +240,18 @@ fn a_time_in_which_holdline_cannot_ask_kills_no_child() {
     bench.run(4_000);
     assert_eq!(bench.phase("chat-1"), Phase::Suspect, "its own silence counts again");
 }
+
+#[test]
+fn a_child_may_leave_on_its_own_wish_but_not_as_soon_as_it_runs() {
+    let mut bench = Bench::new(processes(1));
+    for (id, life_ms, failures) in [("chat-1", 12_000, 0), ("chat-2", 2_000, 1)] {
+        started(&mut bench, id, 1);
+        bench.alive = [(id.into(), READY)].into();
+        bench.run(life_ms - 1_000);
+        bench.alive.insert(id.into(), DRAINING);
+        bench.run(1_000);
+        bench.observed(id, Observation::Exited { reason: "exit status 0".to_owned() });
+        assert_eq!(bench.notices(NoticeKind::BackendFailed).len(), failures, "{id}");
+        bench.run(1_000);
+    }
+}
