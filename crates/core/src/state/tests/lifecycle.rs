@@ -152,6 +152,9 @@ fn a_fixed_number_is_kept_and_what_it_gives_up_is_drained_then_stopped() {
     bench.run(100);
     assert_eq!((bench.phase("chat-1"), bench.starts().len()), (Phase::Ready, 3), "taken back before another is started");
     bench.command(scale(Some(2))).unwrap();
+    bench.run(100);
+    let Ok(Answer::Done { message }) = bench.undrain("chat-1") else { panic!("it is the autoscaler's drain") };
+    assert!(message.starts_with("`chat-1` is ready; the autoscaler had given it up and may do so again"), "{message}");
     bench.run(5_000);
     assert_eq!((bench.retired(), bench.used[&"chat-1".into()]), (vec!["chat-1"], 0));
     bench.observed("chat-1", Observation::Exited { reason: "exit status 0".to_owned() });
