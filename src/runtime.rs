@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -119,12 +120,14 @@ impl Holdline {
         // First: a second Holdline with the same configuration ends here, before it takes connections.
         let listener = bind_admin(config.admin).await?;
         let (events, received) = mpsc::channel(EVENTS_MAX);
+        // Before the gateway raises it.
+        let open_files = getrlimit(Resource::Nofile).current;
         let gateway = Gateway::start(&config, clock, Arc::clone(&metrics), events.clone(), seed)?;
         let plane = ports::data_plane(&gateway);
         let (drainer, drain_orders) = mpsc::channel(DRAIN_ORDERS_MAX);
         let (orders, provider_orders) = mpsc::channel(PROVIDER_ORDERS_MAX);
         let fleets = config.fleets.iter().map(|f| Arc::clone(&f.policy)).collect();
-        let providers = Providers::new(config.fleets.iter().map(|f| &*f.policy), &hooks.executable, &events);
+        let providers = Providers::new(config.fleets.iter().map(|f| &*f.policy), &hooks.executable, open_files, &events);
         let prober = Prober::new(Arc::clone(&plane), events.clone(), Arc::clone(&metrics), seed);
         let outlets = Outlets { drainer, providers: orders };
         let (state, control) =

@@ -90,6 +90,9 @@ pub struct BackendBody {
     /// A drain under way; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draining: Option<MoveBody>,
+    /// What came of a drain that is done; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<MoveBody>,
 }
 
 /// The progress of a drain or rebalance.
@@ -109,6 +112,8 @@ pub struct MoveBody {
     pub mode: DrainMode,
     /// The cause its sessions record.
     pub cause: EndCause,
+    /// Sessions that were cut because they were left at the deadline.
+    pub cut: u32,
 }
 
 /// A gateway in [`StatusBody`].

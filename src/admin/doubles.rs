@@ -150,6 +150,7 @@ pub(crate) fn moving(remaining: u32, total: u32) -> MoveView {
         deadline: Moment::from_millis(130_000),
         mode: DrainMode::Close,
         cause: EndCause::Drained,
+        cut: 0,
     }
 }
 

@@ -60,6 +60,7 @@ fn fleet_body(fleet: &FleetView, at: Moment) -> FleetBody {
 fn backend_body(backend: &BackendView, at: Moment) -> BackendBody {
     // A drain that is done stays in the snapshot; what clients of the API wait for is that `draining` goes.
     let under_way = backend.drain.as_ref().filter(|_| !matches!(backend.phase, Phase::Drained | Phase::Dead));
+    let done = backend.drain.as_ref().filter(|_| backend.phase == Phase::Drained);
     BackendBody {
         id: backend.id.clone(),
         address: backend.address,
@@ -73,6 +74,7 @@ fn backend_body(backend: &BackendView, at: Moment) -> BackendBody {
         age_ms: millis(at.since(backend.since)),
         moved: backend.moved_total,
         draining: under_way.map(|m| move_body(m, at)),
+        drained: done.map(|m| move_body(m, at)),
     }
 }
 
@@ -85,6 +87,7 @@ fn move_body(progress: &MoveView, at: Moment) -> MoveBody {
         planned: progress.planned,
         mode: progress.mode,
         cause: progress.cause,
+        cut: progress.cut,
     }
 }
 

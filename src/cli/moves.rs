@@ -168,8 +168,9 @@ fn describe(plan: &MovePlan, target: &Target, out: &Out) -> String {
     };
     let what = format!("{}: {}", target.verb(), count(plan.sessions.into(), "session"));
     let pace = format!("over {} from {:.1}/s, by {mode}", duration(plan.over_ms), plan.rate);
+    let fate = if target.backend.is_some() { "is cut" } else { "stays where it is" };
     let mut text =
-        format!("{}; {pace}; what is left after {} is cut\n", paint(&what, Tone::Strong, out.style), duration(plan.deadline_ms));
+        format!("{}; {pace}; what is left after {} {fate}\n", paint(&what, Tone::Strong, out.style), duration(plan.deadline_ms));
     text.push_str(&shares("from", &plan.from));
     text.push_str(&shares("to", &plan.to));
     if plan.dry_run {
@@ -266,20 +267,25 @@ impl<'a> Watch<'a> {
             Some(Phase::Ready | Phase::Starting | Phase::Suspect) => {
                 Step::Ended(Err(format!("{}: it was taken back", self.target.verb())))
             }
-            Some(Phase::Draining | Phase::Drained) | None => Step::Ended(self.ending(now, now.since(started))),
+            Some(Phase::Draining | Phase::Drained) | None => {
+                let cut = backend.flatten().and_then(|b| b.drained).map(|done| done.cut);
+                Step::Ended(self.ending(cut, now, now.since(started)))
+            }
         }
     }
 
-    /// Sessions were left when the deadline came if there were some at the last look and it passed since.
-    fn ending(&self, now: Moment, took: Duration) -> Result<String, String> {
-        let left = self
-            .last
-            .filter(|(m, at)| u128::from(m.deadline_in_ms) <= now.since(*at).as_millis())
-            .map_or(0, |(m, _)| m.remaining);
+    /// A drain cuts what is left at its deadline and counts that; of a backend that has gone the count at the last look is known.
+    /// A rebalance leaves it where it is: what was left at the last look, if its deadline passed since.
+    fn ending(&self, cut: Option<u32>, now: Moment, took: Duration) -> Result<String, String> {
+        let (left, fate) = match &self.target.backend {
+            Some(_) => (cut.or(self.last.map(|(m, _)| m.cut)).unwrap_or(0), "which were cut"),
+            None => {
+                let late = self.last.filter(|(m, at)| u128::from(m.deadline_in_ms) <= now.since(*at).as_millis());
+                (late.map_or(0, |(m, _)| m.remaining), "which stay where they are")
+            }
+        };
         let what = self.target.verb();
         if left > 0 {
-            // A drain cuts what is left, a rebalance leaves it where it is.
-            let fate = if self.target.backend.is_some() { "which were cut" } else { "which stay where they are" };
             return Err(format!("{what}: the deadline passed with {} left, {fate}", count(left.into(), "session")));
         }
         let took = duration(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
@@ -289,7 +295,7 @@ impl<'a> Watch<'a> {
 
 #[cfg(test)]
 mod tests {
-    use holdline_core::snapshot::FleetView;
+    use holdline_core::snapshot::{FleetView, MoveView};
 
     use super::*;
     use crate::admin::doubles::{backend, fleet, moving, plan, snapshot};
@@ -320,6 +326,13 @@ mod tests {
         status(vec![fleet("chat", vec![backend("b-2", phase, 0, Some(50))])])
     }
 
+    /// A status in which `b-2` is drained, and so many were cut.
+    fn drained(cut: u32) -> StatusBody {
+        let mut view = backend("b-2", Phase::Drained, 0, Some(50));
+        view.drain = Some(MoveView { cut, ..moving(0, 40) });
+        status(vec![fleet("chat", vec![view])])
+    }
+
     fn ending(step: Step) -> Result<String, String> {
         match step {
             Step::Ended(ending) => ending,
@@ -342,8 +355,23 @@ mod tests {
         let target = target();
         let mut watch = Watch::new(&target, &plan());
         watch.look(&draining(12, 100), at(0));
-        let error = ending(watch.look(&now_is(Phase::Drained), at(250))).expect_err("cut");
+        let error = ending(watch.look(&drained(12), at(250))).expect_err("cut");
         assert_eq!(error, "drain of b-2 in chat: the deadline passed with 12 sessions left, which were cut");
+        let error = ending(watch.look(&drained(1), at(250))).expect_err("cut");
+        assert!(error.contains("with 1 session left"), "the others went in time: {error}");
+        let done = ending(watch.look(&drained(0), at(250)));
+        assert_eq!(done, Ok("drain of b-2 in chat: done, 40 sessions in 250ms".into()), "all went in time");
+    }
+
+    #[test]
+    fn of_a_backend_that_went_at_once_the_last_count_is_known() {
+        let target = target();
+        let mut watch = Watch::new(&target, &plan());
+        let mut status_then = draining(2, 0);
+        status_then.fleets[0].backends[0].draining.as_mut().expect("a drain").cut = 3;
+        watch.look(&status_then, at(0));
+        let error = ending(watch.look(&status(vec![fleet("chat", vec![])]), at(250))).expect_err("cut");
+        assert!(error.contains("with 3 sessions left, which were cut"), "{error}");
     }
 
     #[test]

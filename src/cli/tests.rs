@@ -238,6 +238,7 @@ async fn wait_fails_when_sessions_were_cut_and_says_so_in_json_too() {
     late.backends[1].drain = Some(overdue);
     let mut drained = chat();
     drained.backends[1].phase = Phase::Drained;
+    drained.backends[1].drain = Some(holdline_core::snapshot::MoveView { cut: 3, ..moving(0, 40) });
     served.plane.then(snapshot(vec![late]));
     served.plane.then(snapshot(vec![drained]));
     let screen = Screen::default();

@@ -70,11 +70,10 @@ impl EventLog {
 fn log(notice: &Notice) {
     let fleet = notice.fleet.as_ref().map(tracing::field::display);
     let backend = notice.backend.as_ref().map(tracing::field::display);
-    match notice.kind {
-        NoticeKind::BackendFailed | NoticeKind::CountMismatch => {
-            tracing::warn!(fleet, backend, event = ?notice.kind, "{}", notice.message);
-        }
-        kind => tracing::info!(fleet, backend, event = ?kind, "{}", notice.message),
+    let event = notice.kind;
+    match event {
+        NoticeKind::BackendFailed | NoticeKind::CountMismatch => tracing::warn!(fleet, backend, %event, "{}", notice.message),
+        _ => tracing::info!(fleet, backend, %event, "{}", notice.message),
     }
 }
 
@@ -130,6 +129,7 @@ mod tests {
         let log = EventLog::default();
         log.push(notice("up"), 7);
         let json = serde_json::to_string(&log.since(0)[0]).unwrap();
+        assert!(NoticeKind::ALL.iter().all(|k| serde_json::to_value(k).unwrap() == k.as_str()), "the log says what the API says");
         assert_eq!(json, r#"{"id":1,"at_unix_ms":7,"fleet":"chat","backend":null,"kind":"scale","message":"up"}"#);
     }
 }

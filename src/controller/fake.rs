@@ -71,7 +71,8 @@ impl DataPlane for FakePlane {
                 });
                 fleets.len() - 1
             });
-            fleets[at].backends.push(BackendCounts { backend: backend.clone(), used: *used, requests: 0 });
+            let backend = backend.clone();
+            fleets[at].backends.push(BackendCounts { backend, used: *used, requests: 0, moved_total: 0, cut_total: 0 });
         }
         GatewayReport { fleets }
     }

@@ -149,14 +149,19 @@ impl Target {
             Err(missed) => {
                 let ours = missed.is_ours();
                 self.missed(missed);
-                if ours { Ok(()) } else { self.events.send(Event::HeartbeatMissed { fleet, backend }).await }
+                let event = match ours {
+                    true => Event::HeartbeatNotAsked { fleet, backend },
+                    false => Event::HeartbeatMissed { fleet, backend },
+                };
+                self.events.send(event).await
             }
         }
     }
 
     fn missed(&mut self, missed: Missed) {
         // A child that does not listen yet is no news.
-        if !self.starting.load(Ordering::Relaxed) || !matches!(missed, Missed::Connect(_)) {
+        let awaited = self.starting.load(Ordering::Relaxed) && matches!(missed, Missed::Connect(_)) && !missed.is_ours();
+        if !awaited {
             self.complain(Some(format!("heartbeat missed: {missed}")));
         }
     }

@@ -166,10 +166,12 @@ impl Fleet {
             (queue.len() as u32, queue.oldest_wait(now))
         };
         let joined = self.joined.load();
-        let count = |m: &Member| BackendCounts {
-            backend: m.0.id.clone(),
-            used: m.0.seats.used(),
-            requests: m.0.requests.load(Ordering::Relaxed),
+        let count = |m: &Member| {
+            // Seats first: an end is counted before its seat is free.
+            let used = m.0.seats.used();
+            let (moved_total, cut_total) = m.0.target.ends();
+            let requests = m.0.requests.load(Ordering::Relaxed);
+            BackendCounts { backend: m.0.id.clone(), used, requests, moved_total, cut_total }
         };
         FleetCounts {
             fleet: self.policy.name.clone(),

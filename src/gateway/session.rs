@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use holdline_core::cause::EndCause;
@@ -62,6 +63,8 @@ pub struct Target {
     pub watch: Arc<dyn Watch>,
     websocket: Limits,
     sse: Limits,
+    moved_total: AtomicU64,
+    cut_total: AtomicU64,
 }
 
 impl Target {
@@ -75,7 +78,22 @@ impl Target {
     ) -> Arc<Self> {
         let limits = |kind| Limits::new(timeouts, keepalive, kind);
         let (websocket, sse) = (limits(SessionKind::WebSocket), limits(SessionKind::Sse));
-        Arc::new(Target { fleet, backend, keepalive: *keepalive, watch, websocket, sse })
+        let (moved_total, cut_total) = Default::default();
+        Arc::new(Target { fleet, backend, keepalive: *keepalive, watch, websocket, sse, moved_total, cut_total })
+    }
+
+    /// Counts an end; before its seat is given back, so that who sees the free seat finds the end counted.
+    pub(super) fn count_end(&self, cause: EndCause) {
+        match cause {
+            EndCause::Drained | EndCause::Rebalanced => self.moved_total.fetch_add(1, Ordering::Relaxed),
+            EndCause::Cut => self.cut_total.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    /// Counters: sessions that ended as drained or rebalanced, and as cut.
+    pub(super) fn ends(&self) -> (u64, u64) {
+        (self.moved_total.load(Ordering::Relaxed), self.cut_total.load(Ordering::Relaxed))
     }
 
     /// The deadlines of its sessions of this kind.

@@ -31,7 +31,9 @@ pub(super) enum Order {
 pub(super) async fn live(shared: &Shared, id: &BackendId, orders: watch::Receiver<Order>) {
     let launched = launch(shared, id);
     match launched {
-        Ok((port, supervisor, pipes)) => Running { shared, id, port, pid: None }.watch(supervisor, pipes, orders).await,
+        Ok((port, supervisor, pipes)) => {
+            Running { shared, id, port, pid: None, told: false }.watch(supervisor, pipes, orders).await
+        }
         Err(reason) => shared.observed(id, Observation::StartFailed { reason }).await,
     }
 }
@@ -53,6 +55,7 @@ fn launch(shared: &Shared, id: &BackendId) -> Result<(Port, Child, Pipes), Strin
         .arg(supervisor::SUBCOMMAND)
         .arg("--stop-timeout")
         .arg(format!("{}ms", policy.stop_timeout.as_millis()))
+        .args(shared.open_files.iter().flat_map(|files| ["--open-files".to_owned(), files.to_string()]))
         .arg("--")
         .args(policy.command.iter().map(|part| fill(part)))
         .envs(policy.env.iter().map(|(name, value)| (name, fill(value))))
@@ -72,8 +75,7 @@ fn launch(shared: &Shared, id: &BackendId) -> Result<(Port, Child, Pipes), Strin
 
 fn open_log(shared: &Shared, id: &BackendId) -> Result<File, String> {
     let directory = &shared.policy.log_dir;
-    // An id comes from the fleet's name; a file's name has no slash.
-    let path = directory.join(format!("{}.log", id.as_str().replace('/', "_")));
+    let path = shared.policy.log_file(id);
     fs::create_dir_all(directory).and_then(|()| OpenOptions::new().append(true).create(true).open(&path)).map_err(|error| {
         format!(
             "cannot write the log file {}: {error}; make the directory writable, or set fleets.{}.backends.process.log_dir",
@@ -90,6 +92,8 @@ struct Running<'a> {
     port: Port,
     /// The child's, which is its group's; `None` before it runs and after it ended.
     pid: Option<Pid>,
+    /// The supervisor has said what became of the start.
+    told: bool,
 }
 
 impl Running<'_> {
@@ -115,12 +119,18 @@ impl Running<'_> {
             let _ = kill_process_group(pid, Signal::KILL);
             let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
             self.exited(format!("its supervisor ended ({status}), so it was killed")).await;
+        } else if !self.told {
+            // State must not wait for ever for a child that never was.
+            let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+            let reason = format!("its supervisor ended ({status}) before it could start it");
+            self.shared.observed(self.id, Observation::StartFailed { reason }).await;
         }
     }
 
     /// A line of the supervisor.
     async fn told(&mut self, line: &str) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        self.told = true;
         match word {
             "started" => {
                 self.pid = rest.parse().ok().and_then(Pid::from_raw);

@@ -46,8 +46,14 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// A provider for each of `fleets`, reporting to `events`. `executable` is a Holdline binary ([`OWN_EXECUTABLE`]).
-    pub fn new<'a>(fleets: impl Iterator<Item = &'a FleetPolicy>, executable: &Path, events: &mpsc::Sender<Event>) -> Self {
+    /// A provider for each of `fleets`, reporting to `events`. `executable` is a Holdline binary ([`OWN_EXECUTABLE`]);
+    /// `open_files` is the soft limit that children get (`None`: Holdline's own, which the gateway raises for itself).
+    pub fn new<'a>(
+        fleets: impl Iterator<Item = &'a FleetPolicy>,
+        executable: &Path,
+        open_files: Option<u64>,
+        events: &mpsc::Sender<Event>,
+    ) -> Self {
         // Shared, since the fleets' ranges may overlap.
         let ports = Arc::new(Ports::default());
         let provider = |fleet: &FleetPolicy| -> Arc<dyn Provider> {
@@ -56,7 +62,7 @@ impl Providers {
                 ProviderPolicy::Process(policy) => Arc::new(ProcessProvider::new(
                     fleet.name.clone(),
                     policy.clone(),
-                    executable.to_owned(),
+                    (executable.to_owned(), open_files),
                     Arc::clone(&ports),
                     events.clone(),
                 )),

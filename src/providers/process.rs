@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub(super) policy: ProcessPolicy,
     /// A Holdline binary, for its hidden subcommand `supervise`.
     pub(super) executable: PathBuf,
+    /// The soft limit of open files that children get; `None`: Holdline's own.
+    pub(super) open_files: Option<u64>,
     pub(super) ports: Arc<Ports>,
     events: mpsc::Sender<Event>,
     children: Mutex<Children>,
@@ -45,13 +47,13 @@ impl ProcessProvider {
     pub(super) fn new(
         fleet: FleetName,
         policy: ProcessPolicy,
-        executable: PathBuf,
+        (executable, open_files): (PathBuf, Option<u64>),
         ports: Arc<Ports>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         let children = Mutex::default();
         let alive = watch::Sender::new(0);
-        ProcessProvider { shared: Arc::new(Shared { fleet, policy, executable, ports, events, children, alive }) }
+        ProcessProvider { shared: Arc::new(Shared { fleet, policy, executable, open_files, ports, events, children, alive }) }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use holdline_core::time::Moment;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getrlimit, setrlimit};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::clock::Clock;
@@ -26,14 +26,17 @@ pub(super) const STOP: u8 = b't';
 /// Order: SIGKILL to the group at once.
 pub(super) const KILL: u8 = b'k';
 
-/// Runs `--stop-timeout Nms -- COMMAND ARGS…` until its process group is gone.
+/// Runs `--stop-timeout Nms [--open-files N] -- COMMAND ARGS…` until its process group is gone.
 ///
 /// Exit status: 0 when a backend ran (its own end is a line on stdout), 1 when it could not be started, 2 on bad arguments.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let Some((stop_timeout, command)) = parse(args) else {
+    let Some(Args { stop_timeout, open_files, command }) = parse(args) else {
         eprintln!("holdline supervise: this is how `holdline run` starts backends; it is not a command for people");
         return ExitCode::from(2);
     };
+    if let Some(files) = open_files {
+        limit_open_files(files);
+    }
     match Group::start(&command, stop_timeout) {
         Ok((mut group, wake)) => {
             say(&format!("started {}", group.leader.as_raw_nonzero()));
@@ -48,12 +51,37 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn parse(mut args: impl Iterator<Item = OsString>) -> Option<(Duration, Vec<OsString>)> {
-    let flag = args.next()?;
-    let ms = args.next()?.to_str()?.strip_suffix("ms")?.parse().ok()?;
-    let separator = args.next()?;
+#[derive(Debug, PartialEq)]
+struct Args {
+    stop_timeout: Duration,
+    /// The soft limit that the backend gets; `None`: ours.
+    open_files: Option<u64>,
+    command: Vec<OsString>,
+}
+
+fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Args> {
+    if args.next()? != "--stop-timeout" {
+        return None;
+    }
+    let stop_timeout = Duration::from_millis(args.next()?.to_str()?.strip_suffix("ms")?.parse().ok()?);
+    let mut next = args.next()?;
+    let mut open_files = None;
+    if next == "--open-files" {
+        open_files = Some(args.next()?.to_str()?.parse().ok()?);
+        next = args.next()?;
+    }
     let command: Vec<_> = args.collect();
-    (flag == "--stop-timeout" && separator == "--" && !command.is_empty()).then_some((Duration::from_millis(ms), command))
+    (next == "--" && !command.is_empty()).then_some(Args { stop_timeout, open_files, command })
+}
+
+/// Holdline raised the limit for its own sockets. A backend's is not its business: select(2) breaks above 1024, and some programs
+/// close every descriptor that they could have.
+fn limit_open_files(files: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let lowered = Rlimit { current: Some(limit.maximum.map_or(files, |most| files.min(most))), ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, lowered) {
+        eprintln!("holdline supervise: the limit of open files stays {:?}: {error}", limit.current);
+    }
 }
 
 /// Holdline may be gone: then nobody needs the line.
@@ -244,19 +272,22 @@ fn drain(stream: &mut UnixStream) -> bool {
 mod tests {
     use super::*;
 
-    fn parsed(args: &[&str]) -> Option<(Duration, usize)> {
-        parse(args.iter().map(OsString::from)).map(|(d, c)| (d, c.len()))
+    fn parsed(args: &[&str]) -> Option<(u128, Option<u64>, usize)> {
+        parse(args.iter().map(OsString::from)).map(|a| (a.stop_timeout.as_millis(), a.open_files, a.command.len()))
     }
 
     #[test]
     fn arguments_are_strict() {
-        assert_eq!(parsed(&["--stop-timeout", "250ms", "--", "a", "--b"]), Some((Duration::from_millis(250), 2)));
+        assert_eq!(parsed(&["--stop-timeout", "250ms", "--", "a", "--b"]), Some((250, None, 2)));
+        assert_eq!(parsed(&["--stop-timeout", "250ms", "--open-files", "1024", "--", "a"]), Some((250, Some(1024), 1)));
         for bad in [
             &["--stop-timeout", "250ms", "--"][..],
             &["--stop-timeout", "250", "--", "a"],
             &["--stop-timeout", "-1ms", "--", "a"],
             &["--stop", "1ms", "--", "a"],
             &["--stop-timeout", "1ms", "a"],
+            &["--stop-timeout", "1ms", "--open-files", "--", "a"],
+            &["--stop-timeout", "1ms", "--open-files", "9", "a"],
             &[],
         ] {
             assert_eq!(parsed(bad), None, "{bad:?}");

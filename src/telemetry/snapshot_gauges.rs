@@ -158,6 +158,7 @@ pub(super) mod samples {
                 deadline: Moment::from_millis(90_000),
                 mode: DrainMode::Close,
                 cause: EndCause::Drained,
+                cut: 0,
             }),
             moved_total: 8,
         }

@@ -134,3 +134,28 @@ async fn a_rebalance_evens_out_a_fleet() {
     assert_eq!(holdline.metric("holdline_sessions_ended_total", "cause=\"rebalanced\"").await, 20.0);
     clients.abort_all();
 }
+
+#[tokio::test]
+async fn what_the_deadline_cut_is_counted_alike_everywhere() {
+    let (_a, _b, holdline) = fleet("capacity: 4\n    drain: { deadline: 3s }").await;
+    assert!(holdline.cli(&["drain", "b", "--wait"]).await.status.success());
+    let mut on_a = sockets(&holdline, 4).await;
+    assert!(holdline.cli(&["undrain", "b"]).await.status.success());
+    let _on_b = sockets(&holdline, 4).await;
+
+    // There is no seat to move anybody to, and one leaves by itself.
+    let args = ["drain", "a", "--over", "1s", "--wait"];
+    let (drained, ()) = tokio::join!(holdline.cli(&args), async {
+        holdline.until("draining", |fleet| fleet["backends"][0]["phase"] == "draining").await;
+        client::leave(on_a.pop().unwrap()).await;
+    });
+    let told = String::from_utf8_lossy(&drained.stderr).into_owned();
+    assert_eq!(drained.status.code(), Some(1), "{told}");
+    assert!(told.contains("the deadline passed with 3 sessions left, which were cut"), "{told}");
+    let a = holdline.fleet().await["backends"][0].clone();
+    assert_eq!((&a["phase"], &a["drained"]["cut"], &a["draining"]), (&json!("drained"), &json!(3), &json!(null)), "{a:#}");
+    assert_eq!(holdline.metric("holdline_sessions_ended_total", "cause=\"cut\"").await, 3.0);
+    let line = holdline.log_line("its 4 sessions left");
+    assert!(line.to_string().contains("0 were moved, 1 left by themselves, 3 were cut"), "{line}");
+    assert!(line.to_string().contains(r#""drain_ended""#), "the kind as the API writes it: {line}");
+}

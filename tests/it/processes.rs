@@ -16,6 +16,8 @@ use crate::support::soon;
 use crate::support::witness::Witness;
 
 const HOLDLINE: &str = env!("CARGO_BIN_EXE_holdline");
+/// Holdline's limit, as it was before the gateway raised it.
+const OPEN_FILES: u64 = 256;
 
 /// A fleet of children, told by effects and heard by events.
 struct Fleet {
@@ -26,9 +28,13 @@ struct Fleet {
 
 impl Fleet {
     fn new(policy: ProcessPolicy) -> Self {
+        Self::with(policy, HOLDLINE)
+    }
+
+    fn with(policy: ProcessPolicy, executable: &str) -> Self {
         let (sender, events) = mpsc::channel(64);
         let fleets = [fleet("chat", ProviderPolicy::Process(policy))];
-        let providers = Providers::new(fleets.iter(), Path::new(HOLDLINE), &sender);
+        let providers = Providers::new(fleets.iter(), Path::new(executable), Some(OPEN_FILES), &sender);
         let (effects, orders) = mpsc::channel(64);
         tokio::spawn(providers.clone().run(orders));
         Fleet { providers, effects, events }
@@ -94,6 +100,27 @@ async fn a_child_gets_its_port_its_id_and_a_log_and_ends_on_sigterm() {
     assert!(fleet.exited().await.contains("SIGTERM"));
     child.gone().await;
     assert_eq!(std::fs::read_to_string(logs.join("chat-1.log")).unwrap(), "a line for the log\n");
+}
+
+#[tokio::test]
+async fn a_child_has_the_limit_of_open_files_that_holdline_was_given() {
+    let logs = directory("files");
+    let mut fleet = Fleet::new(process(&["sh", "-c", "ulimit -Sn; ulimit -Hn"], &logs));
+    fleet.start("chat-1").await;
+    fleet.started().await;
+    assert_eq!(fleet.exited().await, "exit status: 0");
+    let log = std::fs::read_to_string(logs.join("chat-1.log")).unwrap();
+    let (soft, hard) = log.trim_end().split_once('\n').unwrap();
+    assert_eq!(soft, OPEN_FILES.to_string());
+    assert!(hard == "unlimited" || hard.parse::<u64>().unwrap() >= OPEN_FILES, "it may raise it for itself: {hard}");
+}
+
+#[tokio::test]
+async fn a_supervisor_that_ends_without_a_word_is_a_failed_start() {
+    let mut fleet = Fleet::with(process(&["true"], &directory("wordless")), "/bin/false");
+    fleet.start("chat-1").await;
+    let reason = fleet.failed().await;
+    assert!(reason.contains("its supervisor ended (exit status: 1) before"), "{reason}");
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words! {
     /// The one recorded cause of a session's end.
     EndCause {

@@ -19,6 +19,8 @@ use crate::time::Moment;
 /// Without `rate_max` and `over`, the time is chosen so that about this many sessions leave a second: a backend's worth
 /// of clients that reconnect at once is what a drain shall avoid.
 pub const RATE_DEFAULT: f64 = 100.0;
+/// A shorter time makes no difference to sessions: the last second takes all that are left.
+const OVER_MIN: Duration = LAST;
 /// The share of `over` in which the plan moves everybody; the rest is for stragglers.
 const SHARE: f64 = 0.85;
 /// The shortest horizon, so that the rate stays finite, and the length of the end that takes what is left.
@@ -42,10 +44,10 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// `over` when none was asked for: `n / rate_max`, or [`RATE_DEFAULT`] a second; at most the deadline.
+    /// `over` when none was asked for: `n / rate_max`, or [`RATE_DEFAULT`] a second; a second at least, at most the deadline.
     pub fn over_default(n: u32, rate_max: Option<f64>, deadline: Duration) -> Duration {
         let seconds = f64::from(n) / rate_max.unwrap_or(RATE_DEFAULT);
-        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).min(deadline)
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).max(OVER_MIN).min(deadline)
     }
 
     /// Sessions a second with `left` of them left after `elapsed`.
@@ -151,9 +153,14 @@ impl Move {
         &self.pace
     }
 
+    /// What is left then is cut.
+    pub fn deadline(&self) -> Moment {
+        self.started + self.pace.deadline
+    }
+
     /// Whether the deadline passed.
     pub fn overdue(&self, now: Moment) -> bool {
-        now.since(self.started) >= self.pace.deadline
+        now >= self.deadline()
     }
 
     /// Seats elsewhere that clients who were told to go are about to take.
@@ -216,7 +223,7 @@ impl Move {
 
     /// All that are left, once a second: those who were told do not hear it twice.
     fn again(&mut self, mode: DrainMode, cause: EndCause, now: Moment) -> Option<Order> {
-        let first_cut = mode == DrainMode::Cut && self.told < self.started + self.pace.deadline;
+        let first_cut = mode == DrainMode::Cut && self.told < self.deadline();
         if !first_cut && now.since(self.told) < RETELL {
             return None;
         }
@@ -224,8 +231,8 @@ impl Move {
         Some(Order { count: self.left, mode, cause, first: 0 })
     }
 
-    /// For the snapshot, as of the last step, with `left` sessions left.
-    pub fn view(&self, left: u32) -> MoveView {
+    /// For the snapshot, as of the last step, with `left` sessions left and `cut` that the deadline cut.
+    pub fn view(&self, left: u32, cut: u32) -> MoveView {
         let elapsed = self.seen.since(self.started);
         MoveView {
             started: self.started,
@@ -233,9 +240,10 @@ impl Move {
             remaining: left,
             planned: if left == 0 { 0 } else { self.pace.planned(self.total, elapsed) },
             due: self.started + self.pace.over,
-            deadline: self.started + self.pace.deadline,
+            deadline: self.deadline(),
             mode: self.pace.mode,
             cause: self.cause,
+            cut,
         }
     }
 }
@@ -331,6 +339,9 @@ mod tests {
         assert_eq!(Pace::over_default(1000, Some(50.0), deadline), Duration::from_secs(20));
         assert_eq!(Pace::over_default(1000, None, deadline), Duration::from_secs(10));
         assert_eq!(Pace::over_default(1_000_000, None, deadline), deadline);
-        assert_eq!(Pace::over_default(0, None, deadline), Duration::ZERO);
+        assert_eq!(Pace::over_default(0, None, deadline), Duration::from_secs(1));
+        assert_eq!(Pace::over_default(1, None, deadline), Duration::from_secs(1));
+        assert_eq!(Pace::over_default(1, Some(f64::MIN_POSITIVE), deadline), deadline);
+        assert_eq!(Pace::over_default(1, None, Duration::from_millis(500)), Duration::from_millis(500));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cause::{EndCause, Phase};
+use crate::cause::{EndCause, Phase, words};
 use crate::ids::{BackendId, FleetName};
 use crate::policy::DrainMode;
 
@@ -36,6 +36,13 @@ pub enum Event {
     },
     /// A probe failed.
     HeartbeatMissed {
+        /// Its fleet.
+        fleet: FleetName,
+        /// The backend.
+        backend: BackendId,
+    },
+    /// A backend could not be asked for want of something of ours (a descriptor, a port): its silence says nothing.
+    HeartbeatNotAsked {
         /// Its fleet.
         fleet: FleetName,
         /// The backend.
@@ -130,6 +137,10 @@ pub struct BackendCounts {
     pub used: u32,
     /// Plain requests in flight.
     pub requests: u32,
+    /// Counter: sessions that ended because they were told to go elsewhere (drained, rebalanced).
+    pub moved_total: u64,
+    /// Counter: sessions that ended as cut. A session whose seat is not in `used` any more is in its counter already.
+    pub cut_total: u64,
 }
 
 /// Something for a shell to do.
@@ -179,32 +190,32 @@ pub struct Notice {
     pub message: String,
 }
 
-/// What a [`Notice`] is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NoticeKind {
-    /// A backend changed its phase.
-    Phase,
-    /// A backend joined.
-    BackendAdded,
-    /// A backend left.
-    BackendRemoved,
-    /// A backend could not be started, or crashed.
-    BackendFailed,
-    /// The number of backends was changed.
-    Scale,
-    /// A drain began.
-    DrainStarted,
-    /// A drain ended.
-    DrainEnded,
-    /// A drain was taken back.
-    Undrained,
-    /// A rebalance began.
-    RebalanceStarted,
-    /// A rebalance ended.
-    RebalanceEnded,
-    /// Reported and counted sessions differ, and go on differing.
-    CountMismatch,
+words! {
+    /// What a [`Notice`] is about.
+    NoticeKind {
+        /// A backend changed its phase.
+        Phase = "phase",
+        /// A backend joined.
+        BackendAdded = "backend_added",
+        /// A backend left.
+        BackendRemoved = "backend_removed",
+        /// A backend could not be started, or crashed.
+        BackendFailed = "backend_failed",
+        /// The number of backends was changed.
+        Scale = "scale",
+        /// A drain began.
+        DrainStarted = "drain_started",
+        /// A drain ended.
+        DrainEnded = "drain_ended",
+        /// A drain was taken back.
+        Undrained = "undrained",
+        /// A rebalance began.
+        RebalanceStarted = "rebalance_started",
+        /// A rebalance ended.
+        RebalanceEnded = "rebalance_ended",
+        /// Reported and counted sessions differ, and go on differing.
+        CountMismatch = "count_mismatch",
+    }
 }
 
 /// What an operator asks for.

@@ -120,8 +120,8 @@ impl Health {
         self.heard
     }
 
-    /// Whether a pushed heartbeat is newer than all before it. With its death a backend's numbers start afresh, for its
-    /// successor's do.
+    /// Whether a pushed heartbeat is newer than all before it. After a silence of `suspect_after` a backend's numbers start afresh, for
+    /// its successor's do, and a heartbeat that is delivered twice comes sooner.
     pub fn is_new(&mut self, seq: Option<u64>) -> bool {
         let Some(seq) = seq else { return true };
         let replay = self.seq.is_some_and(|last| seq <= last);
@@ -158,6 +158,15 @@ impl Health {
         self.good_in_a_row = 0;
     }
 
+    /// It could not be asked, and not by its fault: the silence is ours, so no time runs against it. One that never answered has
+    /// nothing to lose: its address may be what cannot be reached from here (EADDRNOTAVAIL without IPv6).
+    pub fn not_asked(&mut self, now: Moment) {
+        if self.standing != Standing::Starting {
+            self.good = now;
+            self.alive = now;
+        }
+    }
+
     /// A dial of the gateway connected, or failed by the backend's fault.
     pub fn dialled(&mut self, connected: bool, now: Moment) -> Option<Change> {
         if connected {
@@ -177,6 +186,9 @@ impl Health {
         if self.standing == Standing::Ready && now.since(self.since) >= CALM {
             self.needed = NEEDED_MIN;
             self.relapsing = false;
+        }
+        if self.heard.is_some_and(|heard| now.since(heard) >= self.suspect_after) {
+            self.seq = None;
         }
         match self.standing {
             Standing::Starting => {
@@ -208,7 +220,7 @@ impl Health {
 
     fn die(&mut self, reason: String, now: Moment) -> Option<Change> {
         self.good_in_a_row = 0;
-        self.seq = None;
+        self.dial_connected = false;
         self.turn(Standing::Dead, reason, now)
     }
 
@@ -327,6 +339,45 @@ mod tests {
             assert_eq!(h.tick(at(second * 1_000)), None);
         }
         assert_eq!(h.standing(), Standing::Suspect);
+    }
+
+    #[test]
+    fn a_time_in_which_nobody_could_ask_is_no_silence() {
+        let mut h = ready_at_zero();
+        for second in 1..60 {
+            h.not_asked(at(second * 1_000));
+            assert_eq!(h.tick(at(second * 1_000 + 900)), None);
+        }
+        assert_eq!(h.tick(at(62_000)).map(|c| c.to), Some(Standing::Suspect), "its own silence counts again");
+        h.not_asked(at(63_000));
+        assert_eq!((h.standing(), h.tick(at(72_900))), (Standing::Suspect, None), "it neither dies nor comes back by that");
+        let mut never = Health::new(&policy(), Patience::Silence(Duration::from_secs(10)), Moment::START);
+        never.not_asked(at(9_000));
+        assert_eq!(never.tick(at(10_000)).map(|c| c.to), Some(Standing::Dead));
+    }
+
+    #[test]
+    fn a_successor_that_counts_from_one_is_heard_before_the_other_is_called_dead() {
+        let mut h = ready_at_zero();
+        assert!(h.is_new(Some(700)));
+        h.heartbeat(true, at(500));
+        h.tick(at(3_400));
+        assert!(!h.is_new(Some(1)));
+        assert_eq!(h.tick(at(3_500)).map(|c| c.to), Some(Standing::Suspect));
+        assert!(h.is_new(Some(2)));
+        assert_eq!(h.heartbeat(true, at(3_600)), None);
+        assert!(h.is_new(Some(3)));
+        assert_eq!(h.heartbeat(true, at(4_600)).map(|c| c.to), Some(Standing::Ready));
+    }
+
+    #[test]
+    fn a_dial_before_its_death_does_not_vouch_for_a_backend() {
+        let mut h = ready_at_zero();
+        h.tick(at(3_000));
+        h.dialled(true, at(4_000));
+        assert_eq!(h.tick(at(14_000)).map(|c| c.to), Some(Standing::Dead));
+        assert_eq!(h.heartbeat(true, at(99_000)), None);
+        assert_eq!(h.heartbeat(true, at(99_100)).map(|c| c.to), Some(Standing::Ready));
     }
 
     #[test]

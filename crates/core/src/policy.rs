@@ -85,6 +85,14 @@ pub struct ProcessPolicy {
     pub log_dir: std::path::PathBuf,
 }
 
+impl ProcessPolicy {
+    /// Where the child of this id writes its log.
+    pub fn log_file(&self, id: &BackendId) -> std::path::PathBuf {
+        // An id comes from the fleet's name; a file's name has no slash.
+        self.log_dir.join(format!("{}.log", id.as_str().replace('/', "_")))
+    }
+}
+
 /// Which backend takes the next session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {

@@ -16,13 +16,37 @@ pub struct Load {
 pub fn targets(loads: &[Load]) -> Vec<u32> {
     let largest = loads.iter().filter_map(|l| l.capacity).max().unwrap_or(1).max(1);
     let weights: Vec<f64> = loads.iter().map(|l| f64::from(l.capacity.unwrap_or(largest))).collect();
-    let total: u64 = loads.iter().map(|l| u64::from(l.sessions) + u64::from(l.foreign)).sum();
-    let level = total as f64 / weights.iter().sum::<f64>().max(1.0);
-    let exact: Vec<f64> = loads.iter().zip(&weights).map(|(l, w)| (level * w - f64::from(l.foreign)).max(0.0)).collect();
-    // Rounded down, and what that leaves over given out one each: the largest fraction first; then, when foreign sessions
-    // keep a level above the others', from the emptiest up.
-    let mut targets: Vec<u32> = exact.iter().map(|e| *e as u32).collect();
     let sessions: u64 = loads.iter().map(|l| u64::from(l.sessions)).sum();
+    let Some(level) = level(loads, &weights, sessions as f64) else {
+        // Nobody takes any: they stay where they are.
+        return loads.iter().map(|l| l.sessions).collect();
+    };
+    let mut targets: Vec<u32> =
+        loads.iter().zip(&weights).map(|(l, w)| (level * w - f64::from(l.foreign)).max(0.0) as u32).collect();
+    hand_out(&mut targets, loads, &weights, sessions);
+    targets
+}
+
+/// The height to which `sessions` fill vessels as wide as `weights`, in which foreign sessions stand already; `None` when all are of no
+/// width. A backend whose foreign sessions stand above the level keeps none of ours.
+fn level(loads: &[Load], weights: &[f64], sessions: f64) -> Option<f64> {
+    let mut vessels: Vec<(f64, f64)> =
+        loads.iter().zip(weights).filter(|(_, w)| **w > 0.0).map(|(l, w)| (f64::from(l.foreign), *w)).collect();
+    vessels.sort_by(|(f, w), (g, v)| (f / w).total_cmp(&(g / v)));
+    let (mut water, mut width, mut level) = (sessions, 0.0, None);
+    for (foreign, weight) in vessels {
+        if level.is_some_and(|level| level <= foreign / weight) {
+            break;
+        }
+        water += foreign;
+        width += weight;
+        level = Some(water / width);
+    }
+    level
+}
+
+/// Gives out what rounding down left over, one each, so that the levels stay close: fewer than there are backends.
+fn hand_out(targets: &mut [u32], loads: &[Load], weights: &[f64], sessions: u64) {
     let mut over = sessions as i64 - targets.iter().map(|t| i64::from(*t)).sum::<i64>();
     let height = |i: usize, t: u32| (f64::from(t) + f64::from(loads[i].foreign)) / weights[i].max(f64::MIN_POSITIVE);
     while over != 0 {
@@ -39,7 +63,6 @@ pub fn targets(loads: &[Load]) -> Vec<u32> {
         targets[best] = if over > 0 { targets[best] + 1 } else { targets[best] - 1 };
         over -= over.signum();
     }
-    targets
 }
 
 #[cfg(test)]
@@ -67,6 +90,18 @@ mod tests {
         assert_eq!(targets(&[foreign, load(40, 100)]), [0, 40]);
         let foreign = Load { sessions: 20, foreign: 20, capacity: Some(100) };
         assert_eq!(targets(&[foreign, load(20, 100)]), [10, 30]);
+    }
+
+    #[test]
+    fn whatever_backends_report_is_answered_at_once() {
+        let liar = Load { sessions: 50, foreign: u32::MAX, capacity: Some(100) };
+        assert_eq!(targets(&[liar, load(0, 100)]), [0, 50]);
+        let huge = Load { sessions: 50, foreign: 0, capacity: Some(u32::MAX) };
+        assert_eq!(targets(&[huge, load(50, 100)]).iter().sum::<u32>(), 100);
+        assert_eq!(targets(&[load(7, 0), load(3, 0)]), [7, 3], "nobody takes any");
+        assert_eq!(targets(&[load(7, 0), load(3, 10)]), [0, 10]);
+        let all_lie = Load { sessions: u32::MAX, ..liar };
+        assert_eq!(targets(&[all_lie, all_lie, all_lie]), [u32::MAX; 3]);
     }
 
     proptest! {

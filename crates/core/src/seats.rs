@@ -120,7 +120,7 @@ impl Seats {
         }
         let now_ns = now.since_start().as_nanos() as u64;
         let slack = (BURST.as_nanos() as u64).saturating_sub(interval);
-        let step = |next: u64| (next <= now_ns + slack).then(|| next.max(now_ns) + interval);
+        let step = |next: u64| (next <= now_ns + slack).then(|| next.max(now_ns).saturating_add(interval));
         match self.next_ns.fetch_update(Ordering::AcqRel, Ordering::Acquire, step) {
             Ok(_) => Ok(()),
             Err(next) => Err(Moment::at(Duration::from_nanos(next - slack))),
@@ -185,6 +185,15 @@ mod tests {
         assert_eq!((seats.used(), seats.reserve(Moment::START).unwrap_err()), (1, NoSeat::Full));
         drop(held);
         assert_eq!((seats.used(), seats.reserve(Moment::START).unwrap_err()), (0, NoSeat::Full));
+    }
+
+    #[test]
+    fn the_slowest_pace_there_is_lets_one_in() {
+        let seats = Seats::new(UNLIMITED, Some(f64::MIN_POSITIVE));
+        let now = Moment::from_millis(1_000);
+        let _held = seats.reserve(now).unwrap();
+        assert!(matches!(seats.reserve(now), Err(NoSeat::NotBefore(at)) if at > Moment::from_millis(u64::from(u32::MAX))));
+        assert_eq!(seats.used(), 1);
     }
 
     #[test]

@@ -137,4 +137,6 @@ pub struct MoveView {
     pub mode: DrainMode,
     /// The cause its sessions record.
     pub cause: EndCause,
+    /// Sessions that were cut because they were left at the deadline, by the gateway's count of causes.
+    pub cut: u32,
 }

@@ -134,6 +134,7 @@ impl Entry {
             bytes_in: self.bytes[0].get(),
             bytes_out: self.bytes[1].get(),
         });
+        self.target.count_end(cause);
         drop(seat);
     }
 

@@ -29,6 +29,10 @@ async fn a_session_is_listed_and_told_to_end() {
     assert_eq!(u16::from(frame.code), 1012);
     while within(socket.next()).await.is_some_and(|m| m.is_ok()) {}
     rig.until("free", |c| c.backends[0].used == 0 && c.ended_total == 1).await;
+    rig.until("counted", |c| (c.backends[0].moved_total, c.backends[0].cut_total) == (1, 0)).await;
+    let _cut = rig.open().await.unwrap();
+    assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), 5, DrainMode::Cut, EndCause::Cut).await, 1);
+    rig.until("cut", |c| c.backends[0].used == 0 && (c.backends[0].moved_total, c.backends[0].cut_total) == (1, 1)).await;
 }
 
 #[tokio::test]

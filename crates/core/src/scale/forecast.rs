@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::time::Moment;
 
+use super::dispersion::Seconds;
+
 /// Half-life of the averages; short enough to follow a wave, long enough not to take one second's chance for a rate.
 const HALF_LIFE_MIN_S: f64 = 30.0;
 
@@ -16,13 +18,6 @@ const HALF_LIFE_HORIZONS: f64 = 3.0;
 
 /// Time between two decisions: what a decision misses by, at the most.
 pub(super) const TICK: Duration = Duration::from_secs(1);
-
-/// The seconds over which dispersion is measured; it is 1, as of a Poisson process, until then.
-const DISPERSION_WINDOW: usize = 300;
-
-/// The busiest seconds, left out of the dispersion. A wave that came once stands in `need` already, with its sessions and its queue;
-/// as dispersion it would be counted a second time, and start backends after the wave has passed.
-const DISPERSION_TRIMMED: usize = 6;
 
 /// The margin in standard deviations: one in twenty seconds has more sessions, if the model holds.
 const Z_MIN: f64 = 1.6;
@@ -265,60 +260,6 @@ fn population(n: f64, lambda: f64, mu: f64, dispersion: f64, l: f64) -> (f64, f6
     (n * stay + come, n * stay * (1.0 - stay) + dispersion * come)
 }
 
-/// Arrivals of each of the last seconds.
-#[derive(Clone, Debug)]
-struct Seconds {
-    counts: VecDeque<u64>,
-    /// The second that is being counted, and what it has.
-    second: u64,
-    open: u64,
-}
-
-impl Seconds {
-    fn new(now: Moment) -> Self {
-        Seconds { counts: VecDeque::new(), second: now.since_start().as_secs(), open: 0 }
-    }
-
-    fn count(&mut self, arrivals: u64, now: Moment) {
-        let second = now.since_start().as_secs();
-        // After a long pause only the window's worth of empty seconds is filled in.
-        let passed = second.saturating_sub(self.second).min(DISPERSION_WINDOW as u64);
-        for _ in 0..passed {
-            if self.counts.len() == DISPERSION_WINDOW {
-                self.counts.pop_front();
-            }
-            self.counts.push_back(std::mem::take(&mut self.open));
-        }
-        self.second = second;
-        self.open += arrivals;
-    }
-
-    /// Variance/mean, the busiest seconds left out; 1 until the window is full and while nothing arrives.
-    fn dispersion(&self) -> f64 {
-        if self.counts.len() < DISPERSION_WINDOW {
-            return 1.0;
-        }
-        let mut busiest = [0; DISPERSION_TRIMMED];
-        let (mut sum, mut squares) = (0.0, 0.0);
-        for &count in &self.counts {
-            sum += count as f64;
-            squares += (count as f64).powi(2);
-            if count > busiest[0] {
-                busiest[0] = count;
-                busiest.sort_unstable();
-            }
-        }
-        let n = (DISPERSION_WINDOW - DISPERSION_TRIMMED) as f64;
-        let mean = (sum - busiest.iter().sum::<u64>() as f64) / n;
-        if mean <= 0.0 {
-            return 1.0;
-        }
-        let variance = (squares - busiest.iter().map(|&c| (c as f64).powi(2)).sum::<f64>()) / n - mean * mean;
-        // Never below a Poisson process: arrivals that were even may become uneven any time.
-        (variance / mean).max(1.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,15 +304,6 @@ mod tests {
         assert_eq!(forecaster.startup_p95(), Duration::from_secs(9));
         (0..20).for_each(|_| forecaster.started_up(Duration::from_secs(3)));
         assert_eq!(forecaster.startup_p95(), Duration::from_secs(3), "a new release is faster");
-    }
-
-    #[test]
-    fn dispersion_knows_bursts_from_one_wave() {
-        let (_, even) = after((0..400).map(|_| (4, 0, 9)));
-        let (_, bursts) = after((0..400).map(|t| (if t % 10 == 0 { 40 } else { 0 }, 0, 9)));
-        let (_, wave) = after((0..400).map(|t| (if t == 300 { 70 } else { 0 }, 0, 9)));
-        assert_eq!((even.dispersion, wave.dispersion), (1.0, 1.0));
-        assert!(bursts.dispersion > 20.0, "{bursts:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! come or go (`victims`). The first step that held the answer back is named in the decision, and every figure is in its reason.
 
 mod behavior;
+mod dispersion;
 mod explain;
 mod forecast;
 mod victims;
@@ -210,7 +211,7 @@ impl Totals {
                 Phase::Starting => t.starting += 1,
                 Phase::Suspect => {
                     t.suspect += 1;
-                    t.sessions_suspect += b.sessions;
+                    t.sessions_suspect = t.sessions_suspect.saturating_add(b.sessions);
                 }
                 _ => t.free += b.capacity.map_or(1 << 40, |c| u64::from(c.saturating_sub(b.sessions))),
             }

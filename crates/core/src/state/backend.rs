@@ -1,11 +1,13 @@
 //! One backend as State knows it.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::cause::Phase;
 use crate::drain::Move;
 use crate::health::{Health, Standing};
 use crate::ids::BackendId;
+use crate::policy::DrainMode;
 use crate::scale::BackendLoad;
 use crate::seats::UNLIMITED;
 use crate::snapshot::BackendView;
@@ -35,6 +37,16 @@ pub(super) struct Backend {
     /// A rebalance under way lets it have no more than these.
     pub(super) ceiling: Option<u32>,
     pub(super) moved_total: u64,
+    /// By the gateway's last report.
+    pub(super) ended: Ends,
+}
+
+/// Counters of how a backend's sessions ended, from when it joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ends {
+    /// They were told to go elsewhere, and did.
+    pub(super) moved: u64,
+    pub(super) cut: u64,
 }
 
 /// A drain under way or done.
@@ -46,6 +58,49 @@ pub(super) struct Drain {
     pub(super) empty: Option<bool>,
     /// Nothing is left.
     pub(super) done: bool,
+    /// The backend's counters when the drain began.
+    begun: Ends,
+    /// The same when its deadline came; `None`: it did not yet.
+    at_deadline: Option<Ends>,
+}
+
+/// What became of the sessions of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) moved: u32,
+    /// Clients and backend ended them, or they never came to be (a dial in flight that failed).
+    pub(super) by_themselves: u32,
+    pub(super) cut: u32,
+}
+
+impl Drain {
+    pub(super) fn new(sessions: Move, owners: Owners, begun: Ends) -> Self {
+        Drain { sessions, owners, empty: None, done: false, begun, at_deadline: None }
+    }
+
+    /// From now on what is cut is cut by the deadline. Only the first call counts.
+    pub(super) fn deadline_came(&mut self, ended: Ends) {
+        self.at_deadline.get_or_insert(ended);
+    }
+
+    /// What became of its sessions, `left` of which are still there.
+    pub(super) fn outcome(&self, ended: Ends, left: u32) -> Outcome {
+        let grown = |from: u64, to: u64| u32::try_from(to.saturating_sub(from)).unwrap_or(u32::MAX);
+        let in_time = self.at_deadline.unwrap_or(ended);
+        // Whoever asks for the mode `cut` moves sessions by cutting them.
+        let moved_by_cut = if self.sessions.pace().mode == DrainMode::Cut { grown(self.begun.cut, in_time.cut) } else { 0 };
+        let moved = grown(self.begun.moved, ended.moved).saturating_add(moved_by_cut);
+        let cut = grown(in_time.cut, ended.cut);
+        let by_themselves = self.sessions.total().saturating_sub(left).saturating_sub(moved).saturating_sub(cut);
+        Outcome { moved, by_themselves, cut }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { moved, by_themselves, cut } = self;
+        write!(f, "{moved} were moved, {by_themselves} left by themselves, {cut} were cut")
+    }
 }
 
 /// On whose behalf a backend is drained; it is taken back when nobody wants it any more.
@@ -88,6 +143,7 @@ impl Backend {
             retiring: false,
             ceiling: None,
             moved_total: 0,
+            ended: Ends::default(),
         }
     }
 
@@ -163,7 +219,7 @@ impl Backend {
             requests: self.requests,
             heartbeat_at: self.health.heard(),
             since: self.since,
-            drain: self.drain.as_ref().map(|d| d.sessions.view(self.used)),
+            drain: self.drain.as_ref().map(|d| d.sessions.view(self.used, d.outcome(self.ended, self.used).cut)),
             moved_total: self.moved_total,
         }
     }

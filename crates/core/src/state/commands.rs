@@ -50,9 +50,18 @@ impl Fleet {
         if let Some(remedy) = remedy {
             return Err(wrong_phase(phase, id, &remedy));
         }
+        let given_up = self.backends[at].drain.as_ref().is_some_and(|d| d.owners.scale);
         let everybody = Owners { operator: true, backend: true, scale: true };
         self.give_up_drain(at, everybody, "an operator asks for it");
-        Ok(Answer::Done { message: format!("`{id}` is {}", self.backends[at].phase()) })
+        let mut message = format!("`{id}` is {}", self.backends[at].phase());
+        if given_up {
+            // Nothing has changed for the autoscaler, so its next decision may be the same.
+            message += &format!(
+                "; the autoscaler had given it up and may do so again: `holdline scale {} --to N` fixes the number",
+                self.name()
+            );
+        }
+        Ok(Answer::Done { message })
     }
 
     pub(super) fn rebalance(&mut self, request: &MoveRequest, now: Moment) -> Result<Answer, CommandError> {

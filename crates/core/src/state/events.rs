@@ -1,12 +1,18 @@
 //! What shells saw of a fleet's backends.
 
+use std::time::Duration;
+
 use crate::event::{Effect, FleetCounts, Heartbeat, NoticeKind, Observation};
 use crate::health::{Change, Standing};
 use crate::ids::BackendId;
+use crate::policy::ProviderPolicy;
 use crate::time::Moment;
 
-use super::backend::{Backend, Owners};
+use super::backend::{Backend, Ends, Owners};
 use super::fleet::Fleet;
+
+/// A child that leaves on its own wish earlier than this after its start has failed.
+const SERVED_MIN: Duration = Duration::from_secs(10);
 
 impl Fleet {
     /// The gateway's counts. A backend without a line has nothing there.
@@ -14,11 +20,21 @@ impl Fleet {
         let before = (self.queued, self.oldest_wait, self.requests);
         (self.queued, self.oldest_wait, self.requests) = (counts.queued, counts.oldest_wait, counts.requests);
         let mut changed = before != (self.queued, self.oldest_wait, self.requests);
+        let mut lines = &counts.backends[..];
         for backend in &mut self.backends {
-            let line = counts.backends.iter().find(|c| c.backend == backend.id);
+            // The gateway's lines are in the order of the snapshot, so it is mostly the next one; else all are looked through.
+            let line = match lines.split_first() {
+                Some((next, rest)) if next.backend == backend.id => {
+                    lines = rest;
+                    Some(next)
+                }
+                _ => counts.backends.iter().find(|c| c.backend == backend.id),
+            };
             let figures = line.map_or((0, 0), |c| (c.used, c.requests));
-            changed |= figures != (backend.used, backend.requests);
+            let ended = line.map_or(backend.ended, |c| Ends { moved: c.moved_total, cut: c.cut_total });
+            changed |= figures != (backend.used, backend.requests) || ended != backend.ended;
             (backend.used, backend.requests) = figures;
+            backend.ended = ended;
             let empty = backend.is_empty();
             // Only a count that was taken after the drain began can tell that it is over.
             if let Some(drain) = &mut backend.drain {
@@ -86,6 +102,13 @@ impl Fleet {
         }
     }
 
+    /// A probe could not be sent, by our fault.
+    pub(super) fn not_asked(&mut self, id: &BackendId, now: Moment) {
+        if let Some(at) = self.position(id) {
+            self.backends[at].health.not_asked(now);
+        }
+    }
+
     /// The gateway dialled it.
     pub(super) fn dialled(&mut self, id: &BackendId, connected: bool, now: Moment) {
         let Some(at) = self.position(id).filter(|&at| !self.backends[at].retiring) else { return };
@@ -105,7 +128,8 @@ impl Fleet {
             Standing::Ready if change.from == Standing::Starting && self.is_elastic() => self.scaler.started_up(now.since(since)),
             Standing::Dead if self.is_elastic() => {
                 self.retire(at);
-                self.failed(&id, &format!("{}; it is stopped", change.reason), now);
+                let remedy = self.remedy(&id, change.from == Standing::Starting);
+                self.failed(&id, &format!("{}; it is stopped{remedy}", change.reason), now);
             }
             _ => {}
         }
@@ -123,27 +147,28 @@ impl Fleet {
                 self.remove(at);
                 self.failed(id, &format!("it could not be started: {reason}"), now);
             }
-            Observation::Exited { reason } => {
-                let backend = self.remove(at);
-                let left = backend.used;
-                let expected = backend.retiring || backend.asks_drain;
-                if let Some(drain) = backend.drain.filter(|d| !d.done) {
-                    let started = now.since(drain.sessions.started());
-                    let message = format!(
-                        "the drain of `{id}` ends after {started:.1?}: the process is gone ({reason}) with {left} sessions left"
-                    );
-                    self.notice(Some(id), NoticeKind::DrainEnded, message);
-                }
-                if expected {
-                    self.notice(
-                        Some(id),
-                        NoticeKind::BackendRemoved,
-                        format!("`{id}` leaves: it was to stop and did ({reason})"),
-                    );
-                } else {
-                    self.failed(id, &format!("it exited by itself ({reason}) with {left} sessions"), now);
-                }
-            }
+            Observation::Exited { reason } => self.exited(at, &reason, now),
+        }
+    }
+
+    /// Its process is gone: as it was to, or a crash.
+    fn exited(&mut self, at: usize, reason: &str, now: Moment) {
+        let backend = self.remove(at);
+        let (id, left) = (&backend.id, backend.used);
+        if let Some(drain) = backend.drain.as_ref().filter(|d| !d.done) {
+            let (took, outcome) = (now.since(drain.sessions.started()), drain.outcome(backend.ended, left));
+            let message = format!(
+                "the drain of `{id}` ends after {took:.1?}: the process is gone ({reason}) with {left} sessions left; {outcome}"
+            );
+            self.notice(Some(id), NoticeKind::DrainEnded, message);
+        }
+        // One that asks for its drain as soon as it runs would else be started again every second.
+        let had_served = now.since(backend.since) >= SERVED_MIN;
+        if backend.retiring || (backend.asks_drain && had_served) {
+            self.notice(Some(id), NoticeKind::BackendRemoved, format!("`{id}` leaves: it was to stop and did ({reason})"));
+        } else {
+            let remedy = self.remedy(id, false);
+            self.failed(id, &format!("it exited by itself ({reason}) with {left} sessions{remedy}"), now);
         }
     }
 
@@ -158,6 +183,17 @@ impl Fleet {
     fn remove(&mut self, at: usize) -> Backend {
         self.changed();
         self.backends.remove(at)
+    }
+
+    /// Where to look after a child of ours failed, and what to change when it was only slow.
+    fn remedy(&self, id: &BackendId, was_starting: bool) -> String {
+        let ProviderPolicy::Process(process) = &self.policy.provider else { return String::new() };
+        let log = process.log_file(id);
+        let slow = match was_starting {
+            true => format!(", or raise fleets.{}.backends.process.ready_timeout", self.name()),
+            false => String::new(),
+        };
+        format!(": look into its log file {}{slow}", log.display())
     }
 
     /// A failed start or a crash.

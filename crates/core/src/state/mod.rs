@@ -56,6 +56,7 @@ impl State {
             Event::Observed { fleet, backend, observation } => self.with(&fleet, |f| f.observed(&backend, observation, now)),
             Event::Heartbeat { fleet, backend, heartbeat } => self.with(&fleet, |f| f.heartbeat(&backend, &heartbeat, now)),
             Event::HeartbeatMissed { fleet, backend } => self.with(&fleet, |f| f.missed(&backend)),
+            Event::HeartbeatNotAsked { fleet, backend } => self.with(&fleet, |f| f.not_asked(&backend, now)),
             Event::Dial { fleet, backend, connected } => self.with(&fleet, |f| f.dialled(&backend, connected, now)),
             Event::Shutdown => {
                 self.shutting_down = true;

@@ -41,7 +41,7 @@ impl Rebalance {
     }
 
     pub(super) fn view(&self, backends: &[Backend]) -> MoveView {
-        let parts = self.parts.iter().map(|p| p.sessions.view(p.left(backends)));
+        let parts = self.parts.iter().map(|p| p.sessions.view(p.left(backends), 0));
         let (total, planned) = parts.fold((0, 0), |(total, planned), p| (total + p.total, planned + p.planned));
         MoveView {
             started: self.started,
@@ -52,6 +52,8 @@ impl Rebalance {
             deadline: self.started + self.pace.deadline,
             mode: self.pace.mode,
             cause: EndCause::Rebalanced,
+            // Its deadline leaves sessions where they are.
+            cut: 0,
         }
     }
 }
@@ -73,8 +75,9 @@ impl Fleet {
         owners.add(owner);
         let kept = before.filter(|d| d.done || owner != Owners::OPERATOR);
         let begins = kept.is_none();
-        let fresh = || Drain { sessions: Move::drain(pace, used, now), owners, empty: None, done: false };
-        backend.drain = Some(kept.map_or_else(fresh, |d| Drain { owners, ..d }));
+        let ended = backend.ended;
+        let fresh = || Drain::new(Move::drain(pace, used, now), owners, ended);
+        backend.drain.insert(kept.unwrap_or_else(fresh)).owners = owners;
         self.changed();
         if begins {
             let message = format!(
@@ -123,8 +126,9 @@ impl Fleet {
             }
             drain.done = true;
             let (id, total, took) = (backend.id.clone(), drain.sessions.total(), now.since(drain.sessions.started()));
-            let left_over = backend.requests + backend.reported.foreign();
-            let mut message = format!("`{id}` is drained: its {total} sessions left within {took:.1?}");
+            let outcome = drain.outcome(backend.ended, backend.used);
+            let left_over = backend.requests.saturating_add(backend.reported.foreign());
+            let mut message = format!("`{id}` is drained: its {total} sessions left within {took:.1?}; {outcome}");
             if left_over > 0 {
                 message += &format!("; {left_over} requests or sessions by other ways are not waited for any longer");
             }
@@ -144,11 +148,18 @@ impl Fleet {
     /// Tells as many sessions to go as their paces and the seats elsewhere allow.
     pub(super) fn step_drains(&mut self, now: Moment) {
         let mut room = self.room(now);
-        for at in 0..self.backends.len() {
-            let used = self.backends[at].used;
-            let Some(drain) = self.backends[at].drain.as_mut().filter(|d| !d.done) else { continue };
+        // Seats that are scarce go to those who are cut first.
+        let deadline = |at: &usize| self.backends[*at].drain.as_ref().map(|d| d.sessions.deadline());
+        let mut draining: Vec<usize> = (0..self.backends.len()).filter(|at| deadline(at).is_some()).collect();
+        draining.sort_by_key(deadline);
+        for at in draining {
+            let Backend { used, ended, drain, .. } = &mut self.backends[at];
+            let Some(drain) = drain.as_mut().filter(|d| !d.done) else { continue };
+            if drain.sessions.overdue(now) {
+                drain.deadline_came(*ended);
+            }
             // Wherever it stands now, it is not where it stood a tick ago.
-            let order = drain.sessions.step(used, room, now);
+            let order = drain.sessions.step(*used, room, now);
             self.changed();
             if let Some(order) = order {
                 room = room.map(|r| r.saturating_sub(order.first));
@@ -167,6 +178,8 @@ impl Fleet {
             return self.end_rebalance(left, now.since(rebalance.started));
         }
         let mut room = self.room_with(&rebalance, now);
+        // Also of those that are no part of it any more.
+        self.backends.iter_mut().for_each(|b| b.ceiling = None);
         for part in &mut rebalance.parts {
             let Some(at) = self.position(&part.backend) else { continue };
             // Clients come back, with an affinity even to where they were; so it takes none above its target, unless
@@ -204,17 +217,22 @@ impl Fleet {
     /// Free seats that nobody waits for and that no session in transit is about to take; `None`: no limit.
     pub(super) fn room(&self, now: Moment) -> Option<u32> {
         let ready = self.backends.iter().filter(|b| b.phase() == Phase::Ready);
-        let free: u32 = ready.map(Backend::free).try_fold(0u32, |sum, free| Some(sum.saturating_add(free?)))?;
+        let free = ready.map(Backend::free).try_fold(0u32, |sum, free| Some(sum.saturating_add(free?)))?;
         let drains = self.backends.iter().filter_map(|b| b.drain.as_ref()).map(|d| d.sessions.in_transit(now));
         let parts = self.rebalance.iter().flat_map(|r| &r.parts).map(|p| p.sessions.in_transit(now));
-        Some(free.saturating_sub(self.queued).saturating_sub(drains.chain(parts).sum()))
+        Some(free.saturating_sub(self.queued).saturating_sub(sum(drains.chain(parts))))
     }
 
     /// The same while the rebalance is taken out: what is free on the fuller backends is not for its sessions.
     fn room_with(&self, rebalance: &Rebalance, now: Moment) -> Option<u32> {
         let fuller = |b: &Backend| rebalance.parts.iter().any(|p| p.backend == b.id);
-        let not_for_us: u32 = self.backends.iter().filter(|b| fuller(b)).filter_map(Backend::free).sum();
-        let promised: u32 = rebalance.parts.iter().map(|p| p.sessions.in_transit(now)).sum();
+        let not_for_us = sum(self.backends.iter().filter(|b| fuller(b)).filter_map(Backend::free));
+        let promised = sum(rebalance.parts.iter().map(|p| p.sessions.in_transit(now)));
         self.room(now).map(|room| room.saturating_sub(not_for_us).saturating_sub(promised))
     }
+}
+
+/// Backends report what they like: two of four thousand million free seats each are no more than that.
+pub(super) fn sum(counts: impl Iterator<Item = u32>) -> u32 {
+    counts.fold(0, u32::saturating_add)
 }

@@ -7,7 +7,9 @@ use crate::ids::BackendId;
 use crate::policy::Balance;
 use crate::time::Moment;
 
+use super::backend::Backend;
 use super::fleet::Fleet;
+use super::moves::sum;
 
 /// Sessions are placed in so many steps at the most: a plan is for people.
 const STEPS: u32 = 1000;
@@ -80,7 +82,7 @@ impl Fleet {
     /// The rest of the fleet has not enough seats.
     fn warn_room(&self, n: u32, from: &[Share], pace: &Pace, is_drain: bool, now: Moment) -> Option<String> {
         let leaving = |id: &BackendId| from.iter().any(|s| s.backend == *id);
-        let theirs: u32 = self.backends.iter().filter(|b| leaving(&b.id)).filter_map(|b| b.free()).sum();
+        let theirs = sum(self.backends.iter().filter(|b| leaving(&b.id)).filter_map(Backend::free));
         let room = self.room(now)?.saturating_sub(theirs);
         if !is_drain || n == 0 || room >= n {
             return None;

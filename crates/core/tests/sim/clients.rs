@@ -193,6 +193,10 @@ impl World {
             server.sessions.remove(&id);
         }
         self.gateway.ended += 1;
+        if let Some(joined) = self.gateway.backends.iter_mut().find(|b| b.id == session.backend) {
+            joined.moved += u64::from(matches!(session.cause, Some(EndCause::Drained | EndCause::Rebalanced)));
+            joined.cut += u64::from(session.cause == Some(EndCause::Cut));
+        }
         ensure(session.cause.is_some(), Rule::OneCause, || format!("session {id} ended without a cause"))
     }
 

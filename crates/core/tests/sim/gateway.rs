@@ -24,6 +24,9 @@ pub(crate) struct Joined {
     pub(crate) seats: Arc<Seats>,
     /// Ends of the plain requests in flight.
     pub(crate) requests: Vec<Moment>,
+    /// Sessions that ended as told to go, and as cut.
+    pub(crate) moved: u64,
+    pub(crate) cut: u64,
 }
 
 impl Seated for Joined {
@@ -118,7 +121,7 @@ impl Gateway {
                 Some(joined) => joined.seats.set_limit(limit),
                 None => {
                     let seats = Seats::new(limit, self.policy.admit_rate);
-                    self.backends.push(Joined { id: view.id.clone(), seats, requests: Vec::new() });
+                    self.backends.push(Joined { id: view.id.clone(), seats, requests: Vec::new(), moved: 0, cut: 0 });
                 }
             }
         }
@@ -176,6 +179,8 @@ impl Gateway {
             backend: b.id.clone(),
             used: if lies(b) { 0 } else { b.seats.used() },
             requests: b.requests.len() as u32,
+            moved_total: b.moved,
+            cut_total: b.cut,
         });
         GatewayReport {
             fleets: vec![FleetCounts {

@@ -1,7 +1,8 @@
 //! A seeded simulation of everything that core decides, in virtual time: State, seats, placement and the admission queue
 //! among clients, crashes, slow starts, lost heartbeats, operators and the autoscaler, with every rule checked after every step.
 //!
-//! `HOLDLINE_SIM_SEED=N` replays one seed and prints its event log; `HOLDLINE_SIM_STEPS=N` sets the steps in all (100 ms each).
+//! `HOLDLINE_SIM_SEED=N` replays one seed and prints its event log; `HOLDLINE_SIM_STEPS=N` sets the steps in all (100 ms each);
+//! docs/testing.md tells more.
 
 mod chaos;
 mod clients;
@@ -54,7 +55,7 @@ fn all_rules_hold_over_many_seeds() {
     let mut seen = Tally::default();
     for seed in seeds {
         let tally = live(seed, STEPS_PER_SEED.min(steps), Mutation::None).unwrap_or_else(|(step, violation)| {
-            panic!("seed {seed}, step {step}: {violation}\nreplay: HOLDLINE_SIM_SEED={seed} cargo test -p holdline-core --test sim all_rules")
+            panic!("seed {seed}, step {step}: {violation}\nreplay: HOLDLINE_SIM_SEED={seed} cargo test -p holdline-core --test sim all_rules -- --nocapture")
         });
         seen.add(&tally);
     }

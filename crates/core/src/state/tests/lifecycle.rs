@@ -81,6 +81,7 @@ fn an_elastic_fleet_starts_its_minimum_and_replaces_what_crashes_with_backoff() 
     assert!(bench.fleet().backend("chat-2").is_none());
     let told = bench.notices(NoticeKind::BackendFailed);
     assert!(told[0].contains("signal 9") && told[0].contains("1.0s"), "{told:?}");
+    assert!(told[0].contains("look into its log file logs/chat-2.log;"), "{told:?}");
     assert_eq!(bench.starts().len(), 2, "not at once");
     bench.run(2_000);
     assert_eq!(bench.starts().last(), Some(&"chat-3"), "an id is never used again");
@@ -99,7 +100,12 @@ fn a_child_that_never_gets_ready_is_stopped_and_counted_as_failed() {
     assert!(bench.retired().is_empty());
     bench.run(100);
     assert_eq!((bench.retired(), bench.phase("chat-1")), (vec!["chat-1"], Phase::Dead));
-    assert!(bench.notices(NoticeKind::BackendFailed)[0].contains("no good heartbeat within 30s of its start"));
+    let told = bench.notices(NoticeKind::BackendFailed)[0];
+    assert!(told.contains("no good heartbeat within 30s of its start"), "{told}");
+    assert!(
+        told.contains("look into its log file logs/chat-1.log, or raise fleets.chat.backends.process.ready_timeout"),
+        "{told}"
+    );
     bench.observed("chat-1", Observation::Exited { reason: "signal 15".to_owned() });
     assert_eq!(bench.notices(NoticeKind::BackendFailed).len(), 1, "one failure, not two");
     bench.run(2_000);
@@ -146,6 +152,9 @@ fn a_fixed_number_is_kept_and_what_it_gives_up_is_drained_then_stopped() {
     bench.run(100);
     assert_eq!((bench.phase("chat-1"), bench.starts().len()), (Phase::Ready, 3), "taken back before another is started");
     bench.command(scale(Some(2))).unwrap();
+    bench.run(100);
+    let Ok(Answer::Done { message }) = bench.undrain("chat-1") else { panic!("it is the autoscaler's drain") };
+    assert!(message.starts_with("`chat-1` is ready; the autoscaler had given it up and may do so again"), "{message}");
     bench.run(5_000);
     assert_eq!((bench.retired(), bench.used[&"chat-1".into()]), (vec!["chat-1"], 0));
     bench.observed("chat-1", Observation::Exited { reason: "exit status 0".to_owned() });
@@ -185,4 +194,67 @@ fn a_drain_without_room_scales_an_elastic_fleet_up_first() {
     bench.run(15_000);
     assert_eq!((bench.phase("chat-1"), bench.used[&"chat-1".into()]), (Phase::Drained, 0));
     assert!(bench.retired().is_empty(), "an operator's drain stops nothing");
+}
+
+#[test]
+fn hostile_reports_break_nothing() {
+    let counts = [None, Some(0), Some(1), Some(u32::MAX - 1), Some(u32::MAX)];
+    let reports = counts.iter().flat_map(|s| counts.iter().map(move |c| (*s, *c)));
+    for (first, second) in reports.clone().flat_map(|a| reports.clone().map(move |b| (a, b))) {
+        for capacity in [None, Some(100)] {
+            let provider = fixed(3);
+            let mut bench = Bench::with_policy(FleetPolicy { capacity, provider, ..policy() }, &[50, 20, 0]);
+            for (id, (sessions, capacity)) in [("b1", first), ("b2", second)] {
+                // As it stands, not on top of the sessions that are counted.
+                let heartbeat = Heartbeat { sessions, capacity, counted: Some(0), seq: Some(u64::MAX), ..READY };
+                for beat in 0..3 {
+                    bench.heartbeat(&id.into(), Heartbeat { seq: Some(u64::MAX - 3 + beat), ..heartbeat });
+                }
+                bench.alive.remove(&id.into());
+            }
+            bench.queued = 3;
+            bench.run(1_000);
+            let request = MoveRequest { dry_run: true, ..MoveRequest::default() };
+            let drain = bench.drain("b1", request).unwrap();
+            assert!(drain.rate.is_finite(), "{drain:?}");
+            let moves = bench.command(Command::Rebalance { fleet: fleet(), request: over(5) }).map(plan).unwrap();
+            assert!(moves.sessions <= 70, "{moves:?}");
+            // Two suspect backends, whose sessions the rest does without.
+            bench.run(3_000);
+            let fleet = bench.fleet();
+            assert!(fleet.decision.desired <= 5 && fleet.decision.inputs.values().all(|v| v.is_finite()), "{:?}", fleet.decision);
+            assert!(fleet.backends.iter().all(|b| b.capacity.is_none_or(|c| b.limit <= c)));
+            bench.drain("b3", over(5)).unwrap();
+            bench.run(3_000);
+        }
+    }
+}
+
+#[test]
+fn a_time_in_which_holdline_cannot_ask_kills_no_child() {
+    let mut bench = Bench::new(processes(1));
+    started(&mut bench, "chat-1", 1);
+    bench.heartbeat(&"chat-1".into(), READY);
+    for _ in 0..60 {
+        bench.apply(Event::HeartbeatNotAsked { fleet: fleet(), backend: "chat-1".into() });
+        bench.run(1_000);
+    }
+    assert_eq!((bench.phase("chat-1"), bench.retired().len()), (Phase::Ready, 0));
+    bench.run(4_000);
+    assert_eq!(bench.phase("chat-1"), Phase::Suspect, "its own silence counts again");
+}
+
+#[test]
+fn a_child_may_leave_on_its_own_wish_but_not_as_soon_as_it_runs() {
+    let mut bench = Bench::new(processes(1));
+    for (id, life_ms, failures) in [("chat-1", 12_000, 0), ("chat-2", 2_000, 1)] {
+        started(&mut bench, id, 1);
+        bench.alive = [(id.into(), READY)].into();
+        bench.run(life_ms - 1_000);
+        bench.alive.insert(id.into(), DRAINING);
+        bench.run(1_000);
+        bench.observed(id, Observation::Exited { reason: "exit status 0".to_owned() });
+        assert_eq!(bench.notices(NoticeKind::BackendFailed).len(), failures, "{id}");
+        bench.run(1_000);
+    }
 }

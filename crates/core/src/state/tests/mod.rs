@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::State;
-use crate::cause::Phase;
+use crate::cause::{EndCause, Phase};
 use crate::event::*;
 use crate::ids::{BackendId, FleetName};
 use crate::policy::*;
@@ -24,6 +24,10 @@ struct Bench {
     /// Backends that answer, and what they say; the count of sessions is filled in.
     alive: BTreeMap<BackendId, Heartbeat>,
     used: BTreeMap<BackendId, u32>,
+    /// How sessions ended: told to go, cut.
+    ended: BTreeMap<BackendId, (u64, u64)>,
+    /// Nobody ends who is told to.
+    deaf: bool,
     queued: u32,
     knocked: u64,
     /// Effects so far.
@@ -37,8 +41,9 @@ fn fleet() -> FleetName {
 impl Bench {
     fn new(policy: FleetPolicy) -> Self {
         let state = State::new(vec![Arc::new(policy)], 1, Moment::START);
-        let (alive, used) = Default::default();
-        let mut bench = Bench { state, now: Moment::START, alive, used, queued: 0, knocked: 0, seen: Vec::new() };
+        let (alive, used, ended) = Default::default();
+        let mut bench =
+            Bench { state, now: Moment::START, alive, used, ended, deaf: false, queued: 0, knocked: 0, seen: Vec::new() };
         bench.obey();
         bench
     }
@@ -77,8 +82,10 @@ impl Bench {
     }
 
     fn report(&mut self) {
-        let backends =
-            self.used.iter().map(|(backend, used)| BackendCounts { backend: backend.clone(), used: *used, requests: 0 });
+        let backends = self.used.iter().map(|(backend, used)| {
+            let (moved_total, cut_total) = self.ended.get(backend).copied().unwrap_or_default();
+            BackendCounts { backend: backend.clone(), used: *used, requests: 0, moved_total, cut_total }
+        });
         let counts = FleetCounts {
             fleet: fleet(),
             backends: backends.collect(),
@@ -123,8 +130,14 @@ impl Bench {
     /// Sessions that are told to go are gone before the next report, and nobody reconnects.
     fn obey(&mut self) {
         for effect in self.state.take_effects() {
-            if let Effect::EndSessions { backend, count, .. } = &effect {
-                self.used.entry(backend.clone()).and_modify(|used| *used = used.saturating_sub(*count));
+            if let Effect::EndSessions { backend, count, cause, .. } = &effect
+                && !self.deaf
+                && let Some(used) = self.used.get_mut(backend)
+            {
+                let gone = u64::from((*count).min(*used));
+                *used = used.saturating_sub(*count);
+                let (moved, cut) = self.ended.entry(backend.clone()).or_default();
+                *(if *cause == EndCause::Cut { cut } else { moved }) += gone;
             }
             self.seen.push(effect);
         }

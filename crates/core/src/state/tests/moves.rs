@@ -1,7 +1,6 @@
 //! Drains, rebalances and their plans.
 
 use super::*;
-use crate::cause::EndCause;
 
 #[test]
 fn a_thousand_sessions_over_ten_seconds_at_the_quarters() {
@@ -29,7 +28,9 @@ fn a_thousand_sessions_over_ten_seconds_at_the_quarters() {
     });
     let told: Vec<u32> = told.collect();
     assert!(told.iter().sum::<u32>() == 1_000 && told.len() > 60, "{} orders", told.len());
-    assert!(bench.notices(NoticeKind::DrainEnded)[0].contains("1000 sessions left"));
+    let told = bench.notices(NoticeKind::DrainEnded)[0];
+    assert!(told.contains("1000 sessions left"), "{told}");
+    assert!(told.ends_with("; 1000 were moved, 0 left by themselves, 0 were cut"), "{told}");
 }
 
 #[test]
@@ -90,6 +91,45 @@ fn only_as_many_go_as_the_rest_has_seats_for_and_the_deadline_cuts() {
     assert_eq!((bench.used[&"b1".into()], bench.phase("b1")), (0, Phase::Drained));
     let cut = Effect::EndSessions { fleet: fleet(), backend: "b1".into(), count: 40, mode: DrainMode::Cut, cause: EndCause::Cut };
     assert!(bench.seen.contains(&cut));
+    assert_eq!(bench.backend("b1").drain.map(|d| d.cut), Some(40), "what was cut stays to be read");
+    let told = bench.notices(NoticeKind::DrainEnded)[0];
+    assert!(told.ends_with("; 10 were moved, 0 left by themselves, 40 were cut"), "{told}");
+}
+
+#[test]
+fn a_drain_tells_who_was_moved_who_left_and_who_was_cut() {
+    let deadline = Duration::from_secs(20);
+    let drain = DrainPolicy { deadline, ..policy().drain };
+    let mut bench = Bench::with_policy(FleetPolicy { drain, ..policy() }, &[10, 0]);
+    // An earlier cut is not this drain's.
+    bench.ended.insert("b1".into(), (7, 3));
+    bench.report();
+    bench.drain("b1", over(10)).unwrap();
+    bench.deaf = true;
+    bench.run(15_000);
+    // All were told: four did as they were told, two left by themselves, four did not hear.
+    bench.used.insert("b1".into(), 4);
+    bench.ended.insert("b1".into(), (7 + 4, 3));
+    bench.run(5_000);
+    assert_eq!((bench.phase("b1"), bench.backend("b1").drain.map(|d| d.cut)), (Phase::Draining, Some(0)));
+    assert!(bench.seen.iter().any(|e| matches!(e, Effect::EndSessions { count: 4, mode: DrainMode::Cut, .. })));
+    // Two of them end at the last moment, with a cause of their own.
+    bench.used.insert("b1".into(), 0);
+    bench.ended.insert("b1".into(), (7 + 4, 3 + 2));
+    bench.report();
+    assert_eq!((bench.phase("b1"), bench.backend("b1").drain.map(|d| d.cut)), (Phase::Drained, Some(2)));
+    let told = bench.notices(NoticeKind::DrainEnded)[0];
+    assert!(told.ends_with("; 4 were moved, 4 left by themselves, 2 were cut"), "{told}");
+}
+
+#[test]
+fn who_asks_for_cuts_has_them_counted_as_moves() {
+    let mut bench = Bench::with(100, &[10, 0]);
+    bench.drain("b1", MoveRequest { mode: Some(DrainMode::Cut), ..over(2) }).unwrap();
+    bench.run(3_000);
+    assert_eq!(bench.backend("b1").drain.map(|d| d.cut), Some(0));
+    let told = bench.notices(NoticeKind::DrainEnded)[0];
+    assert!(told.ends_with("; 10 were moved, 0 left by themselves, 0 were cut"), "{told}");
 }
 
 #[test]
@@ -179,4 +219,38 @@ fn a_rebalance_needs_two_and_leaves_its_rest_alone_at_the_deadline() {
     assert_eq!(bench.fleet().rebalance, None);
     assert!((68..=71).contains(&bench.used[&"b1".into()]), "{:?}", bench.used);
     assert!(bench.notices(NoticeKind::RebalanceEnded)[0].contains("stay where they are"));
+}
+
+#[test]
+fn scarce_seats_go_to_the_drain_that_is_cut_first() {
+    let mut bench = Bench::with(10_000, &[5_000, 5_000, 9_900]);
+    bench.drain("b2", over(20)).unwrap();
+    bench.run(100);
+    bench.drain("b1", over(20)).unwrap();
+    bench.run(900);
+    let [first, second] = ["b2", "b1"].map(|id| 5_000 - bench.used[&id.into()]);
+    assert_eq!(first + second, 100, "as many as have a seat");
+    assert!(first > 2 * second, "{first} and {second}");
+}
+
+#[test]
+fn a_backend_that_drops_out_of_a_rebalance_takes_sessions_again() {
+    let mut bench = Bench::with(100, &[90, 0, 30]);
+    bench.command(Command::Rebalance { fleet: fleet(), request: over(30) }).unwrap();
+    bench.run(1_000);
+    assert_eq!(bench.backend("b1").limit, 40);
+    bench.heartbeat(&"b1".into(), Heartbeat { ready: false, ..READY });
+    bench.run(200);
+    assert_eq!((bench.phase("b1"), bench.fleet().rebalance), (Phase::Suspect, None));
+    bench.run(3_000);
+    assert_eq!(bench.backend("b1").limit, 100);
+}
+
+#[test]
+fn one_session_is_planned_over_a_second() {
+    let mut bench = Bench::with(100, &[1, 0]);
+    let plan = bench.drain("b1", MoveRequest::default()).unwrap();
+    assert_eq!((plan.over_ms, plan.rate), (1_000, 1.0));
+    bench.run(200);
+    assert_eq!(bench.phase("b1"), Phase::Drained, "and goes at once all the same");
 }
