@@ -35,6 +35,7 @@ use super::stream::{self, Start};
 use super::thread::{Stay, Thread};
 use super::tunnel::{self, Early};
 use crate::telemetry::access;
+use crate::telemetry::names::handshake as handshake_result;
 
 /// What a client asked for, taken from hyper.
 pub(super) struct Asked {
@@ -51,13 +52,6 @@ pub(super) struct Client {
     pub(super) early: Bytes,
     pub(super) peer: SocketAddr,
     pub(super) stay: Stay,
-}
-
-/// What a session holds from its seat to its end; given back when dropped, once.
-struct Holding {
-    _seat: SeatGuard,
-    _slot: SessionSlot,
-    _stay: Stay,
 }
 
 /// A backend that answered.
@@ -90,7 +84,7 @@ pub(super) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
     };
     match answered {
         Ok(answered) => conclude(&thread, asked, client, slot, answered, &had).await,
-        Err(Failure::Gone) => asked.fleet.metrics.handshake("gone"),
+        Err(Failure::Gone) => asked.fleet.metrics.handshake(handshake_result::GONE),
         Err(Failure::Refused(refusal)) => {
             log(&asked, &client, None, refusal.status.as_u16(), Some(refusal.cause), thread.shared.clock.now().since(started));
             refuse(&thread, &asked, client, refusal).await;
@@ -224,14 +218,14 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     if stream_body.is_none() {
         let reply = forward::reply(&head, &Reply { body: ReplyBody::Switch, session: Some(id), set_cookie });
         if write_within(&mut stream, &reply, asked.fleet.policy.timeouts.write).await.is_err() {
-            return asked.fleet.metrics.handshake("gone");
+            return asked.fleet.metrics.handshake(handshake_result::GONE);
         }
     }
     let Some((to_backend, seat)) = upstream.into_parts() else { return };
-    asked.fleet.metrics.handshake("opened");
+    asked.fleet.metrics.handshake(handshake_result::OPENED);
     let kind = if stream_body.is_some() { SessionKind::Sse } else { SessionKind::WebSocket };
-    let seat = Box::new(Holding { _seat: seat, _slot: slot, _stay: stay });
-    let session = Session { id, kind, client: peer, target: Arc::clone(&backend.target), seat };
+    let target = Arc::clone(&backend.target);
+    let session = Session { id, kind, client: peer, target, seat: Box::new((seat, slot)), stay: Box::new(stay) };
     let behind = &read[head.len..];
     // Tasks of their own: they are small, this one is not.
     if let Some(body) = stream_body {
@@ -255,7 +249,7 @@ async fn answer(
     let ((upstream, backend), (head, read, body)) = (from, answer);
     let Some((mut backend_stream, seat)) = upstream.into_parts() else { return };
     drop(seat);
-    asked.fleet.metrics.handshake("answered");
+    asked.fleet.metrics.handshake(handshake_result::ANSWERED);
     log(&asked, &client, Some(backend), head.status, None, Duration::ZERO);
     let framing = match body {
         Body::None => ReplyBody::None,
@@ -281,7 +275,7 @@ async fn answer(
 async fn refuse(thread: &Thread, asked: &Asked, client: Client, refusal: Refusal) {
     let fleet = &asked.fleet;
     fleet.metrics.refused(refusal.cause);
-    fleet.metrics.handshake("refused");
+    fleet.metrics.handshake(handshake_result::REFUSED);
     let bytes = {
         let request = head_of(&asked.parts, &asked.host);
         refuse::session(&asked.kind, &request.fields, fleet.policy.refuse, refusal, &mut *thread.rng.borrow_mut())
