@@ -94,7 +94,17 @@ impl Gateway {
         events: mpsc::Sender<Event>,
         seed: u64,
     ) -> Result<Arc<Gateway>, GatewayError> {
-        let descriptors = Descriptors::raise();
+        Self::start_within(Descriptors::raise(), config, clock, metrics, events, seed)
+    }
+
+    fn start_within(
+        descriptors: Arc<Descriptors>,
+        config: &Config,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        events: mpsc::Sender<Event>,
+        seed: u64,
+    ) -> Result<Arc<Gateway>, GatewayError> {
         let mut key = [0; 32];
         OsRng.try_fill_bytes(&mut key).map_err(|error| GatewayError::Thread(io::Error::other(error)))?;
         let keys = Keys::new(key);
