@@ -406,6 +406,10 @@ impl<C: Transport, B: Transport> Future for Tunnel<C, B> {
                 break;
             }
         }
+        // A client that sent its Close and has ours has no more to say; the one that closes first is the server (RFC 6455 7.1.1).
+        if tunnel.from_client.closed() && tunnel.client.finished() {
+            tunnel.client.close();
+        }
         if tunnel.backend.over() {
             tunnel.entered.release();
         }
