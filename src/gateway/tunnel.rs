@@ -135,8 +135,8 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         let parted = done.last_sent;
 
         let mode = match (self.phase, &farewell) {
-            (Phase::Open, Some(frame)) => Mode::Last(frame),
-            (Phase::Open | Phase::Ending, _) => Mode::Forward,
+            (Phase::Open | Phase::Ending, Some(frame)) => Mode::Last(frame),
+            (Phase::Open | Phase::Ending, None) => Mode::Forward,
             (Phase::Asked | Phase::Owing | Phase::Leaving, _) => Mode::Discard,
         };
         let done = pump(cx, &mut self.backend, &mut self.from_backend, &mut self.client, mode, to_client);
@@ -160,11 +160,11 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
     /// The Close of ours that is to be sent at the next boundary, if there is one.
     fn farewell(&self) -> Option<Vec<u8>> {
         match self.phase {
-            Phase::Open => {
+            Phase::Open | Phase::Ending => {
                 self.entered.entry().order().map(|order| close::frame(code_of(order.cause), order.cause.as_str(), None))
             }
             Phase::Owing => Some(self.close_to_backend(close::GOING_AWAY)),
-            Phase::Ending | Phase::Asked | Phase::Leaving => None,
+            Phase::Asked | Phase::Leaving => None,
         }
     }
 
@@ -183,6 +183,9 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
                 Some(cause) => {
                     self.entered.settle(cause);
                     self.enter(Phase::Ending);
+                    if matches!(cause, EndCause::ClientLost | EndCause::BackendLost) {
+                        self.stay_half_open();
+                    }
                     true
                 }
                 None => false,
@@ -213,6 +216,15 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         } else {
             None
         }
+    }
+
+    /// One direction is over, but no Close was seen: the other goes on, for as long as its limits and our orders let it.
+    fn stay_half_open(&self) {
+        let stamps = &self.entered.entry().stamps;
+        stamps.ending.set(false);
+        // A client that only listens answers no Ping.
+        stamps.heard.set(0);
+        stamps.pinged.set(0);
     }
 
     /// A side's FIN follows its bytes; after both Close frames ours ends both (RFC 6455 7.1.1: some servers never do).
@@ -311,7 +323,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
                 }
             }
             EndCause::KeepaliveTimeout => self.part(cause, None, Some(close::GOING_AWAY), cx),
-            _ if self.phase == Phase::Open => {
+            _ if matches!(self.phase, Phase::Open | Phase::Ending) => {
                 // Unlike an order, nobody else keeps a deadline for this one.
                 self.entered.entry().set_order(EndOrder { mode: DrainMode::Close, cause });
                 stamps.ending.set(true);
@@ -326,20 +338,23 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         let stamps = &self.entered.entry().stamps;
         let quiet_at = stamps.moved.get().saturating_add(ticks_past(STEP_MAX));
         match self.phase {
-            // No boundary came for the Close that a limit asked for.
-            Phase::Open => {
+            // While bytes pass, a slow peer is only slow.
+            Phase::Ending if self.now() < quiet_at && self.entered.entry().order().is_none() => stamps.deadline.set(quiet_at),
+            Phase::Ending if self.backend.finished() => {
+                self.client.close();
+                self.backend.reset();
+            }
+            // Else no boundary came for the Close that a limit or an order asked for, or nothing came at all.
+            Phase::Open | Phase::Ending => {
                 let cause = self.entered.entry().order().map_or(EndCause::Cut, |order| order.cause);
                 self.part(cause, None, None, cx);
             }
-            // While bytes pass, a slow peer is only slow.
-            Phase::Ending if self.now() < quiet_at => stamps.deadline.set(quiet_at),
-            Phase::Ending if !self.backend.finished() => self.part(EndCause::Cut, None, None, cx),
             Phase::Asked => self.leave(cx),
             Phase::Owing => {
                 self.backend.finish();
                 self.enter(Phase::Leaving);
             }
-            Phase::Ending | Phase::Leaving => {
+            Phase::Leaving => {
                 self.client.close();
                 self.backend.reset();
             }

@@ -2,6 +2,7 @@
 
 use std::task::ready;
 
+use holdline_core::policy::Timeouts;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -195,6 +196,46 @@ async fn a_client_that_only_half_closes_still_hears_the_backend() {
         rig.backend.write_all(&message(false, b"answer")).await.unwrap();
         rig.backend.shutdown().await.unwrap();
         assert_eq!(rest(&mut rig.client).await, message(false, b"answer"));
+        rig.ended(EndCause::ClientLost).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_half_closed_session_obeys_a_drain_at_the_end_of_a_frame() {
+    local(async {
+        let mut rig = Rig::new().await;
+        rig.client.shutdown().await.unwrap();
+        assert_eq!(rest(&mut rig.backend).await, b"");
+        let frame = message(false, b"on and on");
+        rig.backend.write_all(&frame[..5]).await.unwrap();
+        expect(&mut rig.client, &frame[..5]).await;
+        assert!(rig.order(DrainMode::Close, EndCause::Drained));
+        assert!(!rig.order(DrainMode::Close, EndCause::Drained), "it is leaving already");
+        rig.backend.write_all(&[&frame[5..], &frame[..]].concat()).await.unwrap();
+        expect(&mut rig.client, &frame[5..]).await;
+        assert_eq!(expect_close(&mut rig.client).await, 1012);
+        assert_eq!(rest(&mut rig.client).await, b"");
+        rig.backend.shutdown().await.unwrap();
+        // Its end began before the drain.
+        rig.ended(EndCause::ClientLost).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_closed_session_has_its_session_limit() {
+    local(async {
+        let limits = Timeouts { session: Some(Duration::from_secs(60)), ..timeouts() };
+        let mut rig = Rig::with(limits, keepalive(), Early::default(), |s| s).await;
+        let opened = rig.clock.now();
+        rig.client.shutdown().await.unwrap();
+        let frame = message(false, b"on and on");
+        let mut every = tokio::time::interval(Duration::from_secs(1));
+        while rig.backend.write_all(&frame).await.is_ok() && !rig.task.is_finished() {
+            every.tick().await;
+        }
+        assert!((60..75).contains(&rig.clock.now().since(opened).as_secs()));
         rig.ended(EndCause::ClientLost).await;
     })
     .await;
