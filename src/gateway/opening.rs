@@ -10,6 +10,7 @@ use bytes::Bytes;
 use holdline_core::affinity::Preference;
 use holdline_core::cause::RefuseCause;
 use holdline_core::ids::{BackendId, SessionId};
+use holdline_core::time::Moment;
 use holdline_core::wire::forward::{self, Exchange, Origin, Reply, ReplyBody};
 use holdline_core::wire::handshake::{self, Kind};
 use holdline_core::wire::head::{self, Body, ResponseHead};
@@ -43,6 +44,8 @@ pub(super) struct Asked {
     pub(super) kind: Kind,
     pub(super) fleet: Arc<Fleet>,
     pub(super) host: String,
+    /// When its head was read.
+    pub(super) at: Moment,
 }
 
 /// The client's connection, taken from hyper.
@@ -72,23 +75,20 @@ enum Failure {
 
 /// Opens the session that was asked for, or tells the client why not.
 pub(super) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
-    let started = thread.shared.clock.now();
     let had = asked.fleet.joined().preference(&asked.parts.headers);
-    let Some(slot) = thread.shared.descriptors.session() else {
-        return refuse(&thread, &asked, client, Refusal::busy(RefuseCause::Limit)).await;
+    let attempt = async {
+        let slot = thread.shared.descriptors.session().ok_or(Failure::Refused(Refusal::busy(RefuseCause::Limit)))?;
+        Ok((attempt(&thread, &asked, &client, &had).await?, slot))
     };
     let answered = tokio::select! {
         biased;
-        answered = attempt(&thread, &asked, &client, &had) => answered,
+        answered = attempt => answered,
         () = thread.stopping() => Err(Failure::Refused(Refusal::busy(RefuseCause::Draining))),
     };
     match answered {
-        Ok(answered) => conclude(&thread, asked, client, slot, answered, &had).await,
+        Ok((answered, slot)) => conclude(&thread, asked, client, slot, answered, &had).await,
         Err(Failure::Gone) => asked.fleet.metrics.handshake(handshake_result::GONE),
-        Err(Failure::Refused(refusal)) => {
-            log(&asked, &client, None, refusal.status.as_u16(), Some(refusal.cause), thread.shared.clock.now().since(started));
-            refuse(&thread, &asked, client, refusal).await;
-        }
+        Err(Failure::Refused(refusal)) => refuse(&thread, &asked, client, refusal).await,
     }
 }
 
@@ -206,7 +206,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     let stream_body = match judge(&asked, &head) {
         Verdict::WebSocket => None,
         Verdict::EventStream(body) => Some(body),
-        Verdict::Answer(body) => return answer(asked, client, slot, (upstream, &backend), (&head, &read, body)).await,
+        Verdict::Answer(body) => return answer(thread, asked, client, slot, (upstream, &backend), (&head, &read, body)).await,
         Verdict::Invalid(reason) => {
             invalid(reason);
             return refuse(thread, &asked, client, Refusal::INVALID).await;
@@ -240,6 +240,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
 
 /// Relays an answer that is no session. The seat is free: the backend answered and holds nothing.
 async fn answer(
+    thread: &Thread,
     asked: Asked,
     client: Client,
     slot: SessionSlot,
@@ -250,7 +251,7 @@ async fn answer(
     let Some((mut backend_stream, seat)) = upstream.into_parts() else { return };
     drop(seat);
     asked.fleet.metrics.handshake(handshake_result::ANSWERED);
-    log(&asked, &client, Some(backend), head.status, None, Duration::ZERO);
+    log(thread, &asked, &client, Some(backend), head.status, None);
     let framing = match body {
         Body::None => ReplyBody::None,
         Body::Length(bytes) => ReplyBody::Length(bytes),
@@ -274,6 +275,7 @@ async fn answer(
 
 async fn refuse(thread: &Thread, asked: &Asked, client: Client, refusal: Refusal) {
     let fleet = &asked.fleet;
+    log(thread, asked, &client, None, refusal.status.as_u16(), Some(refusal.cause));
     fleet.metrics.refused(refusal.cause);
     fleet.metrics.handshake(handshake_result::REFUSED);
     let bytes = {
@@ -292,7 +294,7 @@ async fn write_within(stream: &mut TcpStream, bytes: &[u8], timeout: Duration) -
     tokio::time::timeout(timeout, stream.write_all(bytes)).await?
 }
 
-fn log(asked: &Asked, client: &Client, backend: Option<&Backend>, status: u16, cause: Option<RefuseCause>, took: Duration) {
+fn log(thread: &Thread, asked: &Asked, client: &Client, backend: Option<&Backend>, status: u16, cause: Option<RefuseCause>) {
     access::request(&access::RequestLine {
         fleet: Some(&asked.fleet.policy.name),
         backend: backend.map(|b| &b.id),
@@ -301,6 +303,6 @@ fn log(asked: &Asked, client: &Client, backend: Option<&Backend>, status: u16, c
         path: asked.parts.uri.path(),
         status,
         cause,
-        took,
+        took: thread.shared.clock.now().since(asked.at),
     });
 }

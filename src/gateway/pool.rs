@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +33,13 @@ const BUFFER_MAX: usize = 64 << 10;
 
 type Sender = SendRequest<RequestBody>;
 
+/// With the address, for a backend may come back elsewhere under its id.
+type Key = (FleetName, BackendId, SocketAddr);
+
 /// The idle connections of one thread.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<(FleetName, BackendId), Vec<Idle>>>,
+    idle: RefCell<HashMap<Key, Vec<Idle>>>,
 }
 
 struct Idle {
@@ -115,8 +119,8 @@ impl Idle {
     }
 }
 
-fn key(backend: &Backend) -> (FleetName, BackendId) {
-    (backend.fleet.clone(), backend.id.clone())
+fn key(backend: &Backend) -> Key {
+    (backend.fleet.clone(), backend.id.clone(), backend.address)
 }
 
 /// Closes what was idle for long enough, for ever.

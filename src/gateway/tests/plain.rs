@@ -175,6 +175,21 @@ async fn a_body_that_the_backend_does_not_take_is_a_504() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_its_answer_is_given_up() {
+    let rig = Rig::start(|p| p.timeouts.write = Duration::from_millis(200));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    rig.adopt(vec![ready("a", listener.local_addr().unwrap(), 1)]);
+    let mut client = TcpStream::connect(rig.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let (mut backend, _) = within(listener.accept()).await.unwrap();
+    read_head(&mut backend).await;
+    backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n").await.unwrap();
+    // It ends because the gateway closes its connection.
+    within(async { while backend.write_all(&[b'x'; 64 << 10]).await.is_ok() {} }).await;
+    rig.until("no request", |c| c.requests == 0 && c.backends[0].requests == 0).await;
+}
+
+#[tokio::test]
 async fn a_waiting_request_needs_a_backend_but_no_seat() {
     let rig = Rig::start(|_| ());
     let (a, _) = named("a", 9).await;
