@@ -201,6 +201,35 @@ async fn a_client_that_only_half_closes_still_hears_the_backend() {
     .await;
 }
 
+impl Transport for tokio::io::DuplexStream {
+    fn reset_on_close(&self) {}
+}
+
+#[tokio::test]
+async fn a_close_that_meets_ours_reaches_the_backend_once() {
+    local(async {
+        let (mut client, client_far) = tokio::io::duplex(1 << 10);
+        let (mut backend, backend_far) = tokio::io::duplex(1 << 10);
+        let far = std::cell::RefCell::new(vec![backend_far, client_far]);
+        let rig = Rig::with(timeouts(), keepalive(), Early::default(), |_| far.borrow_mut().pop().unwrap()).await;
+        tokio::task::yield_now().await;
+        // Both are there when the tunnel looks next.
+        client.write_all(&client_close(1000)).await.unwrap();
+        assert!(rig.order(DrainMode::Close, EndCause::Drained));
+        let mut heard = vec![0; client_close(1000).len()];
+        backend.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, client_close(1000));
+        backend.write_all(&close::frame(1000, "", None)).await.unwrap();
+        let (mut to_backend, mut to_client) = (Vec::new(), Vec::new());
+        backend.read_to_end(&mut to_backend).await.unwrap();
+        client.read_to_end(&mut to_client).await.unwrap();
+        assert_eq!((to_backend, to_client), (vec![], close::frame(1000, "", None)));
+        drop((client, backend));
+        rig.ended(EndCause::ClientClosed).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_half_closed_session_obeys_a_drain_at_the_end_of_a_frame() {
     local(async {
