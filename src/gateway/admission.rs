@@ -107,17 +107,17 @@ pub(crate) async fn admit(
     waited
 }
 
-/// Waits until the fleet has a backend at all; for plain requests, whose client is watched by hyper.
+/// Waits until the fleet has a backend at all; for plain requests, whose client is watched by hyper. They stand in the queue, so that
+/// they are bounded and seen by State, but need no seat to leave it.
 ///
 /// # Errors
 /// Why it did not get one.
-pub(crate) async fn any_backend(fleet: &Arc<Fleet>, clock: Clock) -> Result<Arc<Backend>, RefuseCause> {
+pub(crate) async fn any_backend(fleet: &Arc<Fleet>, clock: Clock) -> Result<(), RefuseCause> {
     fleet.knock();
-    match wait(fleet, false, None, clock, std::future::pending()).await {
-        // Its seat is free again at once, and the next in line hears of it.
-        Ok(admitted) => Ok(admitted.backend),
+    match wait(fleet, false, None, clock, fleet.has_ready()).await {
+        // A seat that came first is free again at once, and the next in line hears of it.
+        Ok(_) | Err(NotAdmitted::Gone) => Ok(()),
         Err(NotAdmitted::Refused(cause)) => Err(cause),
-        Err(NotAdmitted::Gone) => Err(RefuseCause::NoBackend),
     }
 }
 
@@ -225,6 +225,18 @@ impl Fleet {
         };
         // An error is the answer back: dropped here.
         drop(waiter.told.send(answer));
+    }
+
+    /// Resolves when a backend takes plain requests.
+    async fn has_ready(&self) {
+        loop {
+            // Before the look, so that what is adopted after it is heard.
+            let adopted = self.adopted.notified();
+            if self.joined().members.iter().any(|m| m.0.takes_requests()) {
+                return;
+            }
+            adopted.await;
+        }
     }
 
     /// Somebody found no backend at all: State wakes a fleet of zero.

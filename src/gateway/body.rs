@@ -168,12 +168,24 @@ pub(crate) enum RequestBody {
 pub(crate) struct Progress {
     clock: Clock,
     moved: Rc<Cell<Moment>>,
-    is_whole: Rc<Cell<bool>>,
+    stage: Rc<Cell<Stage>>,
+}
+
+/// Who has the next move with a client's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The backend: it was sent what the client sent, and has to take it.
+    Sent,
+    /// The client: more of it could be sent.
+    Awaited,
+    /// The backend: it has all of it.
+    Whole,
 }
 
 impl Progress {
     pub(crate) fn new(clock: Clock, is_whole: bool) -> Self {
-        Progress { clock, moved: Rc::new(Cell::new(clock.now())), is_whole: Rc::new(Cell::new(is_whole)) }
+        let stage = if is_whole { Stage::Whole } else { Stage::Sent };
+        Progress { clock, moved: Rc::new(Cell::new(clock.now())), stage: Rc::new(Cell::new(stage)) }
     }
 
     /// When the body last moved, or the request was sent.
@@ -183,7 +195,12 @@ impl Progress {
 
     /// The client sent all of it.
     pub(crate) fn is_whole(&self) -> bool {
-        self.is_whole.get()
+        self.stage.get() == Stage::Whole
+    }
+
+    /// It is the client that keeps everybody waiting.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.stage.get() == Stage::Awaited
     }
 }
 
@@ -193,9 +210,12 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let RequestBody::Client(body, progress) = self.get_mut() else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+            progress.stage.set(Stage::Awaited);
+            return Poll::Pending;
+        };
         progress.moved.set(progress.clock.now());
-        progress.is_whole.set(frame.is_none() || body.is_end_stream());
+        progress.stage.set(if frame.is_none() || body.is_end_stream() { Stage::Whole } else { Stage::Sent });
         Poll::Ready(frame)
     }
 

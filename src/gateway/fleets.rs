@@ -38,6 +38,8 @@ pub(crate) struct Fleet {
     pub(super) waiting: AtomicUsize,
     /// Rung when a seat may have become free.
     pub(super) bell: Notify,
+    /// Told whenever a snapshot was adopted.
+    pub(super) adopted: Notify,
     pub(super) admitted_total: AtomicU64,
     pub(super) ended_total: AtomicU64,
     pub(super) refused_total: AtomicU64,
@@ -85,6 +87,7 @@ impl Fleet {
             keys,
             waiting: AtomicUsize::new(0),
             bell: Notify::new(),
+            adopted: Notify::new(),
             admitted_total: AtomicU64::new(0),
             ended_total: AtomicU64::new(0),
             refused_total: AtomicU64::new(0),
@@ -104,8 +107,8 @@ impl Fleet {
     }
 
     /// Seats taken on all its backends.
-    pub(super) fn held(&self) -> u64 {
-        self.joined.load().members.iter().map(|m| u64::from(m.0.seats.used())).sum()
+    pub(super) fn held(&self) -> u32 {
+        self.joined.load().members.iter().map(|m| m.0.seats.used()).fold(0, u32::saturating_add)
     }
 
     /// Makes the snapshot's backends and limits the ones that reservations meet. One caller at a time.
@@ -122,7 +125,8 @@ impl Fleet {
             member.0.set(seen.phase, seen.limit);
             new.push(member);
         }
-        for gone in old.members.iter().filter(|m| view.backend(m.0.id.as_str()).is_none()) {
+        let is_gone = |m: &&Member| view.backends.iter().all(|seen| seen.id != m.0.id || seen.address.is_none());
+        for gone in old.members.iter().filter(is_gone) {
             gone.0.set(Phase::Dead, 0);
             // Its sessions live until their sockets fail, and are counted until then.
             if gone.0.seats.used() > 0 {
@@ -133,6 +137,7 @@ impl Fleet {
             let cookies = self.cookies(view.backends.iter().map(|b| &b.id));
             self.joined.store(Arc::new(Joined { members: new, cookies }));
         }
+        self.adopted.notify_waiters();
         self.ring();
     }
 

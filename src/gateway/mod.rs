@@ -20,6 +20,7 @@ pub mod orders;
 mod plain;
 mod pool;
 mod pump;
+mod reframe;
 mod refuse;
 pub mod registry;
 mod relay;
@@ -45,6 +46,7 @@ use holdline_core::cause::EndCause;
 use holdline_core::event::{Event, GatewayReport};
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::DrainMode;
+use holdline_core::shutdown::{Shutdown, Step};
 use holdline_core::snapshot::Snapshot;
 use holdline_core::wire::token::Keys;
 use parking_lot::Mutex;
@@ -63,11 +65,8 @@ use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::telemetry::Metrics;
 
-/// Between two rounds of the shutdown's pace.
-const PACE: Duration = Duration::from_millis(100);
-
-/// The share of the shutdown's time in which sessions are told to close; the rest is for their close handshakes.
-const PACE_SHARE: f64 = 0.75;
+/// Between two looks at a shutdown: whom to tell to go, whether all have gone.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Sessions that were cut still read their backends' end, which must not hold the process up.
 const CUT_TIME: Duration = Duration::from_secs(1);
@@ -95,7 +94,17 @@ impl Gateway {
         events: mpsc::Sender<Event>,
         seed: u64,
     ) -> Result<Arc<Gateway>, GatewayError> {
-        let descriptors = Descriptors::raise();
+        Self::start_within(Descriptors::raise(), config, clock, metrics, events, seed)
+    }
+
+    fn start_within(
+        descriptors: Arc<Descriptors>,
+        config: &Config,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        events: mpsc::Sender<Event>,
+        seed: u64,
+    ) -> Result<Arc<Gateway>, GatewayError> {
         let mut key = [0; 32];
         OsRng.try_fill_bytes(&mut key).map_err(|error| GatewayError::Thread(io::Error::other(error)))?;
         let keys = Keys::new(key);
@@ -167,32 +176,34 @@ impl Gateway {
         orders::end(&self.orders, &filter, count, EndOrder { mode, cause }).await
     }
 
-    /// Accepts nobody any more, refuses who waits, lets plain requests finish, closes sessions at a pace (1001, the end of a stream) and cuts what is left at the
-    /// deadline. Returns when the last session ended, or a moment after the cut.
+    /// Accepts nobody any more, refuses who waits, lets plain requests finish, closes sessions at a pace (1001, the end of a stream) and
+    /// cuts what is left at the deadline. Returns when the last client has gone, or a moment after the cut.
     pub async fn shutdown(&self, deadline: Duration) {
         let clock = self.shared.clock;
-        let started = clock.now();
         self.stage.send_if_modified(|stage| raise(stage, Stage::Stopping));
-        let close = EndOrder { mode: DrainMode::Close, cause: EndCause::Shutdown };
-        let total = self.held();
-        let mut told: u64 = 0;
-        while !self.is_empty() && clock.now().since(started) < deadline {
-            let due = planned(total, clock.now().since(started), deadline.mul_f64(PACE_SHARE));
-            let count = u32::try_from(due.saturating_sub(told)).unwrap_or(u32::MAX);
-            told += u64::from(orders::end(&self.orders, &SessionFilter::default(), count, close).await);
-            tokio::time::sleep(PACE.min(deadline.saturating_sub(clock.now().since(started)))).await;
-        }
-        if self.held() > 0 {
-            let cut = EndOrder { mode: DrainMode::Cut, cause: EndCause::Cut };
-            orders::end(&self.orders, &SessionFilter::default(), u32::MAX, cut).await;
-            let cut_at = clock.now();
-            while self.held() > 0 && clock.now().since(cut_at) < CUT_TIME {
-                tokio::time::sleep(PACE).await;
-            }
+        let mut shutdown = Shutdown::new(self.held(), deadline, clock.now());
+        while !self.is_empty() {
+            let Step::Close(count) = shutdown.step(clock.now()) else {
+                self.cut().await;
+                break;
+            };
+            let close = EndOrder { mode: DrainMode::Close, cause: EndCause::Shutdown };
+            shutdown.told(orders::end(&self.orders, &SessionFilter::default(), count, close).await);
+            tokio::time::sleep(LOOK_EVERY.min(shutdown.left(clock.now()))).await;
         }
         self.stage.send_if_modified(|stage| raise(stage, Stage::Over));
         // The threads have gone when they have dropped their end.
         self.stage.closed().await;
+    }
+
+    /// Breaks all sessions off, and gives their backends a moment to take note.
+    async fn cut(&self) {
+        let cut = EndOrder { mode: DrainMode::Cut, cause: EndCause::Cut };
+        orders::end(&self.orders, &SessionFilter::default(), u32::MAX, cut).await;
+        let until = self.shared.clock.now() + CUT_TIME;
+        while self.held() > 0 && self.shared.clock.now() < until {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Where it listens, in the configuration's order, with the ports that were found for port 0.
@@ -205,8 +216,8 @@ impl Gateway {
     }
 
     /// Seats taken in all fleets.
-    fn held(&self) -> u64 {
-        self.shared.fleets.iter().map(|f| f.held()).sum()
+    fn held(&self) -> u32 {
+        self.shared.fleets.iter().map(|f| f.held()).fold(0, u32::saturating_add)
     }
 
     /// Nobody would miss the gateway: no seat is taken, and no client is connected (one may wait for its refusal, or for an answer).
@@ -225,13 +236,6 @@ fn raise(stage: &mut Stage, to: Stage) -> bool {
     let higher = to > *stage;
     *stage = to.max(*stage);
     higher
-}
-
-/// Sessions of `total` that a steady pace over `time` has told by `passed`; all at its end.
-fn planned(total: u64, passed: Duration, time: Duration) -> u64 {
-    // The first step is not at zero, so that one session does not wait for a quarter of the deadline.
-    let share = (passed + PACE).as_secs_f64() / time.as_secs_f64().max(f64::MIN_POSITIVE);
-    if share >= 1.0 { u64::MAX } else { (total as f64 * share).ceil() as u64 }
 }
 
 fn spawn(setups: Vec<Setup>, shared: &Arc<Shared>) -> io::Result<()> {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use holdline_core::affinity::Preference;
 use holdline_core::cause::RefuseCause;
 use holdline_core::ids::{BackendId, SessionId};
+use holdline_core::time::Moment;
 use holdline_core::wire::forward::{self, Exchange, Origin, Reply, ReplyBody};
 use holdline_core::wire::handshake::{self, Kind};
 use holdline_core::wire::head::{self, Body, ResponseHead};
@@ -35,6 +36,7 @@ use super::stream::{self, Start};
 use super::thread::{Stay, Thread};
 use super::tunnel::{self, Early};
 use crate::telemetry::access;
+use crate::telemetry::names::handshake as handshake_result;
 
 /// What a client asked for, taken from hyper.
 pub(super) struct Asked {
@@ -42,6 +44,8 @@ pub(super) struct Asked {
     pub(super) kind: Kind,
     pub(super) fleet: Arc<Fleet>,
     pub(super) host: String,
+    /// When its head was read.
+    pub(super) at: Moment,
 }
 
 /// The client's connection, taken from hyper.
@@ -51,13 +55,6 @@ pub(super) struct Client {
     pub(super) early: Bytes,
     pub(super) peer: SocketAddr,
     pub(super) stay: Stay,
-}
-
-/// What a session holds from its seat to its end; given back when dropped, once.
-struct Holding {
-    _seat: SeatGuard,
-    _slot: SessionSlot,
-    _stay: Stay,
 }
 
 /// A backend that answered.
@@ -78,23 +75,20 @@ enum Failure {
 
 /// Opens the session that was asked for, or tells the client why not.
 pub(super) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
-    let started = thread.shared.clock.now();
     let had = asked.fleet.joined().preference(&asked.parts.headers);
-    let Some(slot) = thread.shared.descriptors.session() else {
-        return refuse(&thread, &asked, client, Refusal::busy(RefuseCause::Limit)).await;
+    let attempt = async {
+        let slot = thread.shared.descriptors.session().ok_or(Failure::Refused(Refusal::busy(RefuseCause::Limit)))?;
+        Ok((attempt(&thread, &asked, &client, &had).await?, slot))
     };
     let answered = tokio::select! {
         biased;
-        answered = attempt(&thread, &asked, &client, &had) => answered,
+        answered = attempt => answered,
         () = thread.stopping() => Err(Failure::Refused(Refusal::busy(RefuseCause::Draining))),
     };
     match answered {
-        Ok(answered) => conclude(&thread, asked, client, slot, answered, &had).await,
-        Err(Failure::Gone) => asked.fleet.metrics.handshake("gone"),
-        Err(Failure::Refused(refusal)) => {
-            log(&asked, &client, None, refusal.status.as_u16(), Some(refusal.cause), thread.shared.clock.now().since(started));
-            refuse(&thread, &asked, client, refusal).await;
-        }
+        Ok((answered, slot)) => conclude(&thread, asked, client, slot, answered, &had).await,
+        Err(Failure::Gone) => asked.fleet.metrics.handshake(handshake_result::GONE),
+        Err(Failure::Refused(refusal)) => refuse(&thread, &asked, client, refusal).await,
     }
 }
 
@@ -212,7 +206,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     let stream_body = match judge(&asked, &head) {
         Verdict::WebSocket => None,
         Verdict::EventStream(body) => Some(body),
-        Verdict::Answer(body) => return answer(asked, client, slot, (upstream, &backend), (&head, &read, body)).await,
+        Verdict::Answer(body) => return answer(thread, asked, client, slot, (upstream, &backend), (&head, &read, body)).await,
         Verdict::Invalid(reason) => {
             invalid(reason);
             return refuse(thread, &asked, client, Refusal::INVALID).await;
@@ -224,14 +218,14 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     if stream_body.is_none() {
         let reply = forward::reply(&head, &Reply { body: ReplyBody::Switch, session: Some(id), set_cookie });
         if write_within(&mut stream, &reply, asked.fleet.policy.timeouts.write).await.is_err() {
-            return asked.fleet.metrics.handshake("gone");
+            return asked.fleet.metrics.handshake(handshake_result::GONE);
         }
     }
     let Some((to_backend, seat)) = upstream.into_parts() else { return };
-    asked.fleet.metrics.handshake("opened");
+    asked.fleet.metrics.handshake(handshake_result::OPENED);
     let kind = if stream_body.is_some() { SessionKind::Sse } else { SessionKind::WebSocket };
-    let seat = Box::new(Holding { _seat: seat, _slot: slot, _stay: stay });
-    let session = Session { id, kind, client: peer, target: Arc::clone(&backend.target), seat };
+    let target = Arc::clone(&backend.target);
+    let session = Session { id, kind, client: peer, target, seat: Box::new((seat, slot)), stay: Box::new(stay) };
     let behind = &read[head.len..];
     // Tasks of their own: they are small, this one is not.
     if let Some(body) = stream_body {
@@ -246,6 +240,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
 
 /// Relays an answer that is no session. The seat is free: the backend answered and holds nothing.
 async fn answer(
+    thread: &Thread,
     asked: Asked,
     client: Client,
     slot: SessionSlot,
@@ -255,8 +250,8 @@ async fn answer(
     let ((upstream, backend), (head, read, body)) = (from, answer);
     let Some((mut backend_stream, seat)) = upstream.into_parts() else { return };
     drop(seat);
-    asked.fleet.metrics.handshake("answered");
-    log(&asked, &client, Some(backend), head.status, None, Duration::ZERO);
+    asked.fleet.metrics.handshake(handshake_result::ANSWERED);
+    log(thread, &asked, &client, Some(backend), head.status, None);
     let framing = match body {
         Body::None => ReplyBody::None,
         Body::Length(bytes) => ReplyBody::Length(bytes),
@@ -280,8 +275,9 @@ async fn answer(
 
 async fn refuse(thread: &Thread, asked: &Asked, client: Client, refusal: Refusal) {
     let fleet = &asked.fleet;
+    log(thread, asked, &client, None, refusal.status.as_u16(), Some(refusal.cause));
     fleet.metrics.refused(refusal.cause);
-    fleet.metrics.handshake("refused");
+    fleet.metrics.handshake(handshake_result::REFUSED);
     let bytes = {
         let request = head_of(&asked.parts, &asked.host);
         refuse::session(&asked.kind, &request.fields, fleet.policy.refuse, refusal, &mut *thread.rng.borrow_mut())
@@ -298,7 +294,7 @@ async fn write_within(stream: &mut TcpStream, bytes: &[u8], timeout: Duration) -
     tokio::time::timeout(timeout, stream.write_all(bytes)).await?
 }
 
-fn log(asked: &Asked, client: &Client, backend: Option<&Backend>, status: u16, cause: Option<RefuseCause>, took: Duration) {
+fn log(thread: &Thread, asked: &Asked, client: &Client, backend: Option<&Backend>, status: u16, cause: Option<RefuseCause>) {
     access::request(&access::RequestLine {
         fleet: Some(&asked.fleet.policy.name),
         backend: backend.map(|b| &b.id),
@@ -307,6 +303,6 @@ fn log(asked: &Asked, client: &Client, backend: Option<&Backend>, status: u16, c
         path: asked.parts.uri.path(),
         status,
         cause,
-        took,
+        took: thread.shared.clock.now().since(asked.at),
     });
 }

@@ -20,7 +20,7 @@ use super::dial::{DIALS_MAX, dial};
 use super::fleets::Fleet;
 use super::headers;
 use super::pool::Lease;
-use super::refuse::{self, Refusal};
+use super::refuse::{self, Refusal, problem};
 use super::thread::Thread;
 use super::unasked::Unasked;
 use crate::telemetry::access;
@@ -45,11 +45,17 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
     let outgoing = Outgoing::new(&thread, parts, body, &host, peer);
     let sent = outgoing.send(&thread, &fleet, &had).await;
     let (backend, answered) = match sent {
-        Ok(answered) => (Some(Arc::clone(&answered.lease.backend)), relay(&thread, &fleet, answered, &had, in_flight, peer)),
-        Err(refusal) => (None, Err(refusal)),
+        Ok(answered) => (
+            Some(Arc::clone(&answered.lease.backend)),
+            relay(&thread, &fleet, answered, &had, in_flight, peer).map_err(Failure::Refused),
+        ),
+        Err(failure) => (None, Err(failure)),
     };
-    let cause = answered.as_ref().err().map(|refusal| refusal.cause);
-    let response = answered.unwrap_or_else(|refusal| refused(&thread, &fleet, refusal));
+    let cause = match &answered {
+        Err(Failure::Refused(refusal)) => Some(refusal.cause),
+        Ok(_) | Err(Failure::Stalled) => None,
+    };
+    let response = answered.unwrap_or_else(|failure| failed(&thread, &fleet, failure));
     let (status, took) = (response.status().as_u16(), clock.now().since(started));
     fleet.metrics.request(status, took);
     access::request(&access::RequestLine {
@@ -90,7 +96,20 @@ enum Tried {
     NotSent,
     /// It may have; the connection ended before any answer.
     Lost,
+    Failed(Failure),
+}
+
+/// Why a request has no answer.
+enum Failure {
     Refused(Refusal),
+    /// The client did not send its body in time.
+    Stalled,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Failure::Refused(refusal)
+    }
 }
 
 impl Outgoing {
@@ -109,18 +128,19 @@ impl Outgoing {
     }
 
     /// Goes from backend to backend until one answers.
-    async fn send(mut self, thread: &Rc<Thread>, fleet: &Arc<Fleet>, had: &Preference) -> Result<Answered, Refusal> {
+    async fn send(mut self, thread: &Rc<Thread>, fleet: &Arc<Fleet>, had: &Preference) -> Result<Answered, Failure> {
         let mut failed: Vec<BackendId> = Vec::new();
         let mut replays = 0;
         loop {
-            let chosen = choose(thread, fleet, had.backend(), &failed);
-            let backend = match chosen {
-                Some(backend) => backend,
-                None if failed.is_empty() => tokio::select! {
+            let Some(backend) = choose(thread, fleet, had.backend(), &failed) else {
+                if !failed.is_empty() {
+                    return Err(Refusal::UNREACHABLE.into());
+                }
+                tokio::select! {
                     found = any_backend(fleet, thread.shared.clock) => found.map_err(Refusal::busy)?,
-                    () = thread.stopping() => return Err(Refusal::busy(RefuseCause::Draining)),
-                },
-                None => return Err(Refusal::UNREACHABLE),
+                    () = thread.stopping() => return Err(Refusal::busy(RefuseCause::Draining).into()),
+                }
+                continue;
             };
             let counted = Counted::new(Counter::Backend(Arc::clone(&backend)));
             // A replay does not trust another old connection.
@@ -129,7 +149,7 @@ impl Outgoing {
                 Some(lease) => lease,
                 None => match connect(thread, fleet, &backend).await {
                     Ok(lease) => lease,
-                    Err(error) if failed.len() + 1 >= DIALS_MAX => return Err(Refusal::not_connected(&error)),
+                    Err(error) if failed.len() + 1 >= DIALS_MAX => return Err(Refusal::not_connected(&error).into()),
                     Err(_) => {
                         failed.push(backend.id.clone());
                         continue;
@@ -141,8 +161,8 @@ impl Outgoing {
                 Ok(answered) => return Ok(answered),
                 Err(Tried::NotSent) if is_reused => replays += 1,
                 Err(Tried::Lost) if is_reused && self.is_replayable => replays += 1,
-                Err(Tried::NotSent | Tried::Lost) => return Err(Refusal::UNREACHABLE),
-                Err(Tried::Refused(refusal)) => return Err(refusal),
+                Err(Tried::NotSent | Tried::Lost) => return Err(Refusal::UNREACHABLE.into()),
+                Err(Tried::Failed(failure)) => return Err(failure),
             }
         }
     }
@@ -164,8 +184,8 @@ impl Outgoing {
         let waited = tokio::select! {
             answer = answer => answer,
             () = self.late(thread, fleet.policy.timeouts.response) => {
-                let stalled = Refusal { status: StatusCode::REQUEST_TIMEOUT, ..Refusal::LATE };
-                return Err(Tried::Refused(if self.progress.is_whole() { Refusal::LATE } else { stalled }));
+                let late = if self.progress.is_awaited() { Failure::Stalled } else { Refusal::LATE.into() };
+                return Err(Tried::Failed(late));
             }
         };
         match waited {
@@ -177,7 +197,7 @@ impl Outgoing {
                     self.body = (!body.is_end_stream()).then_some(body);
                     Err(Tried::NotSent)
                 }
-                None if unsent.error().is_parse() => Err(Tried::Refused(Refusal::INVALID)),
+                None if unsent.error().is_parse() => Err(Tried::Failed(Refusal::INVALID.into())),
                 None => Err(Tried::Lost),
             },
         }
@@ -254,7 +274,16 @@ fn is_event_stream(parts: &http::response::Parts) -> bool {
     parts.status == StatusCode::OK && essence.is_some_and(|e| e.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-fn refused(thread: &Thread, fleet: &Fleet, refusal: Refusal) -> Response<AnswerBody> {
-    fleet.metrics.refused(refusal.cause);
-    refuse::request(fleet.policy.refuse, refusal, &mut *thread.rng.borrow_mut()).map(AnswerBody::from)
+fn failed(thread: &Thread, fleet: &Fleet, failure: Failure) -> Response<AnswerBody> {
+    let answer = match failure {
+        Failure::Refused(refusal) => {
+            fleet.metrics.refused(refusal.cause);
+            refuse::request(fleet.policy.refuse, refusal, &mut *thread.rng.borrow_mut())
+        }
+        Failure::Stalled => {
+            thread.shared.metrics.bad_input("request_body");
+            problem(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time")
+        }
+    };
+    answer.map(AnswerBody::from)
 }

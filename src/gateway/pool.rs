@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +33,13 @@ const BUFFER_MAX: usize = 64 << 10;
 
 type Sender = SendRequest<RequestBody>;
 
+/// With the address, for a backend may come back elsewhere under its id.
+type Key = (FleetName, BackendId, SocketAddr);
+
 /// The idle connections of one thread.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<(FleetName, BackendId), Vec<Idle>>>,
+    idle: RefCell<HashMap<Key, Vec<Idle>>>,
 }
 
 struct Idle {
@@ -115,8 +119,8 @@ impl Idle {
     }
 }
 
-fn key(backend: &Backend) -> (FleetName, BackendId) {
-    (backend.fleet.clone(), backend.id.clone())
+fn key(backend: &Backend) -> Key {
+    (backend.fleet.clone(), backend.id.clone(), backend.address)
 }
 
 /// Closes what was idle for long enough, for ever.
@@ -125,5 +129,83 @@ pub(super) async fn sweep(thread: Rc<Thread>) {
     loop {
         every.tick().await;
         thread.pool.sweep(thread.shared.clock.now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::task::LocalSet;
+
+    use super::super::fleets::tests::{address, fleet, ready, view};
+    use super::*;
+
+    fn backend() -> Arc<Backend> {
+        let fleet = fleet("chat");
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(1), 2)]));
+        fleet.backend(&"a".into()).unwrap()
+    }
+
+    /// A connection that waits for a request, and the backend's end of it.
+    async fn connection() -> (Sender, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(64);
+        let (mut sender, connection) = Builder::new().handshake(TokioIo::new(ours)).await.unwrap();
+        spawn_local(connection);
+        sender.ready().await.unwrap();
+        (sender, theirs)
+    }
+
+    #[tokio::test]
+    async fn eight_are_kept_and_the_oldest_goes_first() {
+        let test = async {
+            let (pool, backend) = (Pool::default(), backend());
+            let mut ends = Vec::new();
+            for i in 0..10 {
+                let (sender, end) = connection().await;
+                pool.put(&backend, sender, Moment::from_millis(i));
+                ends.push(end);
+            }
+            for end in &mut ends[..2] {
+                assert_eq!(end.read(&mut [0; 1]).await.unwrap(), 0);
+            }
+            let kept: Vec<_> = std::iter::from_fn(|| pool.take(&backend, Moment::from_millis(10))).collect();
+            assert_eq!(kept.len(), IDLE_MAX);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn they_are_kept_for_four_seconds() {
+        let test = async {
+            let (pool, backend) = (Pool::default(), backend());
+            let (sender, mut end) = connection().await;
+            pool.put(&backend, sender, Moment::START);
+            let sender = pool.take(&backend, Moment::from_millis(3_999)).unwrap();
+            pool.put(&backend, sender, Moment::from_millis(5_000));
+            pool.sweep(Moment::from_millis(8_999));
+            assert_eq!(pool.idle.borrow().len(), 1);
+            assert!(pool.take(&backend, Moment::from_millis(9_000)).is_none());
+            pool.sweep(Moment::from_millis(9_000));
+            assert!(pool.idle.borrow().is_empty());
+            assert_eq!(end.read(&mut [0; 1]).await.unwrap(), 0, "closed for the backend too");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn one_that_the_backend_closed_is_not_used() {
+        let test = async {
+            let (pool, backend) = (Pool::default(), backend());
+            let (mut sender, end) = connection().await;
+            drop(end);
+            // Its task sees the end.
+            let _ = sender.ready().await;
+            while !sender.is_closed() {
+                tokio::task::yield_now().await;
+            }
+            pool.put(&backend, sender, Moment::START);
+            assert!(pool.take(&backend, Moment::START).is_none());
+        };
+        LocalSet::new().run_until(test).await;
     }
 }

@@ -6,12 +6,13 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use holdline_core::wire::handshake::{self, Kind, Rejection, RequestHead};
 use http::request::Parts;
@@ -22,6 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
+use tokio::time::Sleep;
 
 use super::body::AnswerBody;
 use super::fleets::Fleet;
@@ -38,11 +40,11 @@ const HYPER_HEAD_MIN: usize = 8 << 10;
 pub(super) async fn serve(thread: Rc<Thread>, stream: TcpStream, peer: SocketAddr, stay: Stay) {
     // Small answers must not wait for the client's ACK. A dead socket shows at its first read.
     let _ = stream.set_nodelay(true);
-    let blocked = Rc::new(Cell::new(false));
-    let asked = Rc::new(RefCell::new(None));
-    let io = TokioIo::new(Tap { stream, blocked: Rc::clone(&blocked) });
-    let door = Door { thread: Rc::clone(&thread), peer, asked: Rc::clone(&asked) };
     let limits = thread.shared.limits;
+    let writes = Rc::new(Writes { blocked: Cell::new(false), timeout: Cell::new(limits.head_timeout) });
+    let asked = Rc::new(RefCell::new(None));
+    let io = TokioIo::new(Tap { stream, writes: Rc::clone(&writes), patience: None });
+    let door = Door { thread: Rc::clone(&thread), peer, asked: Rc::clone(&asked), writes: Rc::clone(&writes) };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
@@ -50,7 +52,7 @@ pub(super) async fn serve(thread: Rc<Thread>, stream: TcpStream, peer: SocketAdd
         .max_header_size(limits.head)
         .serve_connection(io, door);
     // Answers to earlier requests of the pipeline must be out before the socket changes hands.
-    let taken = || asked.borrow().is_some() && !blocked.get();
+    let taken = || asked.borrow().is_some() && !writes.blocked.get();
     let mut stopping = Box::pin(thread.stopping());
     let mut told = false;
     let ended = poll_fn(|cx| {
@@ -96,6 +98,7 @@ struct Door {
     thread: Rc<Thread>,
     peer: SocketAddr,
     asked: Rc<RefCell<Option<Asked>>>,
+    writes: Rc<Writes>,
 }
 
 type Answer = Response<AnswerBody>;
@@ -109,12 +112,13 @@ impl hyper::service::Service<Request<Incoming>> for Door {
         let (parts, body) = request.into_parts();
         let answer = match self.judge(&parts) {
             Ok((fleet, host, Kind::Plain)) => {
+                self.writes.timeout.set(fleet.policy.timeouts.write);
                 let request = plain::Plain { parts, body, host, fleet, peer: self.peer };
                 let thread = Rc::clone(&self.thread);
                 return Box::pin(async move { Ok(plain::answer(thread, request).await) });
             }
             Ok((fleet, host, kind)) => {
-                *self.asked.borrow_mut() = Some(Asked { parts, kind, fleet, host });
+                *self.asked.borrow_mut() = Some(Asked { parts, kind, fleet, host, at: self.thread.shared.clock.now() });
                 return Box::pin(std::future::pending());
             }
             Err(answer) => *answer,
@@ -197,42 +201,63 @@ pub(super) fn head_of<'a>(parts: &'a Parts, host: &'a str) -> RequestHead<'a> {
     }
 }
 
-/// The socket under hyper, which tells whether hyper still has bytes that the client does not take.
+/// What a connection's tap and its door tell each other.
+struct Writes {
+    /// hyper still has bytes that the client does not take.
+    blocked: Cell<bool>,
+    /// How long the client may take none.
+    timeout: Cell<Duration>,
+}
+
+/// The socket under hyper. hyper has no limit for a client that does not read its answer: here it is.
 struct Tap {
     stream: TcpStream,
-    blocked: Rc<Cell<bool>>,
+    writes: Rc<Writes>,
+    /// Runs while a write is blocked; made when the first one is.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Tap {
+    fn watched(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.patience = None;
+            self.writes.blocked.set(false);
+            return written;
+        }
+        self.writes.blocked.set(true);
+        let timeout = self.writes.timeout.get();
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(patience.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl AsyncRead for Tap {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Tap {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.blocked.set(true);
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        self.blocked.set(false);
-        Poll::Ready(written)
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watched(cx, written)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
-        self.blocked.set(true);
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
-        self.blocked.set(false);
-        Poll::Ready(written)
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watched(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

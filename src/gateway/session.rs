@@ -17,6 +17,9 @@ use super::timer::Limits;
 /// Gives the session's seat back when dropped; what it is, is its maker's business.
 pub type SeatGuard = Box<dyn Any>;
 
+/// Counts the client's connection until it is dropped.
+pub type StayGuard = Box<dyn Any>;
+
 /// One session at its beginning. It lives and dies on one thread.
 pub struct Session {
     /// Its id, new for each.
@@ -29,6 +32,8 @@ pub struct Session {
     pub target: Arc<Target>,
     /// Dropped once the backend's end was seen.
     pub seat: SeatGuard,
+    /// Dropped once the client's socket was closed, which may be later.
+    pub stay: StayGuard,
 }
 
 /// The protocol of a session.

@@ -196,14 +196,17 @@ impl Thread {
 
 async fn accept(thread: Rc<Thread>, listener: TcpListener) {
     loop {
-        let slot = thread.shared.descriptors.client().await;
+        let next = async {
+            let slot = thread.shared.descriptors.client().await;
+            listener.accept().await.map(|(stream, peer)| (stream, peer, slot))
+        };
         let accepted = tokio::select! {
             biased;
             () = thread.stopping() => return,
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => seat_client(&thread, stream, peer, slot),
+            Ok((stream, peer, slot)) => seat_client(&thread, stream, peer, slot),
             Err(error) if is_ours(&error) => {
                 tracing::warn!(%error, "cannot accept: raise the limit of open files (`ulimit -n`)");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

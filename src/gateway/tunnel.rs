@@ -3,6 +3,8 @@
 //! Bytes pass through the thread's scratch buffer; a tracker a direction knows where frames begin and end, so that a Close of ours
 //! never tears one. The tunnel sleeps until a socket, the thread's timer or an order wakes it.
 
+mod ending;
+
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -135,7 +137,8 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         let parted = done.last_sent;
 
         let mode = match (self.phase, &farewell) {
-            (Phase::Open, Some(frame)) => Mode::Last(frame),
+            // Not if the client's own Close was just passed on: the backend answers that one.
+            (Phase::Open | Phase::Ending, Some(frame)) if !self.from_client.close_begun() => Mode::Last(frame),
             (Phase::Open | Phase::Ending, _) => Mode::Forward,
             (Phase::Asked | Phase::Owing | Phase::Leaving, _) => Mode::Discard,
         };
@@ -160,189 +163,11 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
     /// The Close of ours that is to be sent at the next boundary, if there is one.
     fn farewell(&self) -> Option<Vec<u8>> {
         match self.phase {
-            Phase::Open => {
+            Phase::Open | Phase::Ending => {
                 self.entered.entry().order().map(|order| close::frame(code_of(order.cause), order.cause.as_str(), None))
             }
             Phase::Owing => Some(self.close_to_backend(close::GOING_AWAY)),
-            Phase::Ending | Phase::Asked | Phase::Leaving => None,
-        }
-    }
-
-    /// Looks at what the bytes brought; whether there may be more to move now.
-    fn advance(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.phase {
-            Phase::Open | Phase::Ending if self.from_client.violation().is_some() => {
-                self.part(EndCause::ProtocolError, Some(close::PROTOCOL_ERROR), Some(close::GOING_AWAY), cx);
-                true
-            }
-            Phase::Open | Phase::Ending if self.from_backend.violation().is_some() => {
-                self.part(EndCause::ProtocolError, Some(close::BAD_GATEWAY), Some(close::PROTOCOL_ERROR), cx);
-                true
-            }
-            Phase::Open => match self.seen_end() {
-                Some(cause) => {
-                    self.entered.settle(cause);
-                    self.enter(Phase::Ending);
-                    true
-                }
-                None => false,
-            },
-            Phase::Ending => self.pass_ends_on(),
-            Phase::Asked => self.await_client(cx),
-            Phase::Owing if self.client.ended() || self.backend.ended() => {
-                self.enter(Phase::Leaving);
-                true
-            }
-            Phase::Owing => false,
-            Phase::Leaving => {
-                (self.from_backend.closed() || self.backend.ended() || !self.backend.hears()) && self.backend.finish()
-            }
-        }
-    }
-
-    /// Why the session ends by itself, if it does.
-    fn seen_end(&self) -> Option<EndCause> {
-        if self.from_client.close_begun() {
-            Some(EndCause::ClientClosed)
-        } else if self.from_backend.close_begun() {
-            Some(EndCause::BackendClosed)
-        } else if self.client.ended() || self.client.lost() {
-            Some(EndCause::ClientLost)
-        } else if self.backend.ended() || self.backend.lost() {
-            Some(EndCause::BackendLost)
-        } else {
-            None
-        }
-    }
-
-    /// A side's FIN follows its bytes; after both Close frames ours ends both (RFC 6455 7.1.1: some servers never do).
-    fn pass_ends_on(&mut self) -> bool {
-        let both = self.from_client.closed() && self.from_backend.closed();
-        let mut changed = false;
-        if both || self.client.ended() || self.client.lost() {
-            changed |= self.backend.finish();
-        }
-        if both || self.backend.ended() || self.backend.lost() {
-            changed |= self.client.finish();
-        }
-        changed
-    }
-
-    /// Our Close is on its way to the client.
-    fn asked(&mut self) {
-        if let Some(order) = self.entered.entry().order() {
-            self.entered.settle(order.cause);
-        }
-        self.entered.entry().clear_order();
-        self.enter(Phase::Asked);
-        self.entered.entry().stamps.deadline.set(0);
-    }
-
-    /// The client has time for its own Close from when ours has left; then the backend is next.
-    fn await_client(&mut self, cx: &mut Context<'_>) -> bool {
-        let client_done = self.from_client.close_begun() || self.from_client.violation().is_some() || self.client.ended();
-        if client_done || self.client.lost() || self.backend.ended() || self.backend.lost() {
-            self.leave(cx);
-            return true;
-        }
-        let deadline = &self.entered.entry().stamps.deadline;
-        if deadline.get() == 0 && !self.client.waits() {
-            deadline.set(self.step_end());
-        }
-        false
-    }
-
-    /// The client has answered, or will not: ours goes to the backend, at the end of the client's present frame.
-    fn leave(&mut self, cx: &mut Context<'_>) {
-        self.client.finish();
-        // A Close of the client was held back from its first byte on, so what went on ended with a frame.
-        if self.from_client.close_begun() || self.from_client.at_boundary() {
-            let frame = self.close_to_backend(close::GOING_AWAY);
-            self.send_to_backend(&frame, cx);
-            self.enter(Phase::Leaving);
-        } else if self.client.ended() || self.from_client.violation().is_some() {
-            self.backend.finish();
-            self.enter(Phase::Leaving);
-        } else {
-            self.enter(Phase::Owing);
-        }
-    }
-
-    /// Ends both sides now. A code is sent to a side as a Close if its direction is at a boundary; `None`: that side's connection is just ended.
-    fn part(&mut self, cause: EndCause, to_client: Option<u16>, to_backend: Option<u16>, cx: &mut Context<'_>) {
-        self.entered.settle(cause);
-        let polite = matches!(self.phase, Phase::Open | Phase::Ending);
-        match to_client {
-            None => self.client.close(),
-            Some(code) => {
-                if polite && self.from_backend.at_boundary() && !self.from_backend.close_begun() {
-                    self.send_to_client(&close::frame(code, "", None), cx);
-                }
-                self.client.finish();
-            }
-        }
-        let tidy = self.from_client.at_boundary() && !self.from_client.close_begun();
-        let owed = polite || self.phase == Phase::Asked;
-        match to_backend.filter(|_| owed && tidy) {
-            Some(code) => {
-                let frame = self.close_to_backend(code);
-                self.send_to_backend(&frame, cx);
-            }
-            None => {
-                let now = self.now();
-                self.backend.abandon(Stall { since: &self.entered.entry().stamps.backend_stalled, now });
-            }
-        }
-        if self.phase != Phase::Leaving {
-            self.enter(Phase::Leaving);
-        }
-    }
-
-    /// The timer says that a limit has passed.
-    fn end_for(&mut self, cause: EndCause, cx: &mut Context<'_>) {
-        let stamps = &self.entered.entry().stamps;
-        match cause {
-            EndCause::WriteTimeout => {
-                let (client, backend) = (stamps.client_stalled.get(), stamps.backend_stalled.get());
-                if client != 0 && (backend == 0 || client <= backend) {
-                    self.part(cause, None, Some(close::GOING_AWAY), cx);
-                } else {
-                    self.part(cause, Some(close::GOING_AWAY), None, cx);
-                }
-            }
-            EndCause::KeepaliveTimeout => self.part(cause, None, Some(close::GOING_AWAY), cx),
-            _ if self.phase == Phase::Open => {
-                // Unlike an order, nobody else keeps a deadline for this one.
-                self.entered.entry().set_order(EndOrder { mode: DrainMode::Close, cause });
-                stamps.ending.set(true);
-                stamps.deadline.set(self.step_end());
-            }
-            _ => {}
-        }
-    }
-
-    /// The present step took too long.
-    fn deadline_passed(&mut self, cx: &mut Context<'_>) {
-        let stamps = &self.entered.entry().stamps;
-        let quiet_at = stamps.moved.get().saturating_add(ticks_past(STEP_MAX));
-        match self.phase {
-            // No boundary came for the Close that a limit asked for.
-            Phase::Open => {
-                let cause = self.entered.entry().order().map_or(EndCause::Cut, |order| order.cause);
-                self.part(cause, None, None, cx);
-            }
-            // While bytes pass, a slow peer is only slow.
-            Phase::Ending if self.now() < quiet_at => stamps.deadline.set(quiet_at),
-            Phase::Ending if !self.backend.finished() => self.part(EndCause::Cut, None, None, cx),
-            Phase::Asked => self.leave(cx),
-            Phase::Owing => {
-                self.backend.finish();
-                self.enter(Phase::Leaving);
-            }
-            Phase::Ending | Phase::Leaving => {
-                self.client.close();
-                self.backend.reset();
-            }
+            Phase::Asked | Phase::Leaving => None,
         }
     }
 
@@ -405,6 +230,10 @@ impl<C: Transport, B: Transport> Future for Tunnel<C, B> {
             if !tunnel.advance(cx) {
                 break;
             }
+        }
+        // A client that sent its Close and has ours has no more to say; the one that closes first is the server (RFC 6455 7.1.1).
+        if tunnel.from_client.closed() && tunnel.client.finished() {
+            tunnel.client.close();
         }
         if tunnel.backend.over() {
             tunnel.entered.release();

@@ -63,7 +63,9 @@ impl Unasked {
         }
         let events = (!headers.contains_key(header::CONTENT_ENCODING)).then(Boundary::default);
         let target = Arc::clone(&backend.target);
-        let session = Session { id, kind: SessionKind::Sse, client, target, seat: Box::new((seat, slot)) };
+        // Its connection is hyper's, and counted there.
+        let stay = Box::new(());
+        let session = Session { id, kind: SessionKind::Sse, client, target, seat: Box::new((seat, slot)), stay };
         Ok(Unasked { entered: thread.registry.enter(session), events, leaving: None })
     }
 

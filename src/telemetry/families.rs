@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use holdline_core::cause::{EndCause, RefuseCause};
 use holdline_core::ids::FleetName;
-use holdline_core::policy::DrainMode;
 use holdline_core::snapshot::Snapshot;
 use holdline_core::time::Moment;
 use parking_lot::Mutex;
@@ -77,7 +76,8 @@ pub struct FleetMetrics {
     request_duration: Histogram,
     bytes_in: IntCounter,
     bytes_out: IntCounter,
-    wrong_victim: IntCounter,
+    moved: IntCounter,
+    cut: IntCounter,
     families: Families,
 }
 
@@ -93,7 +93,8 @@ impl FleetMetrics {
             request_duration: families.request_duration.with_label_values(&[fleet]),
             bytes_in: families.bytes.with_label_values(&[fleet, "in"]),
             bytes_out: families.bytes.with_label_values(&[fleet, "out"]),
-            wrong_victim: families.wrong_victim.with_label_values(&[fleet]),
+            moved: families.moves.with_label_values(&[fleet, "close", "moved"]),
+            cut: families.moves.with_label_values(&[fleet, "cut", "cut"]),
             families: families.clone(),
         }
     }
@@ -108,10 +109,15 @@ impl FleetMetrics {
         self.refused[cause as usize].inc();
     }
 
-    /// A session ended at this age.
+    /// A session ended at this age. One that Holdline moved counts among the moves, too.
     pub fn ended(&self, cause: EndCause, age: Duration) {
         self.ended[cause as usize].inc();
         self.session_duration.observe(age.as_secs_f64());
+        match cause {
+            EndCause::Drained | EndCause::Rebalanced => self.moved.inc(),
+            EndCause::Cut => self.cut.inc(),
+            _ => {}
+        }
     }
 
     /// A plain request was answered with this status; `took` to the answer's head.
@@ -131,24 +137,10 @@ impl FleetMetrics {
         self.queue_wait.observe(waited.as_secs_f64());
     }
 
-    /// A drain or rebalance ended a session; `result`: `moved` or `failed`.
-    pub fn moved(&self, mode: DrainMode, result: &'static str) {
-        let mode = match mode {
-            DrainMode::Close => "close",
-            DrainMode::Cut => "cut",
-        };
-        self.families.moves.with_label_values(&[self.name.as_str(), mode, result]).inc();
-    }
-
     /// The autoscaler changed the number of backends; `limited_by` as in its decision.
     pub fn scaled(&self, up: bool, limited_by: Option<&str>) {
         let direction = if up { "up" } else { "down" };
         self.families.scale_decisions.with_label_values(&[self.name.as_str(), direction, limited_by.unwrap_or("none")]).inc();
-    }
-
-    /// Another backend than the chosen one went away.
-    pub fn wrong_victim(&self) {
-        self.wrong_victim.inc();
     }
 }
 
@@ -165,7 +157,6 @@ struct Families {
     bytes: IntCounterVec,
     scale_decisions: IntCounterVec,
     moves: IntCounterVec,
-    wrong_victim: IntCounterVec,
     bad_input: IntCounterVec,
 }
 
@@ -182,7 +173,6 @@ impl Families {
             bytes: counter(registry, names::BYTES),
             scale_decisions: counter(registry, names::SCALE_DECISIONS),
             moves: counter(registry, names::MOVES),
-            wrong_victim: counter(registry, names::WRONG_VICTIM),
             bad_input: counter(registry, names::BAD_INPUT),
         }
     }
@@ -224,9 +214,8 @@ mod tests {
         chat.request(404, Duration::from_millis(3));
         chat.bytes(7, 11);
         chat.queue_wait(Duration::from_millis(20));
-        chat.moved(DrainMode::Close, "moved");
+        chat.ended(EndCause::Cut, Duration::from_secs(1000));
         chat.scaled(true, None);
-        chat.wrong_victim();
         metrics.bad_input("head");
         metrics
     }
@@ -253,6 +242,7 @@ mod tests {
             r#"holdline_requests_total{code="404",fleet="chat"} 1"#,
             r#"holdline_bytes_total{direction="out",fleet="chat"} 11"#,
             r#"holdline_moves_total{fleet="chat",mode="close",result="moved"} 1"#,
+            r#"holdline_moves_total{fleet="chat",mode="cut",result="cut"} 1"#,
             r#"holdline_scale_decisions_total{direction="up",fleet="chat",limited_by="none"} 1"#,
             r#"holdline_bad_input_total{reason="head"} 1"#,
         ] {
@@ -264,8 +254,8 @@ mod tests {
     fn a_fleet_has_one_set_of_handles_and_two_registries_do_not_meet() {
         let (one, two) = (Metrics::new(), Metrics::new());
         assert!(Arc::ptr_eq(&one.fleet(&"a".into()), &one.fleet(&"a".into())));
-        one.fleet(&"a".into()).wrong_victim();
+        one.fleet(&"a".into()).refused(RefuseCause::Limit);
         let text = two.render(&snapshot(), Moment::START);
-        assert!(!text.contains("wrong_victim_total{fleet=\"a\"}"));
+        assert!(!text.contains("fleet=\"a\""));
     }
 }

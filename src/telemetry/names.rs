@@ -104,10 +104,8 @@ metrics! {
     HEARTBEAT_AGE = Kind::Gauge, "holdline_heartbeat_age_seconds", ["fleet", "backend"],
         "Time since a backend was last heard; since it joined while it was never heard.";
     MOVES = Kind::Counter, "holdline_moves_total", ["fleet", "mode", "result"],
-        "Sessions that drains and rebalances ended so that their clients come back elsewhere; mode `close` or `cut`; result `moved`, or \
-         `failed` when the session had to be reset.";
-    WRONG_VICTIM = Kind::Counter, "holdline_wrong_victim_total", ["fleet"],
-        "Backends that went away although another one was chosen to be stopped.";
+        "Sessions that Holdline ended so that their clients come back elsewhere; mode `close`, result `moved`: a drain \
+         or rebalance asked them to close; mode `cut`, result `cut`: broken off, by a drain of that mode or at a deadline.";
     BAD_INPUT = Kind::Counter, "holdline_bad_input_total", ["reason"],
         "What Holdline rejected because it was malformed or not allowed, from clients, backends and callers of the admin API, by reason.";
     LOG_LINES_DROPPED = Kind::Counter, "holdline_log_lines_dropped_total", [],

@@ -16,6 +16,7 @@ pub mod queue;
 pub mod rebalance;
 pub mod scale;
 pub mod seats;
+pub mod shutdown;
 pub mod snapshot;
 pub mod state;
 pub mod time;

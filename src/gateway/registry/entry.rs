@@ -11,7 +11,7 @@ use holdline_core::ids::SessionId;
 use holdline_core::policy::DrainMode;
 
 use super::Candidate;
-use crate::gateway::session::{Ended, SeatGuard, Session, SessionInfo, SessionKind, Target};
+use crate::gateway::session::{Ended, SeatGuard, Session, SessionInfo, SessionKind, StayGuard, Target};
 use crate::gateway::timer::{self, Due, Stamps, TICK, Tick};
 
 /// Silent for so long, a session counts as idle when sessions to move are chosen.
@@ -24,6 +24,7 @@ pub struct Entry {
     client: SocketAddr,
     pub(super) target: Arc<Target>,
     seat: Cell<Option<SeatGuard>>,
+    _stay: StayGuard,
     opened_ms: u64,
     waker: Cell<Option<Waker>>,
     /// When things last happened.
@@ -45,13 +46,14 @@ pub struct EndOrder {
 
 impl Entry {
     pub(super) fn new(session: Session, now: Tick, now_ms: u64) -> Self {
-        let Session { id, kind, client, target, seat } = session;
+        let Session { id, kind, client, target, seat, stay } = session;
         Entry {
             id,
             kind,
             client,
             target,
             seat: Cell::new(Some(seat)),
+            _stay: stay,
             opened_ms: now_ms,
             waker: Cell::default(),
             stamps: Stamps { opened: now.into(), moved: now.into(), heard: now.into(), ..Stamps::default() },

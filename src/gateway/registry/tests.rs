@@ -53,6 +53,7 @@ fn session(id: u64, target: &Arc<Target>) -> Session {
         client: "127.0.0.1:1234".parse().unwrap(),
         target: Arc::clone(target),
         seat: Box::new(()) as Box<dyn Any>,
+        stay: Box::new(()),
     }
 }
 

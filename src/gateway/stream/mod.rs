@@ -2,7 +2,6 @@
 //!
 //! Like the tunnel it owns no buffer while nothing is held up, and sleeps until a socket, the thread's timer or an order wakes it.
 
-mod body;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +16,7 @@ use holdline_core::wire::forward::{self, Reply, ReplyBody};
 use holdline_core::wire::head::{self, ResponseHead};
 use tokio::net::TcpStream;
 
-use self::body::{Body, End, Leave, ROOM_AFTER, ROOM_BEFORE};
+use super::reframe::{End, Leave, ROOM_AFTER, ROOM_BEFORE, Reframe};
 use super::registry::{EndOrder, Entered, Registry};
 use super::scratch;
 use super::session::Session;
@@ -61,7 +60,7 @@ pub fn run(
     let reply = Reply { body: framing, session: Some(session.id), set_cookie: start.set_cookie };
     let head = forward::reply(start.response, &reply);
     // Compressed though that was not asked for, it is passed on, but its events cannot be seen.
-    let body = Body::new(start.body, start.is_http11, start.response.is_identity_coded());
+    let body = Reframe::new(start.body, start.is_http11, start.response.is_identity_coded());
     Stream::new(client, backend, head, body, start.early, registry.enter(session))
 }
 
@@ -69,7 +68,7 @@ pub fn run(
 pub struct Stream<C: Transport, B: Transport> {
     client: Side<C>,
     backend: Side<B>,
-    body: Body,
+    body: Reframe,
     /// Bytes that the client sent.
     chatter: usize,
     /// The body has ended: the client gets no more than what waits for it, and both peers' ends are awaited.
@@ -99,7 +98,7 @@ impl<C: Transport, B: Transport> Future for Stream<C, B> {
 
 impl<C: Transport, B: Transport> Stream<C, B> {
     /// `head` is the client's; `early` was read behind the backend's.
-    fn new(client: C, backend: B, mut head: Vec<u8>, mut body: Body, early: &[u8], entered: Entered) -> Self {
+    fn new(client: C, backend: B, mut head: Vec<u8>, mut body: Reframe, early: &[u8], entered: Entered) -> Self {
         let bytes = ROOM_BEFORE..ROOM_BEFORE + early.len();
         let mut buffer = vec![0; bytes.end + ROOM_AFTER];
         buffer[bytes.clone()].copy_from_slice(early);

@@ -61,10 +61,10 @@ struct Bench {
 impl Bench {
     /// Relays a body of this framing, in chunks.
     async fn open(body: head::Body) -> Bench {
-        Bench::open_with(Body::new(body, true, true), b"", |_| ()).await
+        Bench::open_with(Reframe::new(body, true, true), b"", |_| ()).await
     }
 
-    async fn open_with(body: Body, early: &[u8], change: impl FnOnce(&mut Timeouts)) -> Bench {
+    async fn open_with(body: Reframe, early: &[u8], change: impl FnOnce(&mut Timeouts)) -> Bench {
         let enter = |client, backend, session, registry: &Rc<Registry>| {
             Stream::new(client, backend, Vec::new(), body, early, registry.enter(session))
         };
@@ -87,6 +87,7 @@ impl Bench {
             client: SocketAddr::from(([127, 0, 0, 1], 9)),
             target: target(change, record.clone()),
             seat: Box::new(Seat(Rc::clone(&seats_back))),
+            stay: Box::new(()),
         };
         let relay = tokio::task::spawn_local(relay(client_side, backend_side, session, &registry));
         Bench { client, backend, registry, record, seats_back, relay, opened: clock.now(), clock }
@@ -207,7 +208,7 @@ async fn events_are_chunked_anew_and_a_complete_body_ends_properly() {
 #[tokio::test(start_paused = true)]
 async fn early_bytes_come_first_and_old_clients_get_no_chunks() {
     on_thread(async {
-        let body = Body::new(CHUNKED, false, true);
+        let body = Reframe::new(CHUNKED, false, true);
         let mut bench = Bench::open_with(body, b"9\r\ndata: 1\n\n\r\n9\r\nda", |_| ()).await;
         bench.send(b"ta: 2\n\n\r\n0\r\n\r\n").await;
         assert_eq!(bench.read_all().await, "data: 1\n\ndata: 2\n\n");
@@ -219,7 +220,7 @@ async fn early_bytes_come_first_and_old_clients_get_no_chunks() {
 #[tokio::test(start_paused = true)]
 async fn a_body_of_a_length_may_be_over_at_once() {
     on_thread(async {
-        let body = Body::new(head::Body::Length(3), true, true);
+        let body = Reframe::new(head::Body::Length(3), true, true);
         let mut bench = Bench::open_with(body, b":\n\nnoise", |_| ()).await;
         assert_eq!(bench.read_all().await, "3\r\n:\n\n\r\n0\r\n\r\n");
         bench.ends_by(EndCause::BackendClosed).await;
@@ -356,7 +357,7 @@ async fn a_cut_waits_for_nothing() {
 #[tokio::test(start_paused = true)]
 async fn compressed_events_cannot_be_waited_for() {
     on_thread(async {
-        let body = Body::new(CHUNKED, true, false);
+        let body = Reframe::new(CHUNKED, true, false);
         let mut bench = Bench::open_with(body, b"", |_| ()).await;
         assert_eq!(bench.order(DrainMode::Close, EndCause::Drained), 1);
         assert_eq!(bench.read_all().await, "");
@@ -368,7 +369,7 @@ async fn compressed_events_cannot_be_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_stream_is_told_to_come_back() {
     on_thread(async {
-        let body = Body::new(CHUNKED, true, true);
+        let body = Reframe::new(CHUNKED, true, true);
         let mut bench = Bench::open_with(body, b"", |t| t.idle = Some(Duration::from_secs(60))).await;
         tokio::time::advance(Duration::from_secs(50)).await;
         bench.send(b"9\r\ndata: 1\n\n\r\n").await;
@@ -383,7 +384,7 @@ async fn an_idle_stream_is_told_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_stalls_does_not_hold_up_a_timeout() {
     on_thread(async {
-        let body = Body::new(CHUNKED, true, true);
+        let body = Reframe::new(CHUNKED, true, true);
         let mut bench = Bench::open_with(body, b"4\r\ndata\r\n", |t| t.session = Some(Duration::from_secs(60))).await;
         assert_eq!(bench.read_all().await, "4\r\ndata\r\n");
         assert!((Duration::from_secs(65)..Duration::from_secs(66)).contains(&bench.elapsed()), "{:?}", bench.elapsed());

@@ -8,11 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::super::descriptors::Descriptors;
 use super::super::fleets::tests::ready;
-use super::support::*;
 
-const HANDSHAKE: &str = "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v2, v1\r\n\r\n";
+use super::support::*;
+use crate::clock::Clock;
 
 #[tokio::test]
 async fn a_waiter_gets_the_seat_that_another_leaves() {
@@ -132,4 +132,59 @@ async fn a_stopping_gateway_refuses_who_waits() {
     }
     let (opened, ()) = tokio::join!(opening, rig.gateway.shutdown(Duration::from_secs(5)));
     assert_eq!(refusal(opened.unwrap_err()), (503, Some("draining".into())));
+}
+
+#[tokio::test]
+async fn a_storm_waits_and_is_let_in_at_the_rate() {
+    const RATE: f64 = 50.0;
+    // What may come at once after a pause, of a rate of 50/s: one, and as many as 100 ms less one interval allow.
+    const AT_ONCE: f64 = 5.0;
+    let (rig, server) = (Rig::start(|p| p.admit_rate = Some(RATE)), Echo::start().await);
+    rig.adopt(vec![server.view("a", 100)]);
+    let clock = Clock::start();
+    let storm = futures_util::future::join_all((0..25).map(|_| rig.open()));
+    let watched = async {
+        let mut queued_most = 0;
+        let mut again = tokio::time::interval(Duration::from_millis(2));
+        loop {
+            let counts = rig.counts();
+            let allowed = AT_ONCE + RATE * clock.now().since_start().as_secs_f64();
+            assert!(counts.admitted_total as f64 <= allowed, "{} of {allowed}", counts.admitted_total);
+            queued_most = queued_most.max(counts.queued);
+            if counts.admitted_total == 25 {
+                return queued_most;
+            }
+            again.tick().await;
+        }
+    };
+    let (opened, queued_most) = within(futures_util::future::join(storm, watched)).await;
+    assert!(opened.iter().all(Result::is_ok) && queued_most >= 10, "{queued_most} waited");
+    assert_eq!((rig.used(), rig.counts().refused_total), (25, 0));
+}
+
+#[tokio::test]
+async fn accept_pauses_while_there_are_as_many_clients_as_may_be() {
+    let rig = Rig::start_on(1, Descriptors::within(8), |p| p.queue.length = 0);
+    let ask = async |client: &mut TcpStream| client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let answered = async |client: &mut TcpStream| {
+        let head = read_head(client).await.to_ascii_lowercase();
+        let length = head.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap().parse().unwrap();
+        within(client.read_exact(&mut vec![0; length])).await.unwrap();
+    };
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = TcpStream::connect(rig.address).await.unwrap();
+        ask(&mut client).await;
+        answered(&mut client).await;
+        clients.push(client);
+    }
+    let mut sixth = TcpStream::connect(rig.address).await.unwrap();
+    ask(&mut sixth).await;
+    for client in &mut clients {
+        ask(client).await;
+        answered(client).await;
+    }
+    assert_eq!(sixth.try_read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    drop(clients.pop());
+    answered(&mut sixth).await;
 }

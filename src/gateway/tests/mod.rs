@@ -1,7 +1,9 @@
 //! The data plane over real sockets on loopback.
 
 mod admission;
+mod leaving;
 mod plain;
 mod sessions;
+mod shutdown;
 mod storm;
 mod support;

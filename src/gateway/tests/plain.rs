@@ -144,6 +144,68 @@ async fn a_backend_that_is_late_or_gone_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_body_that_the_client_does_not_send_is_a_408() {
+    let rig = Rig::start(|p| p.timeouts.response = Duration::from_millis(200));
+    let (silent, _heard) = scripted("").await;
+    rig.adopt(vec![ready("a", silent, 1)]);
+    let answer = rig.raw("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf").await;
+    // It is nobody's fault but the client's, so no cause is told.
+    assert!(answer.starts_with("HTTP/1.1 408 ") && !answer.contains("holdline-cause"), "{answer}");
+    assert!(rig.tells(r#"holdline_bad_input_total{reason="request_body"} 1"#));
+    rig.until("no request", |c| c.requests == 0 && c.backends[0].requests == 0).await;
+}
+
+#[tokio::test]
+async fn a_body_that_the_backend_does_not_take_is_a_504() {
+    let rig = Rig::start(|p| p.timeouts.response = Duration::from_millis(300));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    rig.adopt(vec![ready("a", listener.local_addr().unwrap(), 1)]);
+    let (mut reader, mut writer) = TcpStream::connect(rig.address).await.unwrap().into_split();
+    writer.write_all(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 900000000\r\n\r\n").await.unwrap();
+    let flood = async { while writer.write_all(&[b'x'; 64 << 10]).await.is_ok() {} };
+    let mut head = [0; 13];
+    let answered = async {
+        tokio::select! {
+            () = flood => panic!("closed before the answer"),
+            read = reader.read_exact(&mut head) => read.unwrap(),
+        }
+    };
+    within(answered).await;
+    assert_eq!(&head, b"HTTP/1.1 504 ");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_is_given_up() {
+    let rig = Rig::start(|p| p.timeouts.write = Duration::from_millis(200));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    rig.adopt(vec![ready("a", listener.local_addr().unwrap(), 1)]);
+    let mut client = TcpStream::connect(rig.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let (mut backend, _) = within(listener.accept()).await.unwrap();
+    read_head(&mut backend).await;
+    backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n").await.unwrap();
+    // It ends because the gateway closes its connection.
+    within(async { while backend.write_all(&[b'x'; 64 << 10]).await.is_ok() {} }).await;
+    rig.until("no request", |c| c.requests == 0 && c.backends[0].requests == 0).await;
+}
+
+#[tokio::test]
+async fn a_waiting_request_needs_a_backend_but_no_seat() {
+    let rig = Rig::start(|_| ());
+    let (a, _) = named("a", 9).await;
+    let asking = get(&rig, "");
+    tokio::pin!(asking);
+    tokio::select! {
+        _ = &mut asking => panic!("there is no backend"),
+        () = rig.until("it waits", |c| c.queued == 1) => {}
+    }
+    // Ready, and full with sessions that came by other ways.
+    rig.adopt(vec![ready("a", a, 0)]);
+    assert!(is_ok(&within(asking).await, "a"));
+    rig.until("it left the queue", |c| c.queued == 0).await;
+}
+
+#[tokio::test]
 async fn an_event_stream_that_nobody_asked_for_takes_a_seat() {
     let rig = Rig::start(|_| ());
     let (address, _heard) = scripted("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").await;

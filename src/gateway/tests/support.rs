@@ -27,16 +27,29 @@ pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// Longer than anything here takes; a test that hangs fails.
 pub(super) const SOON: Duration = Duration::from_secs(20);
 
+/// A WebSocket handshake whose key is that of RFC 6455 1.3.
+pub(super) const HANDSHAKE: &str = "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v2, v1\r\n\r\n";
+
+/// The answer to [`HANDSHAKE`].
+pub(super) const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
 /// A running gateway with one fleet called `chat`.
 pub(super) struct Rig {
     pub(super) gateway: Arc<Gateway>,
     pub(super) policy: Arc<FleetPolicy>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) address: SocketAddr,
+    metrics: Arc<Metrics>,
 }
 
 impl Rig {
     pub(super) fn start(change: impl FnOnce(&mut FleetPolicy)) -> Self {
+        Self::start_on(2, Descriptors::raise(), change)
+    }
+
+    pub(super) fn start_on(threads: usize, descriptors: Arc<Descriptors>, change: impl FnOnce(&mut FleetPolicy)) -> Self {
         let mut policy = policy("chat");
         change(&mut policy);
         let policy = Arc::new(policy);
@@ -47,18 +60,27 @@ impl Rig {
             routes: Vec::new(),
             fleets: vec![Fleet { policy: Arc::clone(&policy), heartbeat_token: None }],
             limits: Limits { head: 16 << 10, head_timeout: Duration::from_secs(10) },
-            threads: NonZeroUsize::new(2),
+            threads: NonZeroUsize::new(threads),
             shutdown_deadline: Duration::from_secs(5),
         };
         let (events, seen) = mpsc::channel(64);
-        let gateway = Gateway::start(&config, Clock::start(), Metrics::new(), events, 7).unwrap();
+        let metrics = Metrics::new();
+        let gateway = Gateway::start_within(descriptors, &config, Clock::start(), Arc::clone(&metrics), events, 7).unwrap();
         let address = gateway.addresses()[0];
-        Rig { gateway, policy, events: seen, address }
+        Rig { gateway, policy, events: seen, address, metrics }
     }
 
     pub(super) fn adopt(&self, backends: Vec<BackendView>) {
-        let fleets = vec![view(&self.policy, backends)];
-        self.gateway.adopt(&Snapshot { version: 1, at: Default::default(), fleets, shutting_down: false });
+        self.gateway.adopt(&self.snapshot(backends));
+    }
+
+    fn snapshot(&self, backends: Vec<BackendView>) -> Snapshot {
+        Snapshot { version: 1, at: Default::default(), fleets: vec![view(&self.policy, backends)], shutting_down: false }
+    }
+
+    /// Whether the metrics have this line.
+    pub(super) fn tells(&self, line: &str) -> bool {
+        self.metrics.render(&self.snapshot(Vec::new()), Default::default()).lines().any(|l| l == line)
     }
 
     pub(super) fn counts(&self) -> FleetCounts {

@@ -2,6 +2,7 @@
 
 use std::task::ready;
 
+use holdline_core::policy::Timeouts;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -195,6 +196,75 @@ async fn a_client_that_only_half_closes_still_hears_the_backend() {
         rig.backend.write_all(&message(false, b"answer")).await.unwrap();
         rig.backend.shutdown().await.unwrap();
         assert_eq!(rest(&mut rig.client).await, message(false, b"answer"));
+        rig.ended(EndCause::ClientLost).await;
+    })
+    .await;
+}
+
+impl Transport for tokio::io::DuplexStream {
+    fn reset_on_close(&self) {}
+}
+
+#[tokio::test]
+async fn a_close_that_meets_ours_reaches_the_backend_once() {
+    local(async {
+        let (mut client, client_far) = tokio::io::duplex(1 << 10);
+        let (mut backend, backend_far) = tokio::io::duplex(1 << 10);
+        let far = std::cell::RefCell::new(vec![backend_far, client_far]);
+        let rig = Rig::with(timeouts(), keepalive(), Early::default(), |_| far.borrow_mut().pop().unwrap()).await;
+        tokio::task::yield_now().await;
+        // Both are there when the tunnel looks next.
+        client.write_all(&client_close(1000)).await.unwrap();
+        assert!(rig.order(DrainMode::Close, EndCause::Drained));
+        let mut heard = vec![0; client_close(1000).len()];
+        backend.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, client_close(1000));
+        backend.write_all(&close::frame(1000, "", None)).await.unwrap();
+        let (mut to_backend, mut to_client) = (Vec::new(), Vec::new());
+        backend.read_to_end(&mut to_backend).await.unwrap();
+        client.read_to_end(&mut to_client).await.unwrap();
+        assert_eq!((to_backend, to_client), (vec![], close::frame(1000, "", None)));
+        drop((client, backend));
+        rig.ended(EndCause::ClientClosed).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_half_closed_session_obeys_a_drain_at_the_end_of_a_frame() {
+    local(async {
+        let mut rig = Rig::new().await;
+        rig.client.shutdown().await.unwrap();
+        assert_eq!(rest(&mut rig.backend).await, b"");
+        let frame = message(false, b"on and on");
+        rig.backend.write_all(&frame[..5]).await.unwrap();
+        expect(&mut rig.client, &frame[..5]).await;
+        assert!(rig.order(DrainMode::Close, EndCause::Drained));
+        assert!(!rig.order(DrainMode::Close, EndCause::Drained), "it is leaving already");
+        rig.backend.write_all(&[&frame[5..], &frame[..]].concat()).await.unwrap();
+        expect(&mut rig.client, &frame[5..]).await;
+        assert_eq!(expect_close(&mut rig.client).await, 1012);
+        assert_eq!(rest(&mut rig.client).await, b"");
+        rig.backend.shutdown().await.unwrap();
+        // Its end began before the drain.
+        rig.ended(EndCause::ClientLost).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_closed_session_has_its_session_limit() {
+    local(async {
+        let limits = Timeouts { session: Some(Duration::from_secs(60)), ..timeouts() };
+        let mut rig = Rig::with(limits, keepalive(), Early::default(), |s| s).await;
+        let opened = rig.clock.now();
+        rig.client.shutdown().await.unwrap();
+        let frame = message(false, b"on and on");
+        let mut every = tokio::time::interval(Duration::from_secs(1));
+        while rig.backend.write_all(&frame).await.is_ok() && !rig.task.is_finished() {
+            every.tick().await;
+        }
+        assert!((60..75).contains(&rig.clock.now().since(opened).as_secs()));
         rig.ended(EndCause::ClientLost).await;
     })
     .await;

@@ -103,6 +103,7 @@ impl Rig {
             client: client.local_addr().unwrap(),
             target: Target::new("chat".into(), "b1".into(), &timeouts, &keepalive, watch),
             seat: Box::new(Seat(Rc::clone(&freed))) as Box<dyn Any>,
+            stay: Box::new(()),
         };
         let tunnel = Tunnel::new(wrap(client_far), wrap(backend_far), early, registry.enter(session));
         let task = tokio::task::spawn_local(tunnel);

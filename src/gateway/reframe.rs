@@ -1,4 +1,5 @@
-//! The body of an event stream on its way from the backend's framing to the client's. Pure: bytes in, bytes out, in one buffer.
+//! A body on its way from the backend's framing to the client's, events followed if it is a stream of them. Pure: bytes in, bytes out, in
+//! one buffer.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,13 +14,13 @@ pub(super) const ROOM_BEFORE: usize = 18;
 /// Bytes that must be free behind them: the line's end after a chunk's data.
 pub(super) const ROOM_AFTER: usize = 2;
 
-/// Follows one stream: where the backend's body ends, and where events do.
+/// Follows one body: where it ends, and where events in it do.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(super) struct Reframe {
     source: Source,
     /// The client gets chunks; else its body ends with the connection.
     is_chunked: bool,
-    /// `None`: the content is compressed, and events cannot be seen.
+    /// `None`: there are none, or the content is compressed and they cannot be seen.
     events: Option<Boundary>,
     leaves: bool,
 }
@@ -45,7 +46,7 @@ pub(super) struct Taken {
 pub(super) enum End {
     /// The backend's body is complete.
     Complete,
-    /// [`Body::leave`] was asked for, and this is the end of an event; what came behind it is dropped.
+    /// [`Reframe::leave`] was asked for, and this is the end of an event; what came behind it is dropped.
     Left,
     /// The backend broke its framing.
     Broken,
@@ -56,22 +57,22 @@ pub(super) enum End {
 pub(super) enum Leave {
     /// It is between two events now.
     Now,
-    /// At the end of the present event; [`Body::take`] will say so.
+    /// At the end of the present event; [`Reframe::take`] will say so.
     AfterEvent,
     /// Events cannot be seen in it.
     Never,
 }
 
-impl Body {
-    /// `framing` is the backend's, `is_chunked` the client's; `is_visible`: the content is not compressed.
-    pub(super) fn new(framing: head::Body, is_chunked: bool, is_visible: bool) -> Self {
+impl Reframe {
+    /// `framing` is the backend's, `is_chunked` the client's; `has_events`: the content is a stream of events that can be seen.
+    pub(super) fn new(framing: head::Body, is_chunked: bool, has_events: bool) -> Self {
         let source = match framing {
             head::Body::Chunked => Source::Chunked(Decoder::default()),
             head::Body::Length(bytes) => Source::Length(bytes),
             head::Body::UntilClose => Source::UntilClose,
             head::Body::None => Source::Length(0),
         };
-        Body { source, is_chunked, events: is_visible.then(Boundary::default), leaves: false }
+        Reframe { source, is_chunked, events: has_events.then(Boundary::default), leaves: false }
     }
 
     /// Turns the backend's bytes at `bytes` into the client's, in place. [`ROOM_BEFORE`] and [`ROOM_AFTER`] must be free around them.
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     /// What a client gets of `wire`, fed in `pieces`, until an end.
-    fn relay(body: &mut Body, pieces: &[&[u8]]) -> (Vec<u8>, Option<End>) {
+    fn relay(body: &mut Reframe, pieces: &[&[u8]]) -> (Vec<u8>, Option<End>) {
         let mut out = Vec::new();
         for piece in pieces {
             let mut buffer = vec![b'#'; ROOM_BEFORE + piece.len() + ROOM_AFTER];
@@ -191,43 +192,47 @@ mod tests {
 
     #[test]
     fn chunks_are_joined_and_their_ends_need_not_meet_events() {
-        let mut body = Body::new(head::Body::Chunked, true, true);
+        let mut body = Reframe::new(head::Body::Chunked, true, true);
         let got = relay(&mut body, &[b"3\r\ndat\r\n", b"7;x=y\r\na: 1\n\nd\r\n3\r\nata\r\n", b"0\r\n\r\nrest"]);
         assert_eq!(got, (b"3\r\ndat\r\na\r\na: 1\n\ndata\r\n".to_vec(), Some(End::Complete)));
     }
 
     #[test]
     fn the_other_framings_end_where_they_should() {
-        let mut body = Body::new(head::Body::Length(5), false, true);
+        let mut body = Reframe::new(head::Body::Length(5), false, true);
         assert_eq!(relay(&mut body, &[b"abc", b"defg"]), (b"abcde".to_vec(), Some(End::Complete)));
-        assert_eq!(relay(&mut Body::new(head::Body::Length(0), true, true), &[b""]), (vec![], Some(End::Complete)));
-        let mut body = Body::new(head::Body::UntilClose, true, true);
+        assert_eq!(relay(&mut Reframe::new(head::Body::Length(0), true, true), &[b""]), (vec![], Some(End::Complete)));
+        assert_eq!(relay(&mut Reframe::new(head::Body::None, false, false), &[b"rubbish"]), (vec![], Some(End::Complete)));
+        let mut body = Reframe::new(head::Body::Chunked, false, false);
+        assert_eq!(relay(&mut body, &[b"2\r\nhe\r\n3", b"\r\nllo\r\n0\r\n\r\nx"]), (b"hello".to_vec(), Some(End::Complete)));
+        let mut body = Reframe::new(head::Body::UntilClose, true, true);
         assert_eq!(relay(&mut body, &[b"ab"]), (b"2\r\nab\r\n".to_vec(), None));
-        assert!(body.ends_with_connection() && !Body::new(head::Body::Chunked, true, true).ends_with_connection());
+        assert!(body.ends_with_connection() && !Reframe::new(head::Body::Chunked, true, true).ends_with_connection());
     }
 
     #[test]
     fn content_before_broken_framing_still_goes_out() {
-        let mut body = Body::new(head::Body::Chunked, false, true);
+        let mut body = Reframe::new(head::Body::Chunked, false, true);
         assert_eq!(relay(&mut body, &[b"2\r\nab\r\nxyz"]), (b"ab".to_vec(), Some(End::Broken)));
+        assert_eq!(relay(&mut Reframe::new(head::Body::Chunked, false, false), &[b"zz\r\n"]).1, Some(End::Broken));
     }
 
     #[test]
     fn a_stream_is_left_between_two_events() {
-        let mut body = Body::new(head::Body::UntilClose, false, true);
+        let mut body = Reframe::new(head::Body::UntilClose, false, true);
         assert_eq!(body.leave(), Leave::Now);
-        let mut body = Body::new(head::Body::UntilClose, false, true);
+        let mut body = Reframe::new(head::Body::UntilClose, false, true);
         relay(&mut body, &[b"data: a\n"]);
         assert_eq!(body.leave(), Leave::AfterEvent);
         let got = relay(&mut body, &[b"data: b\n", b"\ndata: c\n\ndata: d\n"]);
         assert_eq!(got, (b"data: b\n\ndata: c\n\n".to_vec(), Some(End::Left)));
-        assert_eq!(Body::new(head::Body::UntilClose, true, false).leave(), Leave::Never);
+        assert_eq!(Reframe::new(head::Body::UntilClose, true, false).leave(), Leave::Never);
     }
 
     #[test]
     fn a_goodbye_says_when_to_come_back() {
         let goodbye = |is_chunked| {
-            let body = Body::new(head::Body::UntilClose, is_chunked, true);
+            let body = Reframe::new(head::Body::UntilClose, is_chunked, true);
             String::from_utf8(body.goodbye(Duration::from_millis(1200))).unwrap()
         };
         assert_eq!(goodbye(true), "d\r\nretry: 1200\n\n\r\n0\r\n\r\n");
@@ -249,7 +254,7 @@ mod tests {
             cuts.sort_unstable();
             let mut start = 0;
             let pieces: Vec<_> = cuts.iter().map(|end| &wire[std::mem::replace(&mut start, *end)..*end]).collect();
-            let mut body = Body::new(head::Body::Chunked, true, true);
+            let mut body = Reframe::new(head::Body::Chunked, true, true);
             // Left in mid-event, so that the start of the stream is not the end of it.
             let (first, _) = relay(&mut body, &[b"1\r\nx\r\n"]);
             prop_assert_eq!(first, b"1\r\nx\r\n");
