@@ -34,15 +34,26 @@ pub(super) enum End {
     Refused { retry_after: Duration },
     /// It was thrown out without a word.
     Lost(String),
+    /// It never had a session, and was not told why.
+    NoAnswer(String),
 }
 
 /// Holds a session until `leave`, or until it is ended. `opened` is called once the session is there.
 pub(super) async fn connect(kind: Kind, address: SocketAddr, room: u32, leave: Instant, opened: impl FnOnce()) -> End {
-    let ended = match kind {
-        Kind::WebSocket => websocket(address, room, leave, opened).await,
-        Kind::EventStream => event_stream(address, room, leave, opened).await,
+    let mut had_session = false;
+    let has_session = || {
+        had_session = true;
+        opened();
     };
-    ended.unwrap_or_else(|error| End::Lost(error.to_string()))
+    let ended = match kind {
+        Kind::WebSocket => websocket(address, room, leave, has_session).await,
+        Kind::EventStream => event_stream(address, room, leave, has_session).await,
+    };
+    match ended {
+        Ok(end) => end,
+        Err(error) if had_session => End::Lost(error.to_string()),
+        Err(error) => End::NoAnswer(error.to_string()),
+    }
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -25,6 +25,7 @@ pub(super) struct Tally {
     refused: AtomicU64,
     moved: AtomicU64,
     lost: AtomicU64,
+    no_answer: AtomicU64,
     /// The first few reasons, for people.
     reasons: parking_lot::Mutex<Vec<String>>,
 }
@@ -49,6 +50,11 @@ impl Tally {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// Attempts that found nobody: a fault, unless Holdline was stopped in the middle of the show.
+    pub(super) fn no_answer(&self) -> u64 {
+        self.no_answer.load(Ordering::Relaxed)
+    }
+
     pub(super) fn reasons(&self) -> Vec<String> {
         self.reasons.lock().clone()
     }
@@ -59,14 +65,22 @@ impl Tally {
             End::Moved => &self.moved,
             End::Refused { .. } => &self.refused,
             End::Lost(reason) => {
-                let mut reasons = self.reasons.lock();
-                if reasons.len() < REASONS_MAX {
-                    reasons.push(reason.clone());
-                }
+                self.note(format!("lost: {reason}"));
                 &self.lost
+            }
+            End::NoAnswer(reason) => {
+                self.note(format!("no answer: {reason}"));
+                &self.no_answer
             }
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn note(&self, reason: String) {
+        let mut reasons = self.reasons.lock();
+        if reasons.len() < REASONS_MAX {
+            reasons.push(reason);
+        }
     }
 }
 
@@ -93,7 +107,7 @@ async fn user(number: u32, stay: Stay, address: SocketAddr, start: Instant, tall
         let pause = match end {
             End::Left => return,
             End::Refused { retry_after } => retry_after,
-            End::Moved | End::Lost(_) => spread(number),
+            End::Moved | End::Lost(_) | End::NoAnswer(_) => spread(number),
         };
         tokio::time::sleep_until((start + start.elapsed() + pause).min(leave)).await;
     }
