@@ -152,7 +152,8 @@ async fn carry_out(
         }
         (Format::Table, wait) => {
             out.print(&describe(&plan, target, out))?;
-            if !wait {
+            let nothing_to_watch = plan.sessions == 0 && target.backend.is_none();
+            if !wait || nothing_to_watch {
                 return Ok(());
             }
             let text = follow(client, target, &plan, Some(out)).await?;
@@ -167,9 +168,19 @@ fn describe(plan: &MovePlan, target: &Target, out: &Out) -> String {
         DrainMode::Cut => "cut",
     };
     let what = format!("{}: {}", target.verb(), count(plan.sessions.into(), "session"));
-    let pace = format!("over {} from {:.1}/s, by {mode}", duration(plan.over_ms), plan.rate);
-    let mut text =
-        format!("{}; {pace}; what is left after {} is cut\n", paint(&what, Tone::Strong, out.style), duration(plan.deadline_ms));
+    let mut text = paint(&what, Tone::Strong, out.style);
+    if plan.sessions > 0 {
+        let (over, deadline) = (duration(plan.over_ms), duration(plan.deadline_ms));
+        // A drain cuts what is left, a rebalance leaves it where it is.
+        let fate = if target.backend.is_some() { "is cut" } else { "stays where it is" };
+        text.push_str(&format!(
+            " over {over}, at {:.1}/s to begin with, by {mode}; what is left after {deadline} {fate}",
+            plan.rate
+        ));
+    } else {
+        text.push_str(" to move");
+    }
+    text.push('\n');
     text.push_str(&shares("from", &plan.from));
     text.push_str(&shares("to", &plan.to));
     if plan.dry_run {

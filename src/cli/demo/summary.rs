@@ -6,8 +6,8 @@ use holdline_core::ids::BackendId;
 use serde::Serialize;
 
 use super::crowd::Tally;
-use crate::cli::render::count;
 use crate::admin::api::{BackendBody, StatusBody};
+use crate::cli::render::count;
 
 /// The object that `demo -o json` ends with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -102,9 +102,11 @@ impl Story {
         }
     }
 
-    /// Within a second only the last number is kept.
+    /// Within a second only the last number is kept; the first of all stays.
     fn backends(&mut self, at_s: u64, running: u32) {
-        self.backends.pop_if(|(at, _)| *at == at_s);
+        if self.backends.len() > 1 {
+            self.backends.pop_if(|(at, _)| *at == at_s);
+        }
         if self.backends.last().is_none_or(|(_, n)| *n != running) {
             self.backends.push((at_s, running));
         }
@@ -120,7 +122,9 @@ impl fmt::Display for Summary {
         let (start, peak, end) = (self.backends_start, self.backends_peak, self.backends_end);
         writeln!(f, "backends   {start} at the start, {peak} at the peak, {end} at the end")?;
         let course: Vec<_> = self.story.backends.iter().map(|(at, n)| format!("{at}s: {n}")).collect();
-        writeln!(f, "           {}", course.join(", "))?;
+        if !course.is_empty() {
+            writeln!(f, "           {}", course.join(", "))?;
+        }
         let above = match self.above_capacity {
             0 => "never above capacity".to_owned(),
             looks => format!("above capacity in {}", count(looks, "look")),
