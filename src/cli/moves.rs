@@ -181,8 +181,10 @@ fn describe(plan: &MovePlan, target: &Target, out: &Out) -> String {
         text.push_str(" to move");
     }
     text.push('\n');
-    text.push_str(&shares("from", &plan.from));
-    text.push_str(&shares("to", &plan.to));
+    if plan.sessions > 0 {
+        text.push_str(&shares("from", &plan.from));
+        text.push_str(&shares("to", &plan.to));
+    }
     if plan.dry_run {
         text.push_str("nothing was started (--dry-run)\n");
     }
@@ -216,7 +218,7 @@ impl Target {
 /// Watches a move to its end and says how it ended.
 async fn follow(client: &Client, target: &Target, plan: &MovePlan, out: Option<&mut Out>) -> Result<String, Failure> {
     let clock = Clock::start();
-    let mut progress = Progress::new(plan.sessions, out.is_some_and(|out| out.terminal));
+    let mut progress = Progress::new(plan.sessions, out.filter(|out| out.terminal).map(|out| out.style));
     let mut watch = Watch::new(target, plan);
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {

@@ -61,8 +61,11 @@ fn fleet_table(status: &StatusBody, look: Style, layout: Layout) -> String {
 }
 
 fn heading(fleet: &FleetBody, look: Style) -> String {
-    let mut parts =
-        vec![format!("{} of {}", count(fleet.sessions, "session"), fleet.capacity.map_or("-".into(), |c| c.to_string()))];
+    let mut parts = vec![format!(
+        "{}{}",
+        count(fleet.sessions, "session"),
+        fleet.capacity.map_or(", no limit".into(), |c| format!(" of {c}"))
+    )];
     if fleet.queued > 0 {
         let waiting = format!("{} waiting, the first for {}", fleet.queued, duration(fleet.oldest_wait_ms));
         parts.push(paint(&waiting, Tone::Busy, look));
@@ -220,6 +223,6 @@ feed  0 sessions of 0; 0 backends, 3 desired (fixed)
         let view = fleet("chat", vec![backend("b-1", holdline_core::cause::Phase::Ready, 7, None)]);
         let status = status_body(&snapshot(vec![view]), "local", Moment::START);
         let text = fleet_table_in(&status, Style::PLAIN);
-        assert!(text.contains("7 sessions of -;") && text.contains("7/-") && !text.contains('['), "{text}");
+        assert!(text.contains("7 sessions, no limit;") && text.contains("7/-") && !text.contains('['), "{text}");
     }
 }
