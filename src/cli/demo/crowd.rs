@@ -117,3 +117,23 @@ async fn user(number: u32, stay: Stay, address: SocketAddr, start: Instant, tall
 fn spread(number: u32) -> Duration {
     RECONNECT_WITHIN.mul_f64(f64::from(number.wrapping_mul(2_654_435_761) >> 16) / f64::from(1u32 << 16))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::summary::Summary;
+    use super::*;
+
+    #[test]
+    fn who_finds_nobody_is_lost_unless_the_show_was_interrupted() {
+        let tally = Tally::default();
+        for end in [End::Left, End::Moved, End::NoAnswer("refused".to_owned())] {
+            tally.count(&end);
+        }
+        for (interrupted, lost) in [(true, 0), (false, 1)] {
+            let mut summary = Summary::default();
+            summary.tally(&tally, interrupted);
+            assert_eq!((summary.moved, summary.lost, summary.is_good()), (1, lost, interrupted));
+            assert_eq!(summary.to_string().contains("no answer: refused"), !interrupted, "{summary}");
+        }
+    }
+}

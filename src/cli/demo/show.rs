@@ -35,6 +35,8 @@ pub(super) struct Show {
     format: Format,
     stop: Stop,
     summary: Summary,
+    /// Addresses and story, for the top of everything.
+    introduction: String,
     /// While the live table is on the terminal.
     screen: Option<Screen>,
 }
@@ -50,7 +52,7 @@ enum Ending {
 
 impl Show {
     pub(super) fn new(wave: Wave, out: Out, format: Format, stop: Stop) -> Self {
-        Show { wave, out, format, stop, summary: Summary::default(), screen: None }
+        Show { wave, out, format, stop, summary: Summary::default(), introduction: String::new(), screen: None }
     }
 
     /// Plays it all, prints the summary, and stops Holdline unless somebody at a terminal may want to look around.
@@ -73,12 +75,12 @@ impl Show {
 
     async fn play_all(&mut self, running: &Running) -> Result<Ending, Failure> {
         let (address, admin) = (running.listeners[0], running.admin);
-        let introduction = self.introduction(address, admin);
+        self.introduction = introduction(self.wave, address, admin);
         if self.format == Format::Json {
             // Standard output belongs to the summary.
-            eprint!("{introduction}");
+            eprint!("{}", self.introduction);
         } else {
-            self.out.line(&introduction)?;
+            self.out.line(&self.introduction)?;
         }
         let client = Client::new(&format!("http://{admin}"))?;
         if self.await_first(&client).await? == Ending::Interrupted {
@@ -95,7 +97,7 @@ impl Show {
         }
         let ended = {
             let mut crowd = std::pin::pin!(crowd);
-            self.watch(&client, &tally, start, &mut crowd, &introduction).await
+            self.watch(&client, &tally, start, &mut crowd).await
         };
         if let Some(screen) = self.screen.take() {
             screen.leave(&mut self.out)?;
@@ -104,16 +106,6 @@ impl Show {
         self.summary.tally(&tally, ending == Ending::Interrupted);
         self.conclude(ending)?;
         Ok(ending)
-    }
-
-    fn introduction(&self, address: SocketAddr, admin: SocketAddr) -> String {
-        let Wave { clients, arrive_over, show } = self.wave;
-        let (over, show) = (duration(millis(arrive_over)), duration(millis(show)));
-        format!(
-            "admin      http://{admin}   try: holdline status --admin http://{admin}\n\
-             clients    http://{address}   WebSocket at /ws, event stream at /events\n\
-             story      {clients} clients arrive over {over} and leave again; {show} in all\n"
-        )
     }
 
     async fn await_first(&mut self, client: &Client) -> Result<Ending, Failure> {
@@ -143,7 +135,6 @@ impl Show {
         tally: &Tally,
         start: Instant,
         crowd: &mut (impl Future<Output = ()> + Unpin),
-        introduction: &str,
     ) -> Result<Ending, Failure> {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         let (mut number, mut left_at) = (0, None);
@@ -162,7 +153,7 @@ impl Show {
             }
             self.summary.look(start.elapsed().as_secs(), &reply.body);
             self.summary.tally(tally, false);
-            self.tell(&reply.body, start.elapsed(), number, introduction)?;
+            self.tell(&reply.body, start.elapsed(), number)?;
             number += 1;
             let is_small = self.summary.backends_end <= self.summary.backends_start;
             if left_at.is_some_and(|at| is_small || start.elapsed() > at + SETTLE) {
@@ -172,13 +163,13 @@ impl Show {
     }
 
     /// A live table on a terminal, now and then a line elsewhere, nothing for programs.
-    fn tell(&mut self, status: &StatusBody, at: Duration, number: u32, introduction: &str) -> Result<(), Failure> {
+    fn tell(&mut self, status: &StatusBody, at: Duration, number: u32) -> Result<(), Failure> {
         let s = &self.summary;
         let seen = format!("opened {}, refused {}, moved {}, lost {}", s.opened, s.refused, s.moved, s.lost);
         if let Some(screen) = &self.screen {
             let (look, total) = (self.out.style, self.wave.show.as_secs());
             return screen.draw(&mut self.out, |columns| Picture {
-                body: format!("{introduction}\n{}\n", fleet_table_within(status, look, columns)),
+                body: format!("{}\n{}\n", self.introduction, fleet_table_within(status, look, columns)),
                 foot: format!("{:>3} s of {total} s: {seen}; Ctrl-C ends it", at.as_secs()),
             });
         }
@@ -210,6 +201,16 @@ impl Show {
         }
         Ok(())
     }
+}
+
+fn introduction(wave: Wave, address: SocketAddr, admin: SocketAddr) -> String {
+    let Wave { clients, arrive_over, show } = wave;
+    let (over, show) = (duration(millis(arrive_over)), duration(millis(show)));
+    format!(
+        "admin      http://{admin}   try: holdline status --admin http://{admin}\n\
+         clients    http://{address}   WebSocket at /ws, event stream at /events\n\
+         story      {clients} clients arrive over {over} and leave again; {show} in all\n"
+    )
 }
 
 fn millis(time: Duration) -> u64 {
