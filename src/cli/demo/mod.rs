@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::Signals;
 
 use self::show::Show;
 use self::wave::Wave;
@@ -73,6 +75,7 @@ pub(super) fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
 
     let wave = Wave { clients: args.clients, arrive_over: args.wave, show: Duration::from_secs(args.seconds) };
     let stop = Stop::default();
+    stop_with_the_terminal(stop.clone()).map_err(|e| Failure::Failed(format!("cannot watch signals: {e}")))?;
     let mut show = Show::new(wave, out, args.output, stop.clone());
     let (send, receive) = std::sync::mpsc::sync_channel(1);
     let audience = std::thread::Builder::new().name("audience".to_owned()).spawn(move || match receive.recv() {
@@ -89,6 +92,14 @@ pub(super) fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
     let shown = audience.join().unwrap_or_else(|_| Err(Failure::Failed("the demo's clients failed".to_owned())));
     ran.map_err(|e| Failure::Failed(e.to_string()))?;
     shown
+}
+
+/// A terminal that is closed ends the demo in order, so that it leaves nothing behind.
+fn stop_with_the_terminal(stop: Stop) -> std::io::Result<()> {
+    let mut hangups = Signals::new([SIGHUP])?;
+    // It waits for ever, and ends with the process.
+    std::thread::Builder::new().name("hangup".to_owned()).spawn(move || hangups.forever().for_each(|_| stop.stop()))?;
+    Ok(())
 }
 
 /// The most servers that the crowd needs: at 80 %, and two more for the drains.
