@@ -1,4 +1,4 @@
-//! The admin API: what operators, scrapers and pushing backends talk to (contract: docs/interface, "Admin API").
+//! The admin API: what operators, scrapers and pushing backends talk to (contract: docs/interface.md, "Admin API").
 //!
 //! Decides nothing: it translates HTTP into commands for the State task and snapshots into JSON. [`api`] holds the JSON types,
 //! which the command line reads back, so that the two cannot disagree.

@@ -14,6 +14,7 @@ mod progress;
 pub mod render;
 mod run;
 mod scale;
+mod screen;
 mod sessions;
 mod status;
 pub mod table;
@@ -52,7 +53,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run gateway and controller in this process, after a configuration file
+    /// Run gateway and controller in this process, as a configuration file says
     Run(run::RunArgs),
     /// See it all in a minute: servers, a crowd, scaling, drains; no file needed
     #[cfg(feature = "demo")]

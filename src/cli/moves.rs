@@ -152,7 +152,8 @@ async fn carry_out(
         }
         (Format::Table, wait) => {
             out.print(&describe(&plan, target, out))?;
-            if !wait {
+            let nothing_to_watch = plan.sessions == 0 && target.backend.is_none();
+            if !wait || nothing_to_watch {
                 return Ok(());
             }
             let text = follow(client, target, &plan, Some(out)).await?;
@@ -167,12 +168,23 @@ fn describe(plan: &MovePlan, target: &Target, out: &Out) -> String {
         DrainMode::Cut => "cut",
     };
     let what = format!("{}: {}", target.verb(), count(plan.sessions.into(), "session"));
-    let pace = format!("over {} from {:.1}/s, by {mode}", duration(plan.over_ms), plan.rate);
-    let fate = if target.backend.is_some() { "is cut" } else { "stays where it is" };
-    let mut text =
-        format!("{}; {pace}; what is left after {} {fate}\n", paint(&what, Tone::Strong, out.style), duration(plan.deadline_ms));
-    text.push_str(&shares("from", &plan.from));
-    text.push_str(&shares("to", &plan.to));
+    let mut text = paint(&what, Tone::Strong, out.style);
+    if plan.sessions > 0 {
+        let (over, deadline) = (duration(plan.over_ms), duration(plan.deadline_ms));
+        // A drain cuts what is left, a rebalance leaves it where it is.
+        let fate = if target.backend.is_some() { "is cut" } else { "stays where it is" };
+        text.push_str(&format!(
+            " over {over}, at {:.1}/s to begin with, by {mode}; what is left after {deadline} {fate}",
+            plan.rate
+        ));
+    } else {
+        text.push_str(" to move");
+    }
+    text.push('\n');
+    if plan.sessions > 0 {
+        text.push_str(&shares("from", &plan.from));
+        text.push_str(&shares("to", &plan.to));
+    }
     if plan.dry_run {
         text.push_str("nothing was started (--dry-run)\n");
     }
@@ -206,7 +218,7 @@ impl Target {
 /// Watches a move to its end and says how it ended.
 async fn follow(client: &Client, target: &Target, plan: &MovePlan, out: Option<&mut Out>) -> Result<String, Failure> {
     let clock = Clock::start();
-    let mut progress = Progress::new(plan.sessions, out.is_some_and(|out| out.terminal));
+    let mut progress = Progress::new(plan.sessions, out.filter(|out| out.terminal).map(|out| out.style));
     let mut watch = Watch::new(target, plan);
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {

@@ -23,14 +23,14 @@ pub(super) struct Out {
     sink: Box<dyn Write + Send>,
     /// What may be written there.
     pub(super) style: Style,
-    /// Somebody looks at a terminal.
+    /// Somebody looks at a terminal that can be drawn on.
     pub(super) terminal: bool,
 }
 
 impl Out {
     pub(super) fn stdout() -> Self {
         let term = Term::stdout();
-        Out { sink: Box::new(io::stdout()), style: style_of(&term), terminal: term.is_term() }
+        Out { sink: Box::new(io::stdout()), style: style_of(&term), terminal: term.is_term() && !is_dumb() }
     }
 
     #[cfg(test)]
@@ -55,6 +55,11 @@ impl Out {
         let text = serde_json::to_string_pretty(value).map_err(|e| Failure::Failed(format!("cannot write JSON: {e}")))?;
         self.line(&text)
     }
+}
+
+/// Knows no escape sequences (terminfo, `dumb`).
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| name == "dumb")
 }
 
 /// Colours and block characters for a terminal that shows them; plain ASCII for files, pipes and everything else.

@@ -3,6 +3,7 @@
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::render::Style;
 use super::table;
 use crate::admin::api::MoveBody;
 
@@ -15,15 +16,15 @@ pub(super) enum Progress {
 }
 
 impl Progress {
-    /// `terminal`: standard output is one; a bar needs stderr to be one too.
-    pub(super) fn new(total: u32, terminal: bool) -> Self {
-        if !(terminal && Term::stderr().is_term()) {
+    /// `look`: of standard output, if it is a terminal; a bar needs stderr to be one too.
+    pub(super) fn new(total: u32, look: Option<Style>) -> Self {
+        let Some(look) = look.filter(|_| Term::stderr().is_term()) else {
             return Progress::Lines { total, shown: None };
-        }
+        };
         let bar = ProgressBar::with_draw_target(Some(total.into()), ProgressDrawTarget::stderr());
         // The template is a constant; were it wrong, the default style would do.
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len}  {msg}") {
-            bar.set_style(style);
+            bar.set_style(style.progress_chars(if look.unicode { "█░" } else { "#." }));
         }
         Progress::Bar(bar)
     }

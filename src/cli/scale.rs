@@ -61,24 +61,54 @@ fn summary(scale: &ScaleBody) -> String {
 
 fn explanation(scale: &ScaleBody, look: Style) -> String {
     let mut lines = Vec::new();
-    let mut say = |what: &str, value: String| lines.push(vec![what.to_owned(), value]);
+    let mut say = |what: &str, value: String, meaning: &str| lines.push(vec![what.to_owned(), value, meaning.to_owned()]);
     if let Some(limit) = &scale.limited_by {
-        say("limited by", limit.clone());
+        say("limited by", limit.clone(), "what kept it from what was asked for");
     }
     if scale.start > 0 {
-        say("start", scale.start.to_string());
+        say("start", scale.start.to_string(), "backends that it started");
     }
     if !scale.undrain.is_empty() {
-        say("undrain", names(&scale.undrain));
+        say("undrain", names(&scale.undrain), "taken back instead of starting others");
     }
     if !scale.victims.is_empty() {
-        say("drain, then stop", names(&scale.victims));
+        say("drain, then stop", names(&scale.victims), "chosen to go");
     }
-    for (name, value) in &scale.inputs {
-        say(name, figure(*value));
+    let known = INPUTS.iter().filter_map(|(name, meaning)| Some((*name, *scale.inputs.get(*name)?, *meaning)));
+    // A newer Holdline may have inputs of which this program knows no more than the name.
+    let unknown = scale.inputs.iter().filter(|(name, _)| INPUTS.iter().all(|(known, _)| known != name));
+    for (name, value, meaning) in known.chain(unknown.map(|(name, value)| (name.as_str(), *value, ""))) {
+        say(name, figure(value), meaning);
     }
-    columns(&[Column::Left("INPUT"), Column::Left("VALUE")], &lines, 2, look)
+    columns(&[Column::Left("INPUT"), Column::Left("VALUE"), Column::Left("MEANING")], &lines, 2, look)
 }
+
+/// What each input means, in the order in which they lead to the decision.
+const INPUTS: &[(&str, &str)] = &[
+    ("sessions", "sessions that backends hold"),
+    ("queued", "handshakes that wait for a seat"),
+    ("oldest_wait_ms", "how long the first of them has waited"),
+    ("refused", "refused for want of a seat in the last second"),
+    ("knocked", "found no backend in the last second"),
+    ("requests", "plain requests in flight or waiting"),
+    ("moved", "told to come back elsewhere in the last second"),
+    ("arrivals_per_s", "new sessions a second, averaged"),
+    ("departure_rate", "share of the sessions that leaves in a second, averaged"),
+    ("dispersion", "how much burstier arrivals are than chance (1: not at all)"),
+    ("startup_p95_ms", "95 of 100 starts of a backend took no longer"),
+    ("horizon_ms", "how far ahead is looked: a start and a decision"),
+    ("expected", "sessions at the horizon"),
+    ("variance", "of that expectation"),
+    ("z", "margin in standard deviations; it widens when forecasts miss"),
+    ("need", "sessions to have room for, margin included"),
+    ("capacity", "sessions that a backend takes"),
+    ("fill", "how full a backend should get, as a share"),
+    ("asked", "backends that the need asks for"),
+    ("current", "backends that count: starting, ready, suspect"),
+    ("starting", "of them, those that start"),
+    ("suspect", "of them, those whose heartbeats or dials fail"),
+    ("draining", "backends that are being emptied"),
+];
 
 fn names(ids: &[BackendId]) -> String {
     ids.iter().map(BackendId::as_str).collect::<Vec<_>>().join(", ")
@@ -87,4 +117,23 @@ fn names(ids: &[BackendId]) -> String {
 /// Whole numbers as such, others with three digits after the point.
 fn figure(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdline_core::scale::{Observation, Scaler};
+    use holdline_core::time::Moment;
+
+    use super::*;
+    use crate::admin::doubles;
+
+    #[test]
+    fn every_input_is_explained() {
+        let fleet = doubles::chat();
+        let decision = Scaler::new(&fleet.policy, Moment::START).decide(&Observation::default(), &fleet.policy, Moment::START);
+        assert!(!decision.inputs.is_empty());
+        for name in decision.inputs.keys() {
+            assert!(INPUTS.iter().any(|(known, _)| known == name), "{name}");
+        }
+    }
 }

@@ -2,22 +2,50 @@
 
 use std::fmt::Write;
 
-use console::Term;
+use console::measure_text_width;
 
-use super::output::style_of;
 use super::render::{self, Column, Style, Tone, columns, count, duration, of_limit, paint};
 use crate::admin::api::{BackendBody, FleetBody, MoveBody, StatusBody};
 
-/// Cells of a fill bar.
-const BAR: usize = 20;
-
-/// All fleets with a line a backend, in the style that standard output shows.
-pub fn fleet_table(status: &StatusBody) -> String {
-    fleet_table_in(status, style_of(&Term::stdout()))
+/// How wide a table is; from the one that shows all to the one that shows the least.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Cells of a fill bar.
+    bar: usize,
+    /// Columns ADDRESS, and REPORTED and HEARTBEAT.
+    address: bool,
+    heartbeat: bool,
 }
 
-/// [`fleet_table`] in a given style.
+const WHOLE: Layout = Layout { bar: 20, address: true, heartbeat: true };
+
+const LAYOUTS: [Layout; 5] = [
+    WHOLE,
+    Layout { bar: 10, ..WHOLE },
+    Layout { bar: 10, address: false, heartbeat: true },
+    Layout { bar: 10, address: false, heartbeat: false },
+    Layout { bar: 5, address: false, heartbeat: false },
+];
+
+/// Kept free for what is said of a drain, so that the table does not change its layout whenever one begins.
+const NOTE: usize = 28;
+
+/// All fleets with a line a backend.
 pub fn fleet_table_in(status: &StatusBody, look: Style) -> String {
+    fleet_table(status, look, WHOLE)
+}
+
+/// The same with the columns that a terminal of this width has room for. Its lines may be longer all the same.
+pub(super) fn fleet_table_within(status: &StatusBody, look: Style, columns: usize) -> String {
+    let width = |layout: &Layout| {
+        let tables = status.fleets.iter().map(|fleet| backends(fleet, look, *layout, false));
+        tables.flat_map(|t| t.lines().map(measure_text_width).collect::<Vec<_>>()).max().unwrap_or(0)
+    };
+    let fits = LAYOUTS.iter().find(|layout| width(layout) + NOTE <= columns);
+    fleet_table(status, look, *fits.unwrap_or(&LAYOUTS[LAYOUTS.len() - 1]))
+}
+
+fn fleet_table(status: &StatusBody, look: Style, layout: Layout) -> String {
     let mut text = String::new();
     if status.shutting_down {
         text.push_str(&paint("Holdline is stopping\n", Tone::Bad, look));
@@ -27,14 +55,17 @@ pub fn fleet_table_in(status: &StatusBody, look: Style) -> String {
             text.push('\n');
         }
         text.push_str(&heading(fleet, look));
-        text.push_str(&backends(fleet, look));
+        text.push_str(&backends(fleet, look, layout, true));
     }
     text
 }
 
 fn heading(fleet: &FleetBody, look: Style) -> String {
-    let mut parts =
-        vec![format!("{} of {}", count(fleet.sessions, "session"), fleet.capacity.map_or("-".into(), |c| c.to_string()))];
+    let mut parts = vec![format!(
+        "{}{}",
+        count(fleet.sessions, "session"),
+        fleet.capacity.map_or(", no limit".into(), |c| format!(" of {c}"))
+    )];
     if fleet.queued > 0 {
         let waiting = format!("{} waiting, the first for {}", fleet.queued, duration(fleet.oldest_wait_ms));
         parts.push(paint(&waiting, Tone::Busy, look));
@@ -59,31 +90,35 @@ fn scale_note(fleet: &FleetBody) -> String {
     }
 }
 
-fn backends(fleet: &FleetBody, look: Style) -> String {
+fn backends(fleet: &FleetBody, look: Style, layout: Layout, notes: bool) -> String {
     if fleet.backends.is_empty() {
         return format!("  {}\n", paint("no backends", Tone::Dim, look));
     }
     let headings = [
-        Column::Left("BACKEND"),
-        Column::Left("ADDRESS"),
-        Column::Left("PHASE"),
-        Column::Left("FILL"),
-        Column::Right("SESSIONS"),
-        Column::Right("REPORTED"),
-        Column::Right("HEARTBEAT"),
-        Column::Left(""),
+        (true, Column::Left("BACKEND")),
+        (layout.address, Column::Left("ADDRESS")),
+        (true, Column::Left("PHASE")),
+        (true, Column::Left("FILL")),
+        (true, Column::Right("SESSIONS")),
+        (layout.heartbeat, Column::Right("REPORTED")),
+        (layout.heartbeat, Column::Right("HEARTBEAT")),
+        (notes, Column::Left("")),
     ];
-    let rows: Vec<Vec<String>> = fleet.backends.iter().map(|b| row(b, fleet.fill, look)).collect();
-    columns(&headings, &rows, 2, look)
+    let shown: Vec<Column> = headings.iter().filter(|(shown, _)| *shown).map(|(_, column)| *column).collect();
+    let rows = fleet.backends.iter().map(|b| {
+        let cells = row(b, fleet.fill, look, layout.bar);
+        cells.into_iter().zip(&headings).filter(|(_, (shown, _))| *shown).map(|(cell, _)| cell).collect()
+    });
+    columns(&shown, &rows.collect::<Vec<Vec<String>>>(), 2, look)
 }
 
-fn row(backend: &BackendBody, fill: f64, look: Style) -> Vec<String> {
+fn row(backend: &BackendBody, fill: f64, look: Style, bar: usize) -> [String; 8] {
     let taken = u64::from(backend.sessions) + u64::from(backend.foreign);
-    vec![
+    [
         backend.id.to_string(),
         backend.address.map_or("-".into(), |a| a.to_string()),
         render::phase(backend.phase, look),
-        fill_bar(taken, backend.capacity, fill, look),
+        fill_bar(taken, backend.capacity, fill, look, bar),
         of_limit(backend.sessions.into(), backend.capacity.map(Into::into)),
         backend.reported.map_or("-".into(), |n| n.to_string()),
         backend.heartbeat_age_ms.map_or("never".into(), duration),
@@ -92,7 +127,7 @@ fn row(backend: &BackendBody, fill: f64, look: Style) -> Vec<String> {
 }
 
 /// Green below the fleet's fill, yellow up to the capacity, red above it (a capacity may be lowered below what is there).
-fn fill_bar(taken: u64, capacity: Option<u32>, fill: f64, look: Style) -> String {
+fn fill_bar(taken: u64, capacity: Option<u32>, fill: f64, look: Style, cells: usize) -> String {
     let Some(capacity) = capacity else { return String::new() };
     let share = if capacity > 0 { taken as f64 / f64::from(capacity) } else { taken.min(1) as f64 };
     let tone = match share {
@@ -100,7 +135,7 @@ fn fill_bar(taken: u64, capacity: Option<u32>, fill: f64, look: Style) -> String
         s if s > fill => Tone::Busy,
         _ => Tone::Good,
     };
-    paint(&render::bar(share, BAR, look), tone, look)
+    paint(&render::bar(share, cells, look), tone, look)
 }
 
 /// How far a move is.
@@ -168,10 +203,26 @@ feed  0 sessions of 0; 0 backends, 3 desired (fixed)
     }
 
     #[test]
+    fn a_narrow_terminal_gets_fewer_columns_whether_or_not_something_drains() {
+        let mut status = body();
+        let heads = |status: &StatusBody, columns| {
+            let text = fleet_table_within(status, Style::PLAIN, columns);
+            text.lines().find(|l| l.contains("BACKEND")).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        for _ in 0..2 {
+            assert_eq!(heads(&status, 130), "BACKEND ADDRESS PHASE FILL SESSIONS REPORTED HEARTBEAT");
+            assert_eq!(heads(&status, 95), "BACKEND PHASE FILL SESSIONS REPORTED HEARTBEAT");
+            assert_eq!(heads(&status, 70), "BACKEND PHASE FILL SESSIONS");
+            assert_eq!(heads(&status, 10), "BACKEND PHASE FILL SESSIONS");
+            status.fleets[0].backends[1].draining = None;
+        }
+    }
+
+    #[test]
     fn no_limit_has_no_bar() {
         let view = fleet("chat", vec![backend("b-1", holdline_core::cause::Phase::Ready, 7, None)]);
         let status = status_body(&snapshot(vec![view]), "local", Moment::START);
         let text = fleet_table_in(&status, Style::PLAIN);
-        assert!(text.contains("7 sessions of -;") && text.contains("7/-") && !text.contains('['), "{text}");
+        assert!(text.contains("7 sessions, no limit;") && text.contains("7/-") && !text.contains('['), "{text}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use holdline_core::cause::Phase;
-use holdline_core::event::{Answer, Command as Ordered, CommandError, MoveRequest};
+use holdline_core::event::{Answer, Command as Ordered, CommandError, MovePlan, MoveRequest};
 use holdline_core::policy::DrainMode;
 use holdline_core::snapshot::FleetView;
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::admin::doubles::{FakePlane, FakeSessions, backend, chat, fleet, moving, session, snapshot};
+use crate::admin::doubles::{FakePlane, FakeSessions, backend, chat, fleet, moving, plan, session, snapshot};
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
 use crate::telemetry::Metrics;
@@ -194,7 +194,10 @@ async fn drain_finds_the_fleet_and_shows_the_plan() {
     let served = Served::with(vec![chat(), fleet("feed", vec![])]).await;
     let text = served.run("drain b-2 --over 10s --rate 100/s --mode cut").await.expect("success");
     assert!(
-        text.starts_with("drain of b-2 in chat: 40 sessions; over 10s from 4.7/s, by close; what is left after 5m00s is cut\n")
+        text.starts_with(
+            "drain of b-2 in chat: 40 sessions over 10s, at 4.7/s to begin with, by close; what is left after 5m00s is cut\n"
+        ),
+        "{text}"
     );
     assert!(text.contains("  from  b-2 40\n  to    b-1 25, b-3 15\n"), "{text}");
     let [Ordered::Drain { fleet, backend, request }] = &served.orders()[..] else { panic!("one drain") };
@@ -265,6 +268,13 @@ async fn undrain_rebalance_and_scale() {
 }
 
 #[tokio::test]
+async fn a_level_fleet_has_nothing_to_rebalance_and_nothing_to_wait_for() {
+    let served = Served::with(vec![chat()]).await;
+    *served.plane.answer.lock() = Ok(Answer::Plan(MovePlan { sessions: 0, from: vec![], to: vec![], ..plan() }));
+    assert_eq!(served.run("rebalance chat --wait").await, Ok("rebalance of chat: 0 sessions to move\n".into()));
+}
+
+#[tokio::test]
 async fn scale_tells_why() {
     let served = Served::with(vec![chat()]).await;
     let short = "chat: 3 desired, 2 running, autoscaled from 1 to 20; the fleet is static, so this only advises\n  \
@@ -272,7 +282,9 @@ async fn scale_tells_why() {
     assert_eq!(served.run("scale chat").await, Ok(short.into()));
     let long = served.run("scale chat --explain").await.expect("success");
     assert!(
-        long.starts_with(short) && long.contains("limited by        queue\n") && long.contains("need              66.500\n"),
+        long.starts_with(short)
+            && long.contains("limited by        queue   what kept it")
+            && long.contains("need              66.500  sessions to have room for"),
         "{long}"
     );
     assert_eq!(served.json("scale chat --explain").await["inputs"]["sessions"], 62.0);

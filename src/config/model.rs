@@ -29,7 +29,7 @@ pub struct Config {
     pub shutdown_deadline: Duration,
 }
 
-/// Where clients connect. An enum because TLS will join; see docs/decisions.
+/// Where clients connect. An enum because TLS will join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listener {
     /// Plain TCP.

@@ -7,6 +7,7 @@ mod rooms;
 mod server;
 mod sessions;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,16 +17,16 @@ use tokio::net::TcpListener;
 /// How to run one server.
 #[derive(Args, Clone, Debug)]
 pub struct LiveArgs {
-    /// Port to listen on, on 127.0.0.1.
+    /// Port to listen on, on 127.0.0.1; 0: any, which it prints
     #[arg(long, env = "PORT")]
     pub port: u16,
-    /// Sessions it says it takes in its heartbeat; left out: it does not say.
-    #[arg(long)]
+    /// Sessions that its heartbeat says it takes; left out: it does not say
+    #[arg(long, value_name = "N")]
     pub capacity: Option<u32>,
-    /// Wait before listening, as a server does that loads its data first.
+    /// Wait before listening, as a server does that loads its data first
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub start_delay_ms: u64,
-    /// After SIGTERM: how long to wait for its sessions to leave.
+    /// After SIGTERM: how long to wait for its sessions to leave
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub stop_wait_ms: u64,
 }
@@ -41,6 +42,8 @@ pub async fn run(args: LiveArgs) -> std::io::Result<()> {
     tokio::time::sleep(Duration::from_millis(args.start_delay_ms)).await;
 
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], args.port))).await?;
+    // Whoever reads it went: nothing is wrong with the server.
+    let _ = writeln!(std::io::stdout(), "listens on {}", listener.local_addr()?);
     let sessions = sessions::Sessions::new(args.capacity);
     let app = server::router(sessions.clone());
     let stop = async {

@@ -14,10 +14,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::Stream;
 use serde::Deserialize;
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::rooms::{MESSAGE_MAX, Rooms};
+use crate::rooms::{Hear, MESSAGE_MAX, NAME_MAX, NoRoom, Rooms, Say};
 use crate::sessions::{Counts, Guard, Heartbeat, Sessions};
 
 #[derive(Clone)]
@@ -48,8 +47,9 @@ pub(crate) fn router(sessions: Sessions) -> Router {
 }
 
 async fn websocket(State(app): State<App>, Query(Room { room }): Query<Room>, upgrade: WebSocketUpgrade) -> Response {
-    let Some((say, hear)) = app.rooms.join(&room).await else {
-        return too_many_rooms();
+    let (say, hear) = match app.rooms.join(&room).await {
+        Ok(member) => member,
+        Err(none) => return none.into_response(),
     };
     let guard = app.sessions.enter();
     upgrade.max_message_size(MESSAGE_MAX).on_upgrade(async move |mut socket| {
@@ -61,7 +61,7 @@ async fn websocket(State(app): State<App>, Query(Room { room }): Query<Room>, up
 }
 
 /// Whatever the member says goes to the room, itself included, which is how it knows that it was heard.
-async fn chat(socket: &mut WebSocket, say: broadcast::Sender<Arc<str>>, mut hear: broadcast::Receiver<Arc<str>>) {
+async fn chat(socket: &mut WebSocket, say: Say, mut hear: Hear) {
     loop {
         tokio::select! {
             said = socket.recv() => match said {
@@ -91,8 +91,9 @@ async fn chat(socket: &mut WebSocket, say: broadcast::Sender<Arc<str>>, mut hear
 }
 
 async fn events(State(app): State<App>, Query(Room { room }): Query<Room>) -> Response {
-    let Some((_, hear)) = app.rooms.join(&room).await else {
-        return too_many_rooms();
+    let (_, hear) = match app.rooms.join(&room).await {
+        Ok(member) => member,
+        Err(none) => return none.into_response(),
     };
     let guard = app.sessions.enter();
     let heard = futures_util::stream::unfold(hear, |mut hear| async move {
@@ -126,8 +127,9 @@ async fn say(State(app): State<App>, Query(Room { room }): Query<Room>, text: St
     if text.len() > MESSAGE_MAX || text.contains(['\r', '\n']) {
         return (StatusCode::BAD_REQUEST, format!("a message is one line of at most {MESSAGE_MAX} bytes\n")).into_response();
     }
-    let Some((say, _hear)) = app.rooms.join(&room).await else {
-        return too_many_rooms();
+    let (say, _hear) = match app.rooms.join(&room).await {
+        Ok(member) => member,
+        Err(none) => return none.into_response(),
     };
     let _ = say.send(text.into());
     StatusCode::NO_CONTENT.into_response()
@@ -141,6 +143,13 @@ async fn stats(State(app): State<App>) -> Json<Counts> {
     Json(app.sessions.counts())
 }
 
-fn too_many_rooms() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "too many rooms; come back later\n").into_response()
+impl IntoResponse for NoRoom {
+    fn into_response(self) -> Response {
+        match self {
+            NoRoom::LongName => {
+                (StatusCode::BAD_REQUEST, format!("the name of a room has at most {NAME_MAX} bytes\n")).into_response()
+            }
+            NoRoom::TooMany => (StatusCode::SERVICE_UNAVAILABLE, "too many rooms; come back later\n").into_response(),
+        }
+    }
 }

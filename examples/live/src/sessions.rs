@@ -80,3 +80,32 @@ impl Drop for Guard {
         self.sessions.counts.send_modify(|c| c.sessions -= 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_is_counted_once_and_the_most_are_remembered() {
+        let sessions = Sessions::new(Some(50));
+        let (first, second) = (sessions.enter(), sessions.enter());
+        drop(first);
+        let third = sessions.enter();
+        let counts = sessions.counts();
+        assert_eq!((counts.sessions, counts.sessions_max, counts.sessions_total), (2, 2, 3));
+        drop((second, third));
+        assert_eq!((sessions.counts().sessions, sessions.counts().sessions_max), (0, 2));
+        sessions.empty().await;
+    }
+
+    #[test]
+    fn the_heartbeat_is_what_holdline_reads() {
+        let sessions = Sessions::new(Some(50));
+        let _guard = sessions.enter();
+        let text = |s: &Sessions| serde_json::to_string(&s.heartbeat()).unwrap();
+        assert_eq!(text(&sessions), r#"{"sessions":1,"capacity":50,"state":"ready"}"#);
+        sessions.drain();
+        assert_eq!(text(&sessions), r#"{"sessions":1,"capacity":50,"state":"draining"}"#);
+        assert_eq!(text(&Sessions::new(None)), r#"{"sessions":0,"state":"ready"}"#);
+    }
+}

@@ -34,15 +34,26 @@ pub(super) enum End {
     Refused { retry_after: Duration },
     /// It was thrown out without a word.
     Lost(String),
+    /// It never had a session, and was not told why.
+    NoAnswer(String),
 }
 
 /// Holds a session until `leave`, or until it is ended. `opened` is called once the session is there.
 pub(super) async fn connect(kind: Kind, address: SocketAddr, room: u32, leave: Instant, opened: impl FnOnce()) -> End {
-    let ended = match kind {
-        Kind::WebSocket => websocket(address, room, leave, opened).await,
-        Kind::EventStream => event_stream(address, room, leave, opened).await,
+    let mut had_session = false;
+    let has_session = || {
+        had_session = true;
+        opened();
     };
-    ended.unwrap_or_else(|error| End::Lost(error.to_string()))
+    let ended = match kind {
+        Kind::WebSocket => websocket(address, room, leave, has_session).await,
+        Kind::EventStream => event_stream(address, room, leave, has_session).await,
+    };
+    match ended {
+        Ok(end) => end,
+        Err(error) if had_session => End::Lost(error.to_string()),
+        Err(error) => End::NoAnswer(error.to_string()),
+    }
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -120,4 +131,54 @@ fn refusal(status: hyper::StatusCode, retry_after: Option<&hyper::header::Header
     }
     let seconds = retry_after.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(1);
     Ok(End::Refused { retry_after: Duration::from_secs(seconds) })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What an event-stream user sees of a server that answers with `answer` and ends the connection; and whether it had a session.
+    async fn sees(answer: &'static str) -> (End, bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let mut had_session = false;
+        let end = connect(Kind::EventStream, address, 0, far_off(), || had_session = true).await;
+        server.await.unwrap();
+        (end, had_session)
+    }
+
+    fn far_off() -> Instant {
+        let clock = crate::clock::Clock::start();
+        clock.instant(clock.now()) + Duration::from_secs(3600)
+    }
+
+    #[tokio::test]
+    async fn ends_are_told_apart() {
+        let stream = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n:\n\n\r\n";
+        assert!(matches!(sees(stream).await, (End::Lost(_), true)), "no last chunk: thrown out");
+        let ended = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+        assert_eq!(sees(ended).await, (End::Moved, true));
+        let refused = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(sees(refused).await, (End::Refused { retry_after: Duration::from_secs(7) }, false));
+        assert!(matches!(sees("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await, (End::NoAnswer(_), false)));
+        assert!(matches!(sees("").await, (End::NoAnswer(_), false)));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_no_session_lost() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        for kind in [Kind::WebSocket, Kind::EventStream] {
+            assert!(matches!(connect(kind, address, 0, far_off(), || panic!("no session")).await, End::NoAnswer(_)));
+        }
+    }
 }

@@ -25,6 +25,7 @@ pub(super) struct Tally {
     refused: AtomicU64,
     moved: AtomicU64,
     lost: AtomicU64,
+    no_answer: AtomicU64,
     /// The first few reasons, for people.
     reasons: parking_lot::Mutex<Vec<String>>,
 }
@@ -49,6 +50,11 @@ impl Tally {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// Attempts that found nobody: a fault, unless Holdline was stopped in the middle of the show.
+    pub(super) fn no_answer(&self) -> u64 {
+        self.no_answer.load(Ordering::Relaxed)
+    }
+
     pub(super) fn reasons(&self) -> Vec<String> {
         self.reasons.lock().clone()
     }
@@ -59,14 +65,22 @@ impl Tally {
             End::Moved => &self.moved,
             End::Refused { .. } => &self.refused,
             End::Lost(reason) => {
-                let mut reasons = self.reasons.lock();
-                if reasons.len() < REASONS_MAX {
-                    reasons.push(reason.clone());
-                }
+                self.note(format!("lost: {reason}"));
                 &self.lost
+            }
+            End::NoAnswer(reason) => {
+                self.note(format!("no answer: {reason}"));
+                &self.no_answer
             }
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn note(&self, reason: String) {
+        let mut reasons = self.reasons.lock();
+        if reasons.len() < REASONS_MAX {
+            reasons.push(reason);
+        }
     }
 }
 
@@ -93,7 +107,7 @@ async fn user(number: u32, stay: Stay, address: SocketAddr, start: Instant, tall
         let pause = match end {
             End::Left => return,
             End::Refused { retry_after } => retry_after,
-            End::Moved | End::Lost(_) => spread(number),
+            End::Moved | End::Lost(_) | End::NoAnswer(_) => spread(number),
         };
         tokio::time::sleep_until((start + start.elapsed() + pause).min(leave)).await;
     }
@@ -102,4 +116,24 @@ async fn user(number: u32, stay: Stay, address: SocketAddr, start: Instant, tall
 /// Not all at once: a fixed, different pause for each user.
 fn spread(number: u32) -> Duration {
     RECONNECT_WITHIN.mul_f64(f64::from(number.wrapping_mul(2_654_435_761) >> 16) / f64::from(1u32 << 16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::summary::Summary;
+    use super::*;
+
+    #[test]
+    fn who_finds_nobody_is_lost_unless_the_show_was_interrupted() {
+        let tally = Tally::default();
+        for end in [End::Left, End::Moved, End::NoAnswer("refused".to_owned())] {
+            tally.count(&end);
+        }
+        for (interrupted, lost) in [(true, 0), (false, 1)] {
+            let mut summary = Summary::default();
+            summary.tally(&tally, interrupted);
+            assert_eq!((summary.moved, summary.lost, summary.is_good()), (1, lost, interrupted));
+            assert_eq!(summary.to_string().contains("no answer: refused"), !interrupted, "{summary}");
+        }
+    }
 }

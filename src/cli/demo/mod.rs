@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::Signals;
 
 use self::show::Show;
 use self::wave::Wave;
@@ -28,11 +30,14 @@ const ADMIN_PORT: u16 = 9900;
 /// Ports of the demo's servers.
 const BACKEND_PORTS: (u16, u16) = (20_000, 20_999);
 
+/// Each server is two processes of some MiB.
+const SERVERS_MAX: u32 = 200;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   holdline demo                                  a minute with 120 clients
-  holdline demo --clients 400 --capacity 50      a larger crowd on larger servers
+  holdline demo --clients 1000 --capacity 100    a larger crowd on larger servers
   holdline demo --seconds 20 --wave 3s -o json   a short one, for a script
 
 Exit status: 0 nobody was thrown out and nothing was overfilled, 1 otherwise.")]
@@ -60,15 +65,17 @@ fn period(text: &str) -> Result<Duration, String> {
 
 /// Runs the show. The status of the process says whether all went well.
 pub(super) fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
+    let servers = servers(args)?;
     let executable = std::env::current_exe().map_err(|e| Failure::Failed(format!("cannot find this program's own file: {e}")))?;
     let scratch = Scratch::new().map_err(|e| Failure::Failed(format!("cannot make a directory for the servers' logs: {e}")))?;
-    let text = configuration(args, &executable, scratch.path());
+    let text = configuration(args, servers, &executable, scratch.path());
     let config =
         crate::config::parse(&text, "the demo's configuration", scratch.path()).map_err(|e| Failure::Failed(e.to_string()))?;
     let log = logs::init(&config.log).map_err(|e| Failure::Failed(format!("cannot start the log: {e}")))?;
 
     let wave = Wave { clients: args.clients, arrive_over: args.wave, show: Duration::from_secs(args.seconds) };
     let stop = Stop::default();
+    stop_with_the_terminal(stop.clone()).map_err(|e| Failure::Failed(format!("cannot watch signals: {e}")))?;
     let mut show = Show::new(wave, out, args.output, stop.clone());
     let (send, receive) = std::sync::mpsc::sync_channel(1);
     let audience = std::thread::Builder::new().name("audience".to_owned()).spawn(move || match receive.recv() {
@@ -87,12 +94,30 @@ pub(super) fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
     shown
 }
 
-/// What a user would write, but for shorter times, so that a minute shows it all, and a wider bound upwards: by default a fleet grows by 4
-/// servers or 100 % within 15 s, and this crowd would wait.
-fn configuration(args: &DemoArgs, executable: &Path, logs: &Path) -> String {
+/// A terminal that is closed ends the demo in order, so that it leaves nothing behind.
+fn stop_with_the_terminal(stop: Stop) -> std::io::Result<()> {
+    let mut hangups = Signals::new([SIGHUP])?;
+    // It waits for ever, and ends with the process.
+    std::thread::Builder::new().name("hangup".to_owned()).spawn(move || hangups.forever().for_each(|_| stop.stop()))?;
+    Ok(())
+}
+
+/// The most servers that the crowd needs: at 80 %, and two more for the drains.
+fn servers(args: &DemoArgs) -> Result<u32, Failure> {
+    let (clients, capacity) = (args.clients, args.capacity);
+    let servers = (f64::from(clients) / (f64::from(capacity) * 0.8)).ceil() as u32 + 2;
+    if servers > SERVERS_MAX {
+        return Err(Failure::Usage(format!(
+            "{clients} clients on servers that take {capacity} each need up to {servers} servers, more than the {SERVERS_MAX} that \
+             the demo starts; raise --capacity or lower --clients"
+        )));
+    }
+    Ok(servers)
+}
+
+/// What a user would write, with a quick eye: shorter times, so that a minute shows it all.
+fn configuration(args: &DemoArgs, max: u32, executable: &Path, logs: &Path) -> String {
     let (first, last) = BACKEND_PORTS;
-    // The crowd at 80 %, and two more for the drains.
-    let max = (f64::from(args.clients) / (f64::from(args.capacity) * 0.8)).ceil() as u32 + 2;
     let (capacity, length) = (args.capacity, args.clients.max(100));
     format!(
         r#"listeners: [ {{ address: "{listener}" }} ]
@@ -115,7 +140,9 @@ fleets:
     scale:
       min: 1
       max: {max}
-      behavior: {{ up: {{ policies: [ {{ amount: {max}, period: 15s }} ] }}, down: {{ stabilization: 3s }} }}
+      behavior:
+        up: {{ policies: [ {{ amount: 100%, period: 5s }}, {{ amount: 4, period: 5s }} ] }}
+        down: {{ stabilization: 3s }}
 "#,
         listener = free(LISTENER_PORT),
         admin = free(ADMIN_PORT),
@@ -159,11 +186,19 @@ mod tests {
 
     #[test]
     fn its_configuration_is_one_that_run_takes() {
-        for (clients, capacity) in [(1, 1), (120, 20), (5000, 5000)] {
+        for (clients, capacity) in [(1, 1), (120, 20), (5000, 5000), (158, 1)] {
             let args = DemoArgs { clients, wave: Duration::ZERO, capacity, seconds: 60, output: Format::Table };
             let dir = std::env::temp_dir();
-            let text = configuration(&args, Path::new("/bin/sh"), &dir);
+            let text = configuration(&args, servers(&args).unwrap(), Path::new("/bin/sh"), &dir);
             crate::config::parse(&text, "demo", &dir).unwrap_or_else(|e| panic!("{e}\n{text}"));
         }
+    }
+
+    #[test]
+    fn a_crowd_for_too_many_servers_is_refused() {
+        let args = DemoArgs { clients: 5000, wave: Duration::ZERO, capacity: 1, seconds: 60, output: Format::Table };
+        let refused = servers(&args).unwrap_err();
+        assert_eq!(refused.exit_status(), 2);
+        assert!(refused.to_string().contains("--capacity"), "{refused}");
     }
 }

@@ -13,7 +13,9 @@ use crate::admin::api::StatusBody;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Format, Out};
-use crate::cli::table::fleet_table_in;
+use crate::cli::render::{count, duration};
+use crate::cli::screen::{Picture, Screen};
+use crate::cli::table::fleet_table_within;
 use crate::clock::Clock;
 use crate::runtime::{Running, Stop};
 
@@ -33,13 +35,24 @@ pub(super) struct Show {
     format: Format,
     stop: Stop,
     summary: Summary,
-    /// Lines of the live table that the next one is drawn over.
-    drawn: usize,
+    /// Addresses and story, for the top of everything.
+    introduction: String,
+    /// While the live table is on the terminal.
+    screen: Option<Screen>,
+}
+
+/// How the show came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// All has been shown.
+    Whole,
+    /// Holdline was told to stop in the middle: what follows is of what was seen until then.
+    Interrupted,
 }
 
 impl Show {
     pub(super) fn new(wave: Wave, out: Out, format: Format, stop: Stop) -> Self {
-        Show { wave, out, format, stop, summary: Summary::default(), drawn: 0 }
+        Show { wave, out, format, stop, summary: Summary::default(), introduction: String::new(), screen: None }
     }
 
     /// Plays it all, prints the summary, and stops Holdline unless somebody at a terminal may want to look around.
@@ -49,62 +62,69 @@ impl Show {
             Ok(runtime) => runtime.block_on(self.play_all(running)),
             Err(error) => Err(Failure::Failed(format!("cannot start: {error}"))),
         };
-        let stays = played.is_ok() && self.is_live();
+        let stays = matches!(played, Ok(Ending::Whole)) && self.is_live();
         if !stays {
             self.stop.stop();
         }
-        played
+        played.map(|_| ())
     }
 
     fn is_live(&self) -> bool {
         self.out.terminal && self.format == Format::Table
     }
 
-    async fn play_all(&mut self, running: &Running) -> Result<(), Failure> {
+    async fn play_all(&mut self, running: &Running) -> Result<Ending, Failure> {
         let (address, admin) = (running.listeners[0], running.admin);
-        self.introduce(address, admin)?;
+        self.introduction = introduction(self.wave, address, admin);
+        if self.format == Format::Json {
+            // Standard output belongs to the summary.
+            eprint!("{}", self.introduction);
+        } else {
+            self.out.line(&self.introduction)?;
+        }
         let client = Client::new(&format!("http://{admin}"))?;
-        self.await_first(&client).await?;
+        if self.await_first(&client).await? == Ending::Interrupted {
+            self.conclude(Ending::Interrupted)?;
+            return Ok(Ending::Interrupted);
+        }
 
         let tally = Arc::new(Tally::default());
         let clock = Clock::start();
         let start = clock.instant(clock.now());
         let crowd = crowd::play(self.wave, address, start, Arc::clone(&tally));
+        if self.is_live() {
+            self.screen = Some(Screen::enter(&mut self.out)?);
+        }
         let ended = {
             let mut crowd = std::pin::pin!(crowd);
             self.watch(&client, &tally, start, &mut crowd).await
         };
-        self.summary.tally(&tally);
-        ended?;
-        self.conclude()
-    }
-
-    fn introduce(&mut self, address: SocketAddr, admin: SocketAddr) -> Result<(), Failure> {
-        if self.format == Format::Json {
-            // Standard output belongs to the summary.
-            eprintln!("admin      http://{admin}");
-            return Ok(());
+        if let Some(screen) = self.screen.take() {
+            screen.leave(&mut self.out)?;
         }
-        self.out.line(&format!("admin      http://{admin}   try: holdline status --admin http://{admin}"))?;
-        self.out.line(&format!("clients    http://{address}   WebSocket at /ws, event stream at /events"))?;
-        let Wave { clients, arrive_over, show } = self.wave;
-        self.out.line(&format!("story      {clients} clients arrive over {arrive_over:?} and leave again; {show:?} in all\n"))
+        let ending = ended?;
+        self.summary.tally(&tally, ending == Ending::Interrupted);
+        self.conclude(ending)?;
+        Ok(ending)
     }
 
-    async fn await_first(&mut self, client: &Client) -> Result<(), Failure> {
+    async fn await_first(&mut self, client: &Client) -> Result<Ending, Failure> {
         let first = async {
             loop {
-                let status = client.status().await?.body;
+                let status = match client.status().await {
+                    Ok(reply) if !reply.body.shutting_down => reply.body,
+                    _ => return Ok(Ending::Interrupted),
+                };
                 if status.fleets.iter().flat_map(|f| &f.backends).any(|b| b.phase == holdline_core::cause::Phase::Ready) {
                     self.summary.look(0, &status);
-                    return Ok(());
+                    return Ok(Ending::Whole);
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         match tokio::time::timeout(FIRST_READY, first).await {
             Ok(ready) => ready,
-            Err(_) => Err(Failure::Failed(format!("no server became ready within {FIRST_READY:?}; `holdline events` says why"))),
+            Err(_) => Err(Failure::Failed(format!("no server became ready within {FIRST_READY:?}; is this machine very busy?"))),
         }
     }
 
@@ -115,7 +135,7 @@ impl Show {
         tally: &Tally,
         start: Instant,
         crowd: &mut (impl Future<Output = ()> + Unpin),
-    ) -> Result<(), Failure> {
+    ) -> Result<Ending, Failure> {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         let (mut number, mut left_at) = (0, None);
         loop {
@@ -127,65 +147,72 @@ impl Show {
                 _ = looks.tick() => {}
             }
             // Ctrl-C stops Holdline in the middle of the show, and with it the admin API: the summary is of what was seen.
-            let Ok(reply) = client.status().await else { return Ok(()) };
+            let Ok(reply) = client.status().await else { return Ok(Ending::Interrupted) };
             if reply.body.shutting_down {
-                return Ok(());
+                return Ok(Ending::Interrupted);
             }
             self.summary.look(start.elapsed().as_secs(), &reply.body);
-            self.summary.tally(tally);
+            self.summary.tally(tally, false);
             self.tell(&reply.body, start.elapsed(), number)?;
             number += 1;
             let is_small = self.summary.backends_end <= self.summary.backends_start;
             if left_at.is_some_and(|at| is_small || start.elapsed() > at + SETTLE) {
-                return Ok(());
+                return Ok(Ending::Whole);
             }
         }
     }
 
     /// A live table on a terminal, now and then a line elsewhere, nothing for programs.
     fn tell(&mut self, status: &StatusBody, at: Duration, number: u32) -> Result<(), Failure> {
-        if self.format == Format::Json {
-            return Ok(());
-        }
         let s = &self.summary;
         let seen = format!("opened {}, refused {}, moved {}, lost {}", s.opened, s.refused, s.moved, s.lost);
-        if !self.out.terminal {
-            if !number.is_multiple_of(LINE_EVERY) {
-                return Ok(());
-            }
-            let (sessions, queued) = status.fleets.iter().fold((0, 0), |(n, q), f| (n + f.sessions, q + f.queued));
-            let (backends, desired) = (s.backends_end, status.fleets.iter().map(|f| f.desired).sum::<u32>());
-            let at = at.as_secs();
-            return self.out.line(&format!(
-                "{at:>4}s  {sessions} sessions on {backends} backends (desired {desired}), {queued} queued; {seen}"
-            ));
+        if let Some(screen) = &self.screen {
+            let (look, total) = (self.out.style, self.wave.show.as_secs());
+            return screen.draw(&mut self.out, |columns| Picture {
+                body: format!("{}\n{}\n", self.introduction, fleet_table_within(status, look, columns)),
+                foot: format!("{:>3} s of {total} s: {seen}; Ctrl-C ends it", at.as_secs()),
+            });
         }
-        let table = format!(
-            "{}\n{:>3}s of {:?}   {seen}\n",
-            fleet_table_in(status, self.out.style).trim_end(),
-            at.as_secs(),
-            self.wave.show
-        );
-        let up = if self.drawn == 0 { String::new() } else { format!("\x1b[{}A", self.drawn) };
-        self.drawn = table.lines().count();
-        self.out.print(&format!("{up}\x1b[J{table}"))
+        if self.format == Format::Json || !number.is_multiple_of(LINE_EVERY) {
+            return Ok(());
+        }
+        let (sessions, queued) = status.fleets.iter().fold((0, 0), |(n, q), f| (n + f.sessions, q + f.queued));
+        let desired = status.fleets.iter().map(|f| f.desired).sum::<u32>();
+        let (sessions, backends) = (count(sessions, "session"), count(s.backends_end.into(), "backend"));
+        let at = at.as_secs();
+        self.out.line(&format!("{at:>4}s  {sessions} on {backends} ({desired} desired), {queued} queued; {seen}"))
     }
 
-    fn conclude(&mut self) -> Result<(), Failure> {
+    fn conclude(&mut self, ending: Ending) -> Result<(), Failure> {
         match self.format {
             Format::Json => {
                 let text =
                     serde_json::to_string(&self.summary).map_err(|e| Failure::Failed(format!("cannot write JSON: {e}")))?;
                 self.out.line(&text)?;
             }
-            Format::Table => self.out.line(&format!("\n{}", self.summary))?,
+            Format::Table if self.is_live() => self.out.line(&self.summary.to_string())?,
+            Format::Table => self.out.print(&format!("\n{}", self.summary))?,
         }
         if !self.summary.is_good() {
             return Err(Failure::Failed("a session was lost without a cause, or a backend was above its capacity".to_owned()));
         }
-        if self.is_live() {
-            self.out.line("Holdline stays up; Ctrl-C stops it.")?;
+        if self.is_live() && ending == Ending::Whole {
+            self.out.line("Holdline stays up, with its clients gone; look around, Ctrl-C stops it.")?;
         }
         Ok(())
     }
+}
+
+fn introduction(wave: Wave, address: SocketAddr, admin: SocketAddr) -> String {
+    let Wave { clients, arrive_over, show } = wave;
+    let (over, show) = (duration(millis(arrive_over)), duration(millis(show)));
+    format!(
+        "admin      http://{admin}   try: holdline status --admin http://{admin}\n\
+         clients    http://{address}   WebSocket at /ws, event stream at /events\n\
+         story      {clients} clients arrive over {over} and leave again; {show} in all\n"
+    )
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use holdline_core::ids::BackendId;
 use serde::Serialize;
 
 use super::crowd::Tally;
-use crate::admin::api::StatusBody;
+use crate::admin::api::{BackendBody, StatusBody};
+use crate::cli::render::count;
 
 /// The object that `demo -o json` ends with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -36,13 +38,24 @@ pub(super) struct Summary {
 /// The course of the show.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Story {
-    /// Highest sessions, and the capacity, by backend.
-    pub(super) peaks: std::collections::BTreeMap<String, (u32, Option<u32>)>,
+    /// Of each backend, in the order in which they joined.
+    pub(super) peaks: Vec<Peak>,
     /// Seconds into the show and backends, at each change.
     pub(super) backends: Vec<(u64, u32)>,
-    /// Why sessions were lost, if any were.
+    /// The first few of what went wrong for users.
     pub(super) reasons: Vec<String>,
 }
+
+/// The most that a backend ever held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Peak {
+    backend: BackendId,
+    sessions: u32,
+    capacity: Option<u32>,
+}
+
+/// Backends that are listed; a larger fleet says no more by a longer list.
+const PEAKS_SHOWN: usize = 20;
 
 impl Summary {
     /// Takes in one look at the fleet.
@@ -52,16 +65,13 @@ impl Summary {
         for backend in backends {
             running += 1;
             let held = backend.sessions.max(backend.reported.unwrap_or(0));
-            let peak = self.story.peaks.entry(backend.id.to_string()).or_insert((0, backend.capacity));
-            peak.0 = peak.0.max(held);
+            self.story.peak(backend, held);
             if let Some(capacity) = backend.capacity {
                 self.fill_peak = self.fill_peak.max(f64::from(held) / f64::from(capacity.max(1)));
                 self.above_capacity += u64::from(held > capacity);
             }
         }
-        if self.story.backends.last().is_none_or(|(_, n)| *n != running) {
-            self.story.backends.push((at_s, running));
-        }
+        self.story.backends(at_s, running);
         if self.backends_start == 0 {
             self.backends_start = running;
         }
@@ -69,13 +79,13 @@ impl Summary {
         self.backends_end = running;
     }
 
-    /// Takes in what the users saw.
-    pub(super) fn tally(&mut self, tally: &Tally) {
+    /// Takes in what the users saw. Who finds nobody is lost, unless Holdline was told to go: then there is nobody.
+    pub(super) fn tally(&mut self, tally: &Tally, interrupted: bool) {
         self.opened = tally.opened();
         self.refused = tally.refused();
         self.moved = tally.moved();
-        self.lost = tally.lost();
-        self.story.reasons = tally.reasons();
+        self.lost = tally.lost() + if interrupted { 0 } else { tally.no_answer() };
+        self.story.reasons = if self.lost > 0 { tally.reasons() } else { Vec::new() };
     }
 
     /// Nobody was thrown out and nothing was overfilled.
@@ -84,21 +94,98 @@ impl Summary {
     }
 }
 
+impl Story {
+    fn peak(&mut self, backend: &BackendBody, held: u32) {
+        match self.peaks.iter_mut().find(|peak| peak.backend == backend.id) {
+            Some(peak) => peak.sessions = peak.sessions.max(held),
+            None => self.peaks.push(Peak { backend: backend.id.clone(), sessions: held, capacity: backend.capacity }),
+        }
+    }
+
+    /// Within a second only the last number is kept; the first of all stays.
+    fn backends(&mut self, at_s: u64, running: u32) {
+        if self.backends.len() > 1 {
+            self.backends.pop_if(|(at, _)| *at == at_s);
+        }
+        if self.backends.last().is_none_or(|(_, n)| *n != running) {
+            self.backends.push((at_s, running));
+        }
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "sessions   opened {}, refused {}, moved {}, lost {}", self.opened, self.refused, self.moved, self.lost)?;
         for reason in &self.story.reasons {
-            writeln!(f, "           lost: {reason}")?;
+            writeln!(f, "           {reason}")?;
         }
         let (start, peak, end) = (self.backends_start, self.backends_peak, self.backends_end);
         writeln!(f, "backends   {start} at the start, {peak} at the peak, {end} at the end")?;
         let course: Vec<_> = self.story.backends.iter().map(|(at, n)| format!("{at}s: {n}")).collect();
-        writeln!(f, "           {}", course.join(", "))?;
-        writeln!(f, "fill       highest {:.0} %, above capacity {} times", self.fill_peak * 100.0, self.above_capacity)?;
-        for (id, (peak, capacity)) in &self.story.peaks {
+        if !course.is_empty() {
+            writeln!(f, "           {}", course.join(", "))?;
+        }
+        let above = match self.above_capacity {
+            0 => "never above capacity".to_owned(),
+            looks => format!("above capacity in {}", count(looks, "look")),
+        };
+        writeln!(f, "fill       {:.0} % at the highest, {above}", self.fill_peak * 100.0)?;
+        for Peak { backend, sessions, capacity } in self.story.peaks.iter().take(PEAKS_SHOWN) {
             let of = capacity.map_or_else(|| "no limit".to_owned(), |c| format!("of {c}"));
-            writeln!(f, "           {id:<12} {peak:>4} {of}")?;
+            writeln!(f, "           {:<12} {sessions:>4} {of}", backend.as_str())?;
+        }
+        if let Some(more @ 1..) = self.story.peaks.len().checked_sub(PEAKS_SHOWN) {
+            writeln!(f, "           and {more} more")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdline_core::cause::Phase;
+    use holdline_core::time::Moment;
+
+    use super::*;
+    use crate::admin::doubles::{backend, fleet, snapshot};
+    use crate::admin::status_body;
+
+    fn look(sessions: &[u32]) -> StatusBody {
+        let backends = (1u32..).zip(sessions).map(|(n, held)| backend(&format!("b-{n}"), Phase::Ready, *held, Some(20)));
+        status_body(&snapshot(vec![fleet("chat", backends.collect())]), "local", Moment::START)
+    }
+
+    #[test]
+    fn the_story_is_told_in_order() {
+        let mut summary = Summary { opened: 30, ..Summary::default() };
+        for (at, sessions) in [(0, &[0][..]), (3, &[20, 1]), (3, &[20, 5, 3]), (9, &[20, 5, 0]), (12, &[4])] {
+            summary.look(at, &look(sessions));
+        }
+        let expected = "\
+sessions   opened 30, refused 0, moved 0, lost 0
+backends   1 at the start, 3 at the peak, 1 at the end
+           0s: 1, 3s: 3, 12s: 1
+fill       100 % at the highest, never above capacity
+           b-1            20 of 20
+           b-2             5 of 20
+           b-3             3 of 20
+";
+        assert_eq!(summary.to_string(), expected);
+        assert!(summary.is_good());
+    }
+
+    #[test]
+    fn above_capacity_is_not_good() {
+        let mut summary = Summary::default();
+        summary.look(0, &look(&[21]));
+        assert_eq!((summary.is_good(), summary.above_capacity, summary.fill_peak), (false, 1, 1.05));
+        assert!(summary.to_string().contains("105 % at the highest, above capacity in 1 look\n"), "{summary}");
+    }
+
+    #[test]
+    fn a_large_fleet_is_cut_short() {
+        let mut summary = Summary::default();
+        summary.look(0, &look(&[1; 30]));
+        assert!(summary.to_string().ends_with("b-20            1 of 20\n           and 10 more\n"), "{summary}");
     }
 }
