@@ -37,6 +37,7 @@ impl From<Bytes> for AnswerBody {
 pub(crate) struct Relayed {
     body: Incoming,
     lease: Option<Lease>,
+    request: Progress,
     idle: Option<(Duration, Pin<Box<Sleep>>)>,
     end: Option<End>,
     /// The body is an event stream, which nobody had asked for.
@@ -58,13 +59,14 @@ impl Relayed {
     pub(crate) fn new(
         body: Incoming,
         lease: Lease,
+        request: Progress,
         idle: Option<Duration>,
         stream: Option<Unasked>,
         in_flight: [Counted; 2],
     ) -> Self {
         // A session has timers of its own.
         let idle = idle.filter(|_| stream.is_none()).map(|d| (d, Box::pin(tokio::time::sleep(d))));
-        Relayed { body, lease: Some(lease), idle, end: None, stream: stream.map(Box::new), _in_flight: in_flight }
+        Relayed { body, lease: Some(lease), request, idle, end: None, stream: stream.map(Box::new), _in_flight: in_flight }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -122,7 +124,8 @@ impl Drop for Relayed {
         if let Some(stream) = self.stream.as_mut().filter(|_| whole) {
             stream.backend_ended(true);
         }
-        if let Some(lease) = self.lease.take().filter(|_| whole) {
+        // What is left of the request would come before the next one.
+        if let Some(lease) = self.lease.take().filter(|_| whole && self.request.is_whole()) {
             lease.give_back();
         }
     }

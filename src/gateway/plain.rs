@@ -88,6 +88,8 @@ struct Answered {
     response: Response<Incoming>,
     lease: Lease,
     counted: Counted,
+    /// Of the request, which may still be on its way.
+    progress: Progress,
 }
 
 /// What came of one connection.
@@ -180,7 +182,7 @@ impl Outgoing {
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.headers.clone();
-        let answer = lease.sender.try_send_request(request);
+        let answer = lease.connection.sender.try_send_request(request);
         let waited = tokio::select! {
             answer = answer => answer,
             () = self.late(thread, fleet.policy.timeouts.response) => {
@@ -189,7 +191,7 @@ impl Outgoing {
             }
         };
         match waited {
-            Ok(response) => Ok(Answered { response, lease, counted }),
+            Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone() }),
             Err(mut unsent) => match unsent.take_message() {
                 Some(request) => {
                     // What hyper gives back was not touched.
@@ -248,7 +250,7 @@ fn relay(
     in_flight: Counted,
     peer: SocketAddr,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let Answered { response, lease, counted } = answered;
+    let Answered { response, lease, counted, progress } = answered;
     let (mut parts, body) = response.into_parts();
     if parts.status.is_informational() {
         // A 101 that nobody asked for.
@@ -265,7 +267,7 @@ fn relay(
         true => Some(Unasked::enter(thread, fleet, &lease.backend, peer, &mut parts.headers).map_err(Refusal::busy)?),
         false => None,
     };
-    let body = Relayed::new(body, lease, fleet.policy.timeouts.idle, stream, [in_flight, counted]);
+    let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, stream, [in_flight, counted]);
     Ok(Response::from_parts(parts, AnswerBody::Relayed(Box::new(body))))
 }
 

@@ -13,7 +13,7 @@ use holdline_core::time::Moment;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::spawn_local;
+use tokio::task::{AbortHandle, spawn_local};
 
 use super::backend::Backend;
 use super::body::RequestBody;
@@ -43,13 +43,26 @@ pub(crate) struct Pool {
 }
 
 struct Idle {
-    sender: Sender,
+    connection: Connection,
     since: Moment,
+}
+
+/// hyper's two halves of a connection: dropped, it closes, whatever it was about.
+pub(crate) struct Connection {
+    pub(crate) sender: Sender,
+    task: AbortHandle,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Without its sender, the task would still wait for the rest of a request's body.
+        self.task.abort();
+    }
 }
 
 /// A connection in use. Dropped, it closes; given back, it can be used again.
 pub(crate) struct Lease {
-    pub(crate) sender: Sender,
+    pub(crate) connection: Connection,
     pub(crate) backend: Arc<Backend>,
     /// Another request was answered on it before: the backend may have closed it at the moment that we sent.
     pub(crate) is_reused: bool,
@@ -59,8 +72,8 @@ pub(crate) struct Lease {
 impl Lease {
     /// An idle connection to `backend`, the one last used.
     pub(crate) fn kept(thread: &Rc<Thread>, backend: &Arc<Backend>) -> Option<Lease> {
-        let sender = thread.pool.take(backend, thread.shared.clock.now())?;
-        Some(Lease { sender, backend: Arc::clone(backend), is_reused: true, thread: Rc::clone(thread) })
+        let connection = thread.pool.take(backend, thread.shared.clock.now())?;
+        Some(Lease { connection, backend: Arc::clone(backend), is_reused: true, thread: Rc::clone(thread) })
     }
 
     /// A connection made of a fresh socket.
@@ -70,39 +83,42 @@ impl Lease {
     pub(crate) async fn fresh(thread: &Rc<Thread>, backend: &Arc<Backend>, stream: TcpStream) -> io::Result<Lease> {
         let (sender, connection) =
             Builder::new().max_buf_size(BUFFER_MAX).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        spawn_local(async move {
-            // Its end and its errors show at the request that uses it.
-            let _ = connection.await;
-        });
-        Ok(Lease { sender, backend: Arc::clone(backend), is_reused: false, thread: Rc::clone(thread) })
+        // Its end and its errors show at the request that uses it.
+        let task = spawn_local(connection).abort_handle();
+        Ok(Lease {
+            connection: Connection { sender, task },
+            backend: Arc::clone(backend),
+            is_reused: false,
+            thread: Rc::clone(thread),
+        })
     }
 
-    /// The answer was read whole.
+    /// The request was sent whole, and the answer was read whole.
     pub(crate) fn give_back(self) {
         // One that is retired is not kept from its exit by idle connections.
         if self.backend.takes_requests() && !self.thread.is_stopping() {
-            self.thread.pool.put(&self.backend, self.sender, self.thread.shared.clock.now());
+            self.thread.pool.put(&self.backend, self.connection, self.thread.shared.clock.now());
         }
     }
 }
 
 impl Pool {
-    fn take(&self, backend: &Backend, now: Moment) -> Option<Sender> {
+    fn take(&self, backend: &Backend, now: Moment) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&key(backend))?;
         kept.retain(|i| i.is_fit(now));
         // One that just gave its last byte may not be ready yet; it will be.
-        let ready = kept.iter().rposition(|i| i.sender.is_ready())?;
-        Some(kept.remove(ready).sender)
+        let ready = kept.iter().rposition(|i| i.connection.sender.is_ready())?;
+        Some(kept.remove(ready).connection)
     }
 
-    fn put(&self, backend: &Backend, sender: Sender, now: Moment) {
+    fn put(&self, backend: &Backend, connection: Connection, now: Moment) {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.entry(key(backend)).or_default();
         if kept.len() >= IDLE_MAX {
             kept.remove(0);
         }
-        kept.push(Idle { sender, since: now });
+        kept.push(Idle { connection, since: now });
     }
 
     fn sweep(&self, now: Moment) {
@@ -115,7 +131,7 @@ impl Pool {
 
 impl Idle {
     fn is_fit(&self, now: Moment) -> bool {
-        !self.sender.is_closed() && now.since(self.since) < IDLE_FOR
+        !self.connection.sender.is_closed() && now.since(self.since) < IDLE_FOR
     }
 }
 
@@ -147,12 +163,12 @@ mod tests {
     }
 
     /// A connection that waits for a request, and the backend's end of it.
-    async fn connection() -> (Sender, DuplexStream) {
+    async fn connection() -> (Connection, DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(64);
         let (mut sender, connection) = Builder::new().handshake(TokioIo::new(ours)).await.unwrap();
-        spawn_local(connection);
+        let task = spawn_local(connection).abort_handle();
         sender.ready().await.unwrap();
-        (sender, theirs)
+        (Connection { sender, task }, theirs)
     }
 
     #[tokio::test]
@@ -161,8 +177,8 @@ mod tests {
             let (pool, backend) = (Pool::default(), backend());
             let mut ends = Vec::new();
             for i in 0..10 {
-                let (sender, end) = connection().await;
-                pool.put(&backend, sender, Moment::from_millis(i));
+                let (connection, end) = connection().await;
+                pool.put(&backend, connection, Moment::from_millis(i));
                 ends.push(end);
             }
             for end in &mut ends[..2] {
@@ -178,10 +194,10 @@ mod tests {
     async fn they_are_kept_for_four_seconds() {
         let test = async {
             let (pool, backend) = (Pool::default(), backend());
-            let (sender, mut end) = connection().await;
-            pool.put(&backend, sender, Moment::START);
-            let sender = pool.take(&backend, Moment::from_millis(3_999)).unwrap();
-            pool.put(&backend, sender, Moment::from_millis(5_000));
+            let (connection, mut end) = connection().await;
+            pool.put(&backend, connection, Moment::START);
+            let connection = pool.take(&backend, Moment::from_millis(3_999)).unwrap();
+            pool.put(&backend, connection, Moment::from_millis(5_000));
             pool.sweep(Moment::from_millis(8_999));
             assert_eq!(pool.idle.borrow().len(), 1);
             assert!(pool.take(&backend, Moment::from_millis(9_000)).is_none());
@@ -196,14 +212,13 @@ mod tests {
     async fn one_that_the_backend_closed_is_not_used() {
         let test = async {
             let (pool, backend) = (Pool::default(), backend());
-            let (mut sender, end) = connection().await;
+            let (connection, end) = connection().await;
             drop(end);
             // Its task sees the end.
-            let _ = sender.ready().await;
-            while !sender.is_closed() {
+            while !connection.sender.is_closed() {
                 tokio::task::yield_now().await;
             }
-            pool.put(&backend, sender, Moment::START);
+            pool.put(&backend, connection, Moment::START);
             assert!(pool.take(&backend, Moment::START).is_none());
         };
         LocalSet::new().run_until(test).await;
