@@ -11,6 +11,7 @@ mod commands;
 mod demo;
 mod drain;
 mod faults;
+mod heartbeats;
 mod in_process;
 mod lifecycle;
 mod processes;
