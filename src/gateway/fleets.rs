@@ -232,43 +232,15 @@ pub(super) mod tests {
 
     /// A policy with short deadlines, to be changed by each test.
     pub(crate) fn policy(name: &str) -> FleetPolicy {
-        let rules = ScaleRules { stabilization: Duration::ZERO, select: SelectPolicy::Max, policies: Vec::new() };
+        let default = crate::test_policy::fleet(name, ProviderPolicy::Static(Vec::new()));
+        let seconds = Duration::from_secs;
         FleetPolicy {
-            name: name.into(),
-            provider: ProviderPolicy::Static(Vec::new()),
             capacity: Some(10),
-            fill: 0.8,
-            balance: Balance::LeastSessions,
-            affinity: Affinity::None,
-            queue: QueuePolicy { length: 100, timeout: Duration::from_secs(10) },
-            admit_rate: None,
-            refuse: RefusePolicy { with: RefuseWith::Status, retry_after: Duration::from_secs(5) },
-            heartbeat: HeartbeatPolicy {
-                probe: Probe::Tcp,
-                path: "/heartbeat".into(),
-                interval: Duration::from_secs(1),
-                timeout: Duration::from_secs(1),
-                suspect_after: Duration::from_secs(3),
-                dead_after: Duration::from_secs(10),
-            },
-            drain: DrainPolicy { mode: DrainMode::Close, deadline: Duration::from_secs(10), rate_max: None },
-            timeouts: Timeouts {
-                connect: Duration::from_secs(2),
-                handshake: Duration::from_secs(5),
-                response: Duration::from_secs(5),
-                write: Duration::from_secs(5),
-                idle: None,
-                session: None,
-            },
-            keepalive: KeepalivePolicy { tcp: Some(Duration::from_secs(60)), ping: None, timeout: Duration::from_secs(20) },
-            scale: ScalePolicy {
-                min: 0,
-                max: 9,
-                buffer: Buffer::Backends(0),
-                up: rules.clone(),
-                down: rules,
-                idle_to_zero_after: None,
-            },
+            queue: QueuePolicy { length: 100, ..default.queue },
+            drain: DrainPolicy { deadline: seconds(10), ..default.drain },
+            timeouts: Timeouts { handshake: seconds(5), response: seconds(5), write: seconds(5), ..default.timeouts },
+            keepalive: KeepalivePolicy { tcp: Some(seconds(60)), ..default.keepalive },
+            ..default
         }
     }
 

@@ -165,38 +165,8 @@ pub(super) mod samples {
     }
 
     fn policy() -> FleetPolicy {
-        let s = Duration::from_secs;
-        let rules = ScaleRules { stabilization: s(0), select: SelectPolicy::Max, policies: vec![] };
-        FleetPolicy {
-            name: "chat".into(),
-            provider: ProviderPolicy::Static(vec![]),
-            capacity: Some(50),
-            fill: 0.8,
-            balance: Balance::LeastSessions,
-            affinity: Affinity::None,
-            queue: QueuePolicy { length: 10, timeout: s(10) },
-            admit_rate: None,
-            refuse: RefusePolicy { with: RefuseWith::Status, retry_after: s(5) },
-            heartbeat: HeartbeatPolicy {
-                probe: Probe::Tcp,
-                path: "/heartbeat".into(),
-                interval: s(1),
-                timeout: s(1),
-                suspect_after: s(3),
-                dead_after: s(10),
-            },
-            drain: DrainPolicy { mode: DrainMode::Close, deadline: s(300), rate_max: None },
-            timeouts: Timeouts { connect: s(2), handshake: s(10), response: s(60), write: s(30), idle: None, session: None },
-            keepalive: KeepalivePolicy { tcp: Some(s(60)), ping: None, timeout: s(20) },
-            scale: ScalePolicy {
-                min: 1,
-                max: 20,
-                buffer: Buffer::Backends(0),
-                up: rules.clone(),
-                down: rules,
-                idle_to_zero_after: None,
-            },
-        }
+        let default = crate::test_policy::fleet("chat", ProviderPolicy::Static(Vec::new()));
+        FleetPolicy { capacity: Some(50), ..default }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdline_core::ids::SessionId;
-use holdline_core::policy::{KeepalivePolicy, Timeouts};
+use holdline_core::policy::{FleetPolicy, ProviderPolicy, Timeouts};
 use holdline_core::time::Moment;
 use parking_lot::Mutex;
 use socket2::SockRef;
@@ -145,16 +145,8 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 fn target(change: impl FnOnce(&mut Timeouts), watch: Arc<dyn Watch>) -> Arc<Target> {
-    let mut timeouts = Timeouts {
-        connect: Duration::from_secs(2),
-        handshake: Duration::from_secs(10),
-        response: Duration::from_secs(60),
-        write: Duration::from_secs(30),
-        idle: None,
-        session: None,
-    };
+    let FleetPolicy { mut timeouts, keepalive, .. } = crate::test_policy::fleet("feed", ProviderPolicy::Static(Vec::new()));
     change(&mut timeouts);
-    let keepalive = KeepalivePolicy { tcp: None, ping: None, timeout: Duration::from_secs(20) };
     Target::new("feed".into(), "b1".into(), &timeouts, &keepalive, watch)
 }
 
