@@ -33,6 +33,8 @@ pub(super) async fn push(
         capacity: body.capacity,
         counted: None,
         seq: Some(body.seq),
+        // One that cannot be read was refused.
+        unreadable: false,
     };
     state.control.heartbeat(fleet, body.id, heartbeat).await?;
     Ok(if known { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })

@@ -117,7 +117,7 @@ impl Asker {
             other => return Err(Missed::Status(other)),
         };
         let body = read_body(response.into_body()).await?;
-        let heartbeat = Heartbeat { ready, ..Heartbeat::default() };
+        let heartbeat = Heartbeat { ready, unreadable: true, ..Heartbeat::default() };
         let Some(body) = body else {
             return Ok(Answer { heartbeat, bad: Some(BadAnswer::TooLong) });
         };

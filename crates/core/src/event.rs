@@ -94,6 +94,8 @@ pub struct Heartbeat {
     pub capacity: Option<u32>,
     /// Sessions this Holdline counted on it when the heartbeat was asked for, so that the two are of one time; `None` for a pushed one.
     pub counted: Option<u32>,
+    /// It answered, with a report that cannot be read: what it said last still counts.
+    pub unreadable: bool,
     /// Of a pushed heartbeat: one that is not higher than the last is a replay and ignored.
     pub seq: Option<u64>,
 }

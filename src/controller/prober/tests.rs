@@ -153,14 +153,15 @@ async fn rubbish_is_missed_and_harms_nobody() {
 async fn a_report_that_is_none_is_ignored_but_the_status_counts() {
     let mut scene = Scene::new(Probe::Http, 20, 5_000, Phase::Ready).await;
     let ready = Heartbeat { ready: true, counted: Some(0), ..Heartbeat::default() };
+    let unreadable = Heartbeat { unreadable: true, ..ready };
     let mut stream = scene.request().await;
     stream.write_all(answer("200 OK", r#"{"sessions":-1,"capacity":5}"#).as_bytes()).await.unwrap();
-    assert_eq!(scene.heartbeat().await, ready);
+    assert_eq!(scene.heartbeat().await, unreadable);
     read_head(&mut stream).await;
     // 64 KiB and a byte: the connection is given up instead of read to its end.
     let endless = format!("HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n{{{}", " ".repeat(64 * 1024));
     let _ = stream.write_all(endless.as_bytes()).await;
-    assert_eq!(scene.heartbeat().await, ready);
+    assert_eq!(scene.heartbeat().await, unreadable);
     let mut stream = scene.request().await;
     stream.write_all(answer("200 OK", "OK").as_bytes()).await.unwrap();
     assert_eq!(scene.heartbeat().await, ready);

@@ -57,9 +57,10 @@ impl Fleet {
             return;
         }
         let counted = heartbeat.counted.unwrap_or(backend.used);
-        let mismatch = backend.reported.take(heartbeat, counted, now);
+        let mismatch = if heartbeat.unreadable { None } else { backend.reported.take(heartbeat, counted, now) };
         // One that asks for a drain is well: the drain decides what it is given.
-        let change = backend.health.heartbeat(heartbeat.ready || heartbeat.draining, now);
+        let draining = heartbeat.draining || (heartbeat.unreadable && backend.asks_drain);
+        let change = backend.health.heartbeat(heartbeat.ready || draining, now);
         self.changed();
         if let Some(m) = mismatch {
             let message = format!(
@@ -78,7 +79,9 @@ impl Fleet {
         if let Some(change) = change {
             self.health_changed(at, change, now);
         }
-        self.hear_drain(at, heartbeat, now);
+        if !heartbeat.unreadable {
+            self.hear_drain(at, heartbeat, now);
+        }
     }
 
     /// A backend may ask for its drain, and take it back by saying that it is ready.

@@ -83,6 +83,7 @@ impl Server {
             capacity: self.capacity,
             counted: (!push).then_some(counted),
             seq: push.then_some(self.seq),
+            unreadable: false,
         })
     }
 }

@@ -42,6 +42,29 @@ fn capacity_is_the_lower_and_foreign_sessions_take_seats() {
 }
 
 #[test]
+fn a_report_that_cannot_be_read_leaves_what_was_said_before() {
+    let mut bench = Bench::with(100, &[10, 0]);
+    bench.alive.insert("b1".into(), Heartbeat { sessions: Some(7), capacity: Some(60), ..READY });
+    bench.run(3_000);
+    let said = |bench: &Bench| {
+        let b1 = bench.backend("b1");
+        (b1.capacity, b1.foreign, b1.limit, b1.reported)
+    };
+    let before = said(&bench);
+    bench.heartbeat(&"b1".into(), Heartbeat { unreadable: true, ..READY });
+    assert_eq!(said(&bench), before);
+
+    bench.alive.insert("b1".into(), DRAINING);
+    bench.run(1_000);
+    bench.heartbeat(&"b1".into(), Heartbeat { unreadable: true, ..READY });
+    assert_eq!(
+        (bench.backend("b1").phase, bench.backend("b1").limit),
+        (Phase::Drained, 0),
+        "it did not say that it is ready again"
+    );
+}
+
+#[test]
 fn a_pushed_replay_is_ignored() {
     let mut bench = Bench::with(100, &[0, 0]);
     let pushed = |seq, capacity| Heartbeat { seq: Some(seq), capacity: Some(capacity), ..READY };

@@ -175,7 +175,8 @@ impl Bench {
     }
 }
 
-const READY: Heartbeat = Heartbeat { ready: true, draining: false, sessions: None, capacity: None, counted: None, seq: None };
+const READY: Heartbeat =
+    Heartbeat { ready: true, draining: false, sessions: None, capacity: None, counted: None, unreadable: false, seq: None };
 const DRAINING: Heartbeat = Heartbeat { ready: false, draining: true, ..READY };
 
 fn plan(answer: Answer) -> MovePlan {
