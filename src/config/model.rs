@@ -29,11 +29,11 @@ pub struct Config {
     pub shutdown_deadline: Duration,
 }
 
-/// Where clients connect. An enum because TLS will join.
+/// Where clients connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listener {
-    /// Plain TCP.
-    Plain(SocketAddr),
+pub struct Listener {
+    /// Its address; port 0: any free one.
+    pub address: SocketAddr,
 }
 
 /// A fleet's policy, and what only shells need of it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::backend::Backend;
+use super::socket::Socket;
 use super::thread::{Shared, is_ours};
 
 /// Backends that one handshake or request is tried at, after connect failures only.
@@ -15,7 +16,7 @@ pub(crate) const DIALS_MAX: usize = 3;
 ///
 /// # Errors
 /// The kernel's, or `TimedOut`.
-pub(crate) async fn dial(shared: &Shared, backend: &Backend, timeout: Duration) -> io::Result<TcpStream> {
+pub(crate) async fn dial(shared: &Shared, backend: &Backend, timeout: Duration) -> io::Result<Socket> {
     let connected = match tokio::time::timeout(timeout, TcpStream::connect(backend.address)).await {
         Ok(connected) => connected,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
@@ -29,5 +30,5 @@ pub(crate) async fn dial(shared: &Shared, backend: &Backend, timeout: Duration) 
     }
     let stream = connected?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(Socket::Plain(stream))
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use holdline_core::wire::head::{self, HEAD_MAX, HeadError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::admission::SeatGuard;
+use super::side::Transport;
+use super::socket::Socket;
 
 /// Interim responses before the answer; more are a way to keep us busy.
 const INTERIMS_MAX: u32 = 8;
@@ -22,7 +23,7 @@ const READ_AT_ONCE: usize = 2 << 10;
 /// A connected backend and the seat that goes with it. Dropped on the way (the client left, a deadline passed), it gives the seat
 /// back only when the backend's end was seen, because until then the backend may count a session.
 pub(crate) struct Upstream {
-    inner: Option<(TcpStream, SeatGuard)>,
+    inner: Option<(Socket, SeatGuard)>,
 }
 
 /// Why a backend gave no answer that can be used.
@@ -40,12 +41,12 @@ pub(crate) enum ExchangeError {
 }
 
 impl Upstream {
-    pub(crate) fn new(stream: TcpStream, seat: SeatGuard) -> Self {
+    pub(crate) fn new(stream: Socket, seat: SeatGuard) -> Self {
         Upstream { inner: Some((stream, seat)) }
     }
 
     /// Both, for whoever takes over the duty.
-    pub(crate) fn into_parts(mut self) -> Option<(TcpStream, SeatGuard)> {
+    pub(crate) fn into_parts(mut self) -> Option<(Socket, SeatGuard)> {
         self.inner.take()
     }
 
@@ -95,7 +96,7 @@ impl Drop for Upstream {
 }
 
 /// Ends our side, waits for the backend's end, then gives the seat back.
-async fn part(mut stream: TcpStream, seat: SeatGuard) {
+async fn part(mut stream: Socket, seat: SeatGuard) {
     // If it fails, the connection is gone, which the read shows.
     let _ = stream.shutdown().await;
     if tokio::time::timeout(FAREWELL, read_out(&mut stream)).await.is_err() {
@@ -106,21 +107,20 @@ async fn part(mut stream: TcpStream, seat: SeatGuard) {
 }
 
 /// Reads and forgets until the end.
-async fn read_out(stream: &mut TcpStream) {
+async fn read_out(stream: &mut Socket) {
     // A plain array in the future would make every task as large; this one lives for a moment.
     let mut sink = vec![0; 4 << 10];
     while matches!(stream.read(&mut sink).await, Ok(1..)) {}
 }
 
 /// Makes the coming close a reset: the peer is not to wait for us any more.
-pub(crate) fn reset(stream: &TcpStream) {
-    // It fails for a dead socket only, which needs no reset.
-    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+pub(crate) fn reset(stream: &Socket) {
+    stream.reset_on_close();
 }
 
 /// Closes a client's connection after our last words: reads on until its end, within bounds, since a close with unread bytes is a
 /// reset that may destroy what we said (RFC 9112 9.6).
-pub(crate) async fn close_lingering(mut stream: TcpStream) {
+pub(crate) async fn close_lingering(mut stream: Socket) {
     const LINGER: Duration = Duration::from_secs(2);
     let _ = stream.shutdown().await;
     let _ = tokio::time::timeout(LINGER, read_out(&mut stream)).await;

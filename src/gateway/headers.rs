@@ -1,12 +1,12 @@
 //! Fields of plain requests and answers as they cross the gateway (RFC 9110 7.6); those of sessions are written by `core::wire::forward`.
 
-use std::net::IpAddr;
-
 use holdline_core::wire::fields::{Fields, is_reserved};
 use http::{HeaderMap, HeaderValue, header};
 
+use super::socket::Peer;
+
 /// What the backend gets of a client's fields.
-pub(super) fn request(from: &HeaderMap, host: &str, client: IpAddr) -> HeaderMap {
+pub(super) fn request(from: &HeaderMap, host: &str, peer: Peer) -> HeaderMap {
     // hyper answered an Expect itself: the backend is sent the body in any case.
     let mut to = crossing(from, |name| name == header::EXPECT || name == header::HOST);
     let mut set = |name: &'static str, value: &str| {
@@ -18,8 +18,8 @@ pub(super) fn request(from: &HeaderMap, host: &str, client: IpAddr) -> HeaderMap
         set("host", host);
         set("x-forwarded-host", host);
     }
-    set("x-forwarded-for", &client.to_canonical().to_string());
-    set("x-forwarded-proto", "http");
+    set("x-forwarded-for", &peer.address.ip().to_canonical().to_string());
+    set("x-forwarded-proto", peer.proto());
     to
 }
 
@@ -59,7 +59,7 @@ mod tests {
         .iter()
         .map(|(n, v)| (header::HeaderName::from_static(n), HeaderValue::from_static(v)))
         .collect();
-        let to = request(&from, "a.example", "::ffff:192.0.2.7".parse().unwrap());
+        let to = request(&from, "a.example", Peer { address: "[::ffff:192.0.2.7]:1".parse().unwrap() });
         let mut names: Vec<_> = to.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
         names.sort();
         assert_eq!(

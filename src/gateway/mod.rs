@@ -29,6 +29,7 @@ pub mod scratch;
 mod service;
 pub mod session;
 pub mod side;
+pub mod socket;
 pub mod stream;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! The opening of a session: seat, dial, head exchange, answer. Ends in a tunnel, a relayed answer or a refusal.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,6 @@ use holdline_core::wire::head::{self, Body, ResponseHead};
 use http::request::Parts;
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::admission::{Admitted, NotAdmitted, SeatGuard, admit};
@@ -32,6 +30,7 @@ use super::relay;
 use super::service::head_of;
 use super::session::{Session, SessionKind};
 use super::side::tune;
+use super::socket::{Peer, Socket};
 use super::stream::{self, Start};
 use super::thread::{Stay, Thread};
 use super::tunnel::{self, Early};
@@ -50,10 +49,10 @@ pub(super) struct Asked {
 
 /// The client's connection, taken from hyper.
 pub(super) struct Client {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Socket,
     /// Read behind the head.
     pub(super) early: Bytes,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) stay: Stay,
 }
 
@@ -97,23 +96,24 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
     let fleet = &asked.fleet;
     let shared = &thread.shared;
     // From here on, so that a client that vanishes while it waits is found as well.
-    tune(&client.stream, &fleet.policy.keepalive);
+    tune(client.stream.tcp(), &fleet.policy.keepalive);
     let mut failed: Vec<BackendId> = Vec::new();
     let mut left = fleet.policy.timeouts.handshake;
     loop {
         let preferred = had.backend().filter(|id| !failed.contains(id));
-        let Admitted { backend, seat } = match admit(fleet, preferred, &failed, &client.stream, shared.clock, &thread.rng).await {
-            Ok(admitted) => admitted,
-            Err(NotAdmitted::Gone) => return Err(Failure::Gone),
-            // It was the dial that failed; that no other seat is free comes second.
-            Err(NotAdmitted::Refused(_)) if !failed.is_empty() => return Err(Failure::Refused(Refusal::UNREACHABLE)),
-            Err(NotAdmitted::Refused(cause)) => return Err(Failure::Refused(Refusal::busy(cause))),
-        };
+        let Admitted { backend, seat } =
+            match admit(fleet, preferred, &failed, client.stream.tcp(), shared.clock, &thread.rng).await {
+                Ok(admitted) => admitted,
+                Err(NotAdmitted::Gone) => return Err(Failure::Gone),
+                // It was the dial that failed; that no other seat is free comes second.
+                Err(NotAdmitted::Refused(_)) if !failed.is_empty() => return Err(Failure::Refused(Refusal::UNREACHABLE)),
+                Err(NotAdmitted::Refused(cause)) => return Err(Failure::Refused(Refusal::busy(cause))),
+            };
         let began = shared.clock.now();
         let tried = tokio::select! {
             biased;
             tried = tokio::time::timeout(left, at_backend(thread, asked, client, &backend, seat)) => tried,
-            () = client_gone(&client.stream) => return Err(Failure::Gone),
+            () = client_gone(client.stream.tcp()) => return Err(Failure::Gone),
         };
         left = left.saturating_sub(shared.clock.now().since(began));
         match tried {
@@ -145,14 +145,14 @@ async fn at_backend(
 ) -> Result<Answered, Tried> {
     let policy = &asked.fleet.policy;
     let stream = dial(&thread.shared, backend, policy.timeouts.connect).await.map_err(Tried::NotConnected)?;
-    tune(&stream, &policy.keepalive);
+    tune(stream.tcp(), &policy.keepalive);
     let mut upstream = Upstream::new(stream, seat);
     let id = SessionId(thread.rng.borrow_mut().random());
     let exchange = match asked.kind {
         Kind::WebSocket { .. } => Exchange::WebSocket,
         Kind::EventStream | Kind::Plain => Exchange::EventStream,
     };
-    let origin = Origin { client: client.peer.ip(), proto: "http", session: id };
+    let origin = Origin { client: client.peer.address.ip(), proto: client.peer.proto(), session: id };
     let request = forward::request(&head_of(&asked.parts, &asked.host), exchange, &origin);
     match upstream.exchange(&request).await {
         Ok(read) => Ok(Answered { backend: Arc::clone(backend), upstream, read, id }),
@@ -225,7 +225,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     asked.fleet.metrics.handshake(handshake_result::OPENED);
     let kind = if stream_body.is_some() { SessionKind::Sse } else { SessionKind::WebSocket };
     let target = Arc::clone(&backend.target);
-    let session = Session { id, kind, client: peer, target, seat: Box::new((seat, slot)), stay: Box::new(stay) };
+    let session = Session { id, kind, client: peer.address, target, seat: Box::new((seat, slot)), stay: Box::new(stay) };
     let behind = &read[head.len..];
     // Tasks of their own: they are small, this one is not.
     if let Some(body) = stream_body {
@@ -290,7 +290,7 @@ async fn refuse(thread: &Thread, asked: &Asked, client: Client, refusal: Refusal
 }
 
 /// A whole head into a socket that nothing was written to: it goes out at once, or the client does not read.
-async fn write_within(stream: &mut TcpStream, bytes: &[u8], timeout: Duration) -> io::Result<()> {
+async fn write_within(stream: &mut Socket, bytes: &[u8], timeout: Duration) -> io::Result<()> {
     tokio::time::timeout(timeout, stream.write_all(bytes)).await?
 }
 
@@ -298,7 +298,7 @@ fn log(thread: &Thread, asked: &Asked, client: &Client, backend: Option<&Backend
     access::request(&access::RequestLine {
         fleet: Some(&asked.fleet.policy.name),
         backend: backend.map(|b| &b.id),
-        client: client.peer,
+        client: client.peer.address,
         method: asked.parts.method.as_str(),
         path: asked.parts.uri.path(),
         status,

@@ -1,6 +1,5 @@
 //! Plain HTTP: a request goes to the backend with the least to do, or to the one that its client had, over a kept connection.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use super::fleets::Fleet;
 use super::headers;
 use super::pool::Lease;
 use super::refuse::{self, Refusal, problem};
+use super::socket::Peer;
 use super::thread::Thread;
 use super::unasked::Unasked;
 use crate::telemetry::access;
@@ -31,7 +31,7 @@ pub(super) struct Plain {
     pub(super) body: Incoming,
     pub(super) host: String,
     pub(super) fleet: Arc<Fleet>,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
 }
 
 /// Sends the request on and answers with what comes back, or says why nothing does.
@@ -61,7 +61,7 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
     access::request(&access::RequestLine {
         fleet: Some(&fleet.policy.name),
         backend: backend.as_deref().map(|b| &b.id),
-        client: peer,
+        client: peer.address,
         method: method.as_str(),
         path: path.path(),
         status,
@@ -115,13 +115,13 @@ impl From<Refusal> for Failure {
 }
 
 impl Outgoing {
-    fn new(thread: &Thread, parts: Parts, body: Incoming, host: &str, peer: SocketAddr) -> Self {
+    fn new(thread: &Thread, parts: Parts, body: Incoming, host: &str, peer: Peer) -> Self {
         let is_empty = body.is_end_stream();
         let progress = Progress::new(thread.shared.clock, is_empty);
         let uri = parts.uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
         Outgoing {
             is_replayable: is_empty && parts.method.is_idempotent(),
-            headers: headers::request(&parts.headers, host, peer.ip()),
+            headers: headers::request(&parts.headers, host, peer),
             method: parts.method,
             uri,
             body: (!is_empty).then(|| RequestBody::Client(body, progress.clone())),
@@ -248,7 +248,7 @@ fn relay(
     answered: Answered,
     had: &Preference,
     in_flight: Counted,
-    peer: SocketAddr,
+    peer: Peer,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let Answered { response, lease, counted, progress } = answered;
     let (mut parts, body) = response.into_parts();
@@ -264,7 +264,7 @@ fn relay(
         parts.headers.append(header::SET_COOKIE, cookie);
     }
     let stream = match is_event_stream(&parts) {
-        true => Some(Unasked::enter(thread, fleet, &lease.backend, peer, &mut parts.headers).map_err(Refusal::busy)?),
+        true => Some(Unasked::enter(thread, fleet, &lease.backend, peer.address, &mut parts.headers).map_err(Refusal::busy)?),
         false => None,
     };
     let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, stream, [in_flight, counted]);

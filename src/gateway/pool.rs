@@ -12,11 +12,11 @@ use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::time::Moment;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::backend::Backend;
 use super::body::RequestBody;
+use super::socket::Socket;
 use super::thread::Thread;
 
 /// Idle connections kept per backend and thread. More would cost descriptors that sessions could use.
@@ -80,7 +80,7 @@ impl Lease {
     ///
     /// # Errors
     /// hyper's; there is nothing to fail in HTTP/1.
-    pub(crate) async fn fresh(thread: &Rc<Thread>, backend: &Arc<Backend>, stream: TcpStream) -> io::Result<Lease> {
+    pub(crate) async fn fresh(thread: &Rc<Thread>, backend: &Arc<Backend>, stream: Socket) -> io::Result<Lease> {
         let (sender, connection) =
             Builder::new().max_buf_size(BUFFER_MAX).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         // Its end and its errors show at the request that uses it.

@@ -5,10 +5,10 @@ use std::io;
 use holdline_core::policy::Timeouts;
 use holdline_core::wire::head::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::client::client_gone;
 use super::reframe::{End, ROOM_AFTER, ROOM_BEFORE, Reframe};
+use super::socket::Socket;
 
 /// Held at once, whatever the body's length.
 const PIECE_MAX: usize = 16 << 10;
@@ -19,8 +19,8 @@ const PIECE_MAX: usize = 16 << 10;
 /// # Errors
 /// A side went away, broke the coding or passed a deadline: what the client has is not whole.
 pub(super) async fn body(
-    backend: &mut TcpStream,
-    client: &mut TcpStream,
+    backend: &mut Socket,
+    client: &mut Socket,
     early: &[u8],
     body: Body,
     chunked: bool,
@@ -40,7 +40,7 @@ pub(super) async fn body(
         }
         filled = tokio::select! {
             filled = read(backend, &mut buffer[ROOM_BEFORE..][..PIECE_MAX], timeouts) => filled?,
-            () = client_gone(client) => return Err(io::ErrorKind::ConnectionAborted.into()),
+            () = client_gone(client.tcp()) => return Err(io::ErrorKind::ConnectionAborted.into()),
         };
         if filled == 0 {
             return match body.ends_with_connection() {
@@ -51,13 +51,13 @@ pub(super) async fn body(
     }
 }
 
-async fn read(backend: &mut TcpStream, piece: &mut [u8], timeouts: &Timeouts) -> io::Result<usize> {
+async fn read(backend: &mut Socket, piece: &mut [u8], timeouts: &Timeouts) -> io::Result<usize> {
     match timeouts.idle {
         Some(idle) => tokio::time::timeout(idle, backend.read(piece)).await?,
         None => backend.read(piece).await,
     }
 }
 
-async fn write(client: &mut TcpStream, bytes: &[u8], timeouts: &Timeouts) -> io::Result<()> {
+async fn write(client: &mut Socket, bytes: &[u8], timeouts: &Timeouts) -> io::Result<()> {
     tokio::time::timeout(timeouts.write, client.write_all(bytes)).await?
 }

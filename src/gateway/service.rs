@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +20,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Sleep;
 
@@ -31,15 +29,14 @@ use super::opening::{self, Asked, Client};
 use super::plain;
 use super::refuse::problem;
 use super::route::without_port;
+use super::socket::{Peer, Socket};
 use super::thread::{Stay, Thread};
 
 /// hyper panics below this.
 const HYPER_HEAD_MIN: usize = 8 << 10;
 
 /// Serves one client connection to its end, or to the session that it becomes.
-pub(super) async fn serve(thread: Rc<Thread>, stream: TcpStream, peer: SocketAddr, stay: Stay) {
-    // Small answers must not wait for the client's ACK. A dead socket shows at its first read.
-    let _ = stream.set_nodelay(true);
+pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: Stay) {
     let limits = thread.shared.limits;
     let writes = Rc::new(Writes { blocked: Cell::new(false), timeout: Cell::new(limits.head_timeout) });
     let asked = Rc::new(RefCell::new(None));
@@ -96,7 +93,7 @@ fn note_end(thread: &Thread, end: hyper::Result<()>) {
 /// The service of one connection.
 struct Door {
     thread: Rc<Thread>,
-    peer: SocketAddr,
+    peer: Peer,
     asked: Rc<RefCell<Option<Asked>>>,
     writes: Rc<Writes>,
 }
@@ -211,7 +208,7 @@ struct Writes {
 
 /// The socket under hyper. hyper has no limit for a client that does not read its answer: here it is.
 struct Tap {
-    stream: TcpStream,
+    stream: Socket,
     writes: Rc<Writes>,
     /// Runs while a write is blocked; made when the first one is.
     patience: Option<Pin<Box<Sleep>>>,

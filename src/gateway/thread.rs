@@ -18,13 +18,15 @@ use tokio::task::{LocalSet, spawn_local};
 use super::admission::doorman;
 use super::descriptors::{ClientSlot, Descriptors};
 use super::fleets::Fleet;
+use super::listener::Bound;
 use super::orders::{self, Inbox};
 use super::pool::Pool;
 use super::registry::Registry;
 use super::route::Routes;
+use super::socket::{Peer, Socket};
 use super::{service, timer};
 use crate::clock::Clock;
-use crate::config::model::Limits;
+use crate::config::model::{Limits, Listener};
 use crate::telemetry::Metrics;
 
 /// Sockets on their way to another thread. One accept loop hands over one at a time; what finds no place stays where it is.
@@ -71,17 +73,29 @@ impl Neighbour {
     }
 }
 
-/// A client's socket on its way to another thread.
-pub(super) struct Handed {
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
+/// A connection that was accepted, `S` being its socket.
+pub(super) struct Accepted<S> {
+    pub(super) socket: S,
+    pub(super) peer: SocketAddr,
+    /// Where it came in.
+    pub(super) listener: Arc<Listener>,
     slot: ClientSlot,
+}
+
+/// A client's socket on its way to another thread.
+type Handed = Accepted<std::net::TcpStream>;
+
+impl<S> Accepted<S> {
+    fn try_map<T>(self, convert: impl FnOnce(S) -> io::Result<T>) -> io::Result<Accepted<T>> {
+        let Accepted { socket, peer, listener, slot } = self;
+        Ok(Accepted { socket: convert(socket)?, peer, listener, slot })
+    }
 }
 
 /// What a thread gets at its start.
 pub(super) struct Setup {
     pub(super) index: usize,
-    pub(super) listeners: Vec<std::net::TcpListener>,
+    pub(super) listeners: Vec<Bound>,
     pub(super) inbox: Inbox,
     pub(super) handed: mpsc::Receiver<Handed>,
     pub(super) stage: watch::Receiver<Stage>,
@@ -124,7 +138,8 @@ pub(super) fn run(setup: Setup, shared: Arc<Shared>, ready: &std::sync::mpsc::Sy
         Err(error) => return drop(ready.send(Err(error))),
     };
     LocalSet::new().block_on(&runtime, async move {
-        let listeners: io::Result<Vec<_>> = setup.listeners.into_iter().map(TcpListener::from_std).collect();
+        let listen = |bound: Bound| Ok((TcpListener::from_std(bound.socket)?, bound.listener));
+        let listeners: io::Result<Vec<_>> = setup.listeners.into_iter().map(listen).collect();
         let listeners = match listeners {
             Ok(listeners) => listeners,
             Err(error) => return drop(ready.send(Err(error))),
@@ -150,7 +165,7 @@ impl Thread {
         })
     }
 
-    fn spawn_all(self: &Rc<Self>, listeners: Vec<TcpListener>, inbox: Inbox, handed: mpsc::Receiver<Handed>) {
+    fn spawn_all(self: &Rc<Self>, listeners: Vec<(TcpListener, Arc<Listener>)>, inbox: Inbox, handed: mpsc::Receiver<Handed>) {
         spawn_local(timer::run(Rc::clone(&self.registry)));
         spawn_local(orders::serve(inbox, Rc::clone(&self.registry)));
         spawn_local(super::pool::sweep(Rc::clone(self)));
@@ -162,8 +177,8 @@ impl Thread {
                 spawn_local(doorman(Arc::clone(fleet), self.shared.clock, rng));
             }
         }
-        for listener in listeners {
-            spawn_local(accept(Rc::clone(self), listener));
+        for (socket, listener) in listeners {
+            spawn_local(accept(Rc::clone(self), socket, listener));
         }
     }
 
@@ -194,11 +209,12 @@ impl Thread {
     }
 }
 
-async fn accept(thread: Rc<Thread>, listener: TcpListener) {
+async fn accept(thread: Rc<Thread>, socket: TcpListener, listener: Arc<Listener>) {
     loop {
         let next = async {
             let slot = thread.shared.descriptors.client().await;
-            listener.accept().await.map(|(stream, peer)| (stream, peer, slot))
+            let (socket, peer) = socket.accept().await?;
+            Ok(Accepted { socket, peer, listener: Arc::clone(&listener), slot })
         };
         let accepted = tokio::select! {
             biased;
@@ -206,7 +222,7 @@ async fn accept(thread: Rc<Thread>, listener: TcpListener) {
             accepted = next => accepted,
         };
         match accepted {
-            Ok((stream, peer, slot)) => seat_client(&thread, stream, peer, slot),
+            Ok(accepted) => seat_client(&thread, accepted),
             Err(error) if is_ours(&error) => {
                 tracing::warn!(%error, "cannot accept: raise the limit of open files (`ulimit -n`)");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -219,30 +235,33 @@ async fn accept(thread: Rc<Thread>, listener: TcpListener) {
 
 /// Serves the client here, or on the emptiest thread when the counts have drifted apart: SO_REUSEPORT spreads connections, but not
 /// those that stay.
-fn seat_client(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr, slot: ClientSlot) {
+fn seat_client(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
     let Some(relief) = thread.relief() else {
-        return serve_here(thread, stream, peer, slot);
+        return serve_here(thread, accepted);
     };
     let Ok(permit) = relief.hand.try_reserve() else {
-        return serve_here(thread, stream, peer, slot);
+        return serve_here(thread, accepted);
     };
     // It fails only if the runtime is going away, and the socket with it.
-    if let Ok(stream) = stream.into_std() {
-        permit.send(Handed { stream, peer, slot });
+    if let Ok(handed) = accepted.try_map(TcpStream::into_std) {
+        permit.send(handed);
     }
 }
 
 async fn take_handed(thread: Rc<Thread>, mut handed: mpsc::Receiver<Handed>) {
-    while let Some(Handed { stream, peer, slot }) = handed.recv().await {
-        if let Ok(stream) = TcpStream::from_std(stream) {
-            serve_here(&thread, stream, peer, slot);
+    while let Some(handed) = handed.recv().await {
+        if let Ok(accepted) = handed.try_map(TcpStream::from_std) {
+            serve_here(&thread, accepted);
         }
     }
 }
 
-fn serve_here(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr, slot: ClientSlot) {
+fn serve_here(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
+    let Accepted { socket, peer, listener: _, slot } = accepted;
     let stay = thread.stay(slot);
-    spawn_local(service::serve(Rc::clone(thread), stream, peer, stay));
+    // Small answers must not wait for the client's ACK. A dead socket shows at its first read.
+    let _ = socket.set_nodelay(true);
+    spawn_local(service::serve(Rc::clone(thread), Socket::Plain(socket), Peer { address: peer }, stay));
 }
 
 /// The failure is this machine's, not the peer's: no descriptor, no port, no memory.

@@ -14,12 +14,12 @@ use holdline_core::cause::EndCause;
 use holdline_core::policy::DrainMode;
 use holdline_core::wire::close;
 use holdline_core::wire::ws::{PING, Tracker};
-use tokio::net::TcpStream;
 
 use super::pump::{Mode, pump};
 use super::registry::{EndOrder, Entered, Registry};
 use super::session::Session;
 use super::side::{self, Side, Stall, Transport};
+use super::socket::Socket;
 use super::timer::{Due, Tick, ticks_past};
 
 /// What each step of an end may take: the peer's Close after ours, the peer's end after ours.
@@ -36,14 +36,14 @@ pub struct Early<'a> {
 
 /// The tunnel of `session`, to be spawned on its thread as a task of its own (`spawn_local`): it is small, its maker may not be.
 pub fn run(
-    client: TcpStream,
-    backend: TcpStream,
+    client: Socket,
+    backend: Socket,
     early: Early<'_>,
     session: Session,
     registry: &Rc<Registry>,
-) -> Tunnel<TcpStream, TcpStream> {
-    side::tune(&client, &session.target.keepalive);
-    side::tune(&backend, &session.target.keepalive);
+) -> Tunnel<Socket, Socket> {
+    side::tune(client.tcp(), &session.target.keepalive);
+    side::tune(backend.tcp(), &session.target.keepalive);
     Tunnel::new(client, backend, early, registry.enter(session))
 }
 

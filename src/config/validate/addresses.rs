@@ -27,7 +27,7 @@ pub(super) fn listeners(check: &mut Check<'_>, raw: &At<Vec<raw::Listener>>) -> 
         }
         found.push((at.line, address));
     }
-    found.into_iter().map(|(_, address)| Listener::Plain(address)).collect()
+    found.into_iter().map(|(_, address)| Listener { address }).collect()
 }
 
 pub(super) fn admin(check: &mut Check<'_>, raw: &At<String>, listeners: &[Listener]) -> SocketAddr {
@@ -42,7 +42,7 @@ pub(super) fn admin(check: &mut Check<'_>, raw: &At<String>, listeners: &[Listen
             ),
         );
     }
-    for Listener::Plain(listener) in listeners {
+    for Listener { address: listener } in listeners {
         if overlap(*listener, address) {
             check.wrong(raw.line, format!("admin.address {address} overlaps the listener {listener}"), "change one of the ports");
         }

@@ -27,7 +27,7 @@ pub(super) fn fleets(
             "add one: fleets: { app: { backends: { static: [ { address: \"127.0.0.1:9001\" } ] }, capacity: 1000 } }",
         );
     }
-    let own: Vec<SocketAddr> = listeners.iter().map(|Listener::Plain(a)| *a).chain([admin]).collect();
+    let own: Vec<SocketAddr> = listeners.iter().map(|l| l.address).chain([admin]).collect();
     let mut ranges = Ranges::default();
     let mut fleets = Vec::new();
     for (n, (name, raw)) in named.0.iter().enumerate() {

@@ -14,13 +14,13 @@ use holdline_core::cause::EndCause;
 use holdline_core::policy::DrainMode;
 use holdline_core::wire::forward::{self, Reply, ReplyBody};
 use holdline_core::wire::head::{self, ResponseHead};
-use tokio::net::TcpStream;
 
 use super::reframe::{End, Leave, ROOM_AFTER, ROOM_BEFORE, Reframe};
 use super::registry::{EndOrder, Entered, Registry};
 use super::scratch;
 use super::session::Session;
 use super::side::{self, Side, Stall, Transport};
+use super::socket::Socket;
 use super::timer::{Due, ticks_past};
 use super::tunnel::STEP_MAX;
 
@@ -48,14 +48,14 @@ pub struct Start<'a> {
 
 /// The relay of `session`, from the head to the client on; to be spawned on its thread as a task of its own (`spawn_local`).
 pub fn run(
-    client: TcpStream,
-    backend: TcpStream,
+    client: Socket,
+    backend: Socket,
     start: Start<'_>,
     session: Session,
     registry: &Rc<Registry>,
-) -> Stream<TcpStream, TcpStream> {
-    side::tune(&client, &session.target.keepalive);
-    side::tune(&backend, &session.target.keepalive);
+) -> Stream<Socket, Socket> {
+    side::tune(client.tcp(), &session.target.keepalive);
+    side::tune(backend.tcp(), &session.target.keepalive);
     let framing = if start.is_http11 { ReplyBody::Chunked } else { ReplyBody::UntilClose };
     let reply = Reply { body: framing, session: Some(session.id), set_cookie: start.set_cookie };
     let head = forward::reply(start.response, &reply);

@@ -11,7 +11,7 @@ use holdline_core::time::Moment;
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::super::registry::Candidate;
@@ -72,7 +72,7 @@ impl Bench {
     }
 
     async fn start(
-        relay: impl FnOnce(TcpStream, TcpStream, Session, &Rc<Registry>) -> Stream<TcpStream, TcpStream>,
+        relay: impl FnOnce(Socket, Socket, Session, &Rc<Registry>) -> Stream<Socket, Socket>,
         change: impl FnOnce(&mut Timeouts),
     ) -> Bench {
         let (client, client_side) = pair().await;
@@ -89,7 +89,7 @@ impl Bench {
             seat: Box::new(Seat(Rc::clone(&seats_back))),
             stay: Box::new(()),
         };
-        let relay = tokio::task::spawn_local(relay(client_side, backend_side, session, &registry));
+        let relay = tokio::task::spawn_local(relay(Socket::Plain(client_side), Socket::Plain(backend_side), session, &registry));
         Bench { client, backend, registry, record, seats_back, relay, opened: clock.now(), clock }
     }
 
@@ -157,7 +157,7 @@ fn reset(socket: TcpStream) {
 #[test]
 fn an_idle_stream_is_small() {
     // Two sockets of 32 bytes, the registry's part, the state of the body; no buffer.
-    assert!(size_of::<Stream<TcpStream, TcpStream>>() <= 200, "{}", size_of::<Stream<TcpStream, TcpStream>>());
+    assert!(size_of::<Stream<Socket, Socket>>() <= 200, "{}", size_of::<Stream<Socket, Socket>>());
 }
 
 /// Runs `test` as a data thread would.

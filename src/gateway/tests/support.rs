@@ -54,7 +54,7 @@ impl Rig {
         change(&mut policy);
         let policy = Arc::new(policy);
         let config = Config {
-            listeners: vec![Listener::Plain(([127, 0, 0, 1], 0).into())],
+            listeners: vec![Listener { address: ([127, 0, 0, 1], 0).into() }],
             admin: ([127, 0, 0, 1], 0).into(),
             log: LogConfig { format: LogFormat::Text, level: tracing::Level::ERROR, access: false },
             routes: Vec::new(),

@@ -5,6 +5,7 @@ use std::task::ready;
 
 use holdline_core::policy::{KeepalivePolicy, Timeouts};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::super::*;
 use super::rig::*;

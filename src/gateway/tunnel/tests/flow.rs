@@ -6,6 +6,7 @@ use holdline_core::policy::Timeouts;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::super::*;
 use super::rig::*;
@@ -101,7 +102,7 @@ async fn exchange(rig: &mut Rig, up: &[u8], down: &[u8]) {
 
 #[test]
 fn it_is_small() {
-    let size = size_of::<Tunnel<TcpStream, TcpStream>>();
+    let size = size_of::<Tunnel<Socket, Socket>>();
     assert!(size <= 250, "{size} bytes");
 }
 
