@@ -137,9 +137,13 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
                 Err(why) => none = none.or(why),
                 Ok(found) => {
                     let is_over = f64::from(found.used) + 1.0 > LOAD_FLOOR.max((bound * ring.weight(index)).ceil());
-                    let standing = (is_over, ring.rank(index, key));
-                    if best.is_none_or(|(held, _)| standing < held) {
-                        best = Some((standing, found));
+                    let held = match best {
+                        Some(((false, _), _)) if is_over => continue,
+                        Some(((held_over, rank), _)) if held_over == is_over => Some(rank),
+                        _ => None,
+                    };
+                    if let Some(rank) = ring.rank_before(index, key, held) {
+                        best = Some(((is_over, rank), found));
                     }
                 }
             }

@@ -50,25 +50,33 @@ impl Ring {
         self.points.get(index).map_or(0.0, |p| p.weight)
     }
 
-    /// Where the backend at `index` stands in the order of `key`: the lowest is the first.
-    pub(crate) fn rank(&self, index: usize, key: Key) -> f64 {
-        let Some(point) = self.points.get(index) else { return f64::INFINITY };
+    /// Where the backend at `index` stands in the order of `key`, the lowest being the first; `None`: not before `held`.
+    pub(crate) fn rank_before(&self, index: usize, key: Key, held: Option<f64>) -> Option<f64> {
+        let point = self.points.get(index)?;
         let mut pair = [0; 16];
         pair[..8].copy_from_slice(&key.half().to_le_bytes());
         pair[8..].copy_from_slice(&point.id_hash.to_le_bytes());
         // Uniform in (0, 1); f64 holds 53 bits.
         let uniform = ((xxhash3_64::Hasher::oneshot(&pair) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+        let is_before = |rank: &f64| held.is_none_or(|held| *rank < held);
         if self.is_even {
-            return 1.0 - uniform;
+            return Some(1.0 - uniform).filter(is_before);
         }
         // Exponential variables with these rates: the chance to be the least is the share of the weight (Schindelhauer and Schomaker 2005).
-        -uniform.ln() / point.weight
+        // -ln(u) is 1 - u at least, which spares most of the logarithms.
+        Some((1.0 - uniform) / point.weight).filter(is_before)?;
+        Some(-uniform.ln() / point.weight).filter(is_before)
     }
 
     /// The first in the order of `key` of those that are `eligible`.
     pub fn first(&self, key: Key, eligible: impl Fn(usize) -> bool) -> Option<usize> {
-        let ranked = (0..self.points.len()).filter(|i| eligible(*i)).map(|i| (self.rank(i, key), i));
-        ranked.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, index)| index)
+        let mut best: Option<(f64, usize)> = None;
+        for index in (0..self.points.len()).filter(|i| eligible(*i)) {
+            if let Some(rank) = self.rank_before(index, key, best.map(|(rank, _)| rank)) {
+                best = Some((rank, index));
+            }
+        }
+        best.map(|(_, index)| index)
     }
 }
 
