@@ -5,22 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use holdline_core::affinity::{Cookies, Preference};
 use holdline_core::cause::Phase;
 use holdline_core::event::{BackendCounts, FleetCounts};
 use holdline_core::ids::BackendId;
-use holdline_core::policy::{Affinity, FleetPolicy};
+use holdline_core::policy::FleetPolicy;
 use holdline_core::queue::Queue;
 use holdline_core::seats::Seats;
 use holdline_core::snapshot::{BackendView, FleetView};
 use holdline_core::time::Moment;
 use holdline_core::wire::token::Keys;
-use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::admission::Waiter;
 use super::backend::{Backend, Member};
+use super::guide::Guide;
 use super::session::{Ended, Target, Watch};
 use crate::telemetry::{FleetMetrics, access};
 
@@ -59,21 +58,8 @@ impl std::fmt::Debug for Fleet {
 pub(crate) struct Joined {
     /// The snapshot's that have an address, and gone ones that still hold sessions.
     pub(crate) members: Vec<Member>,
-    /// Affinity cookies of these; `None`: the fleet has no affinity.
-    pub(crate) cookies: Option<Cookies>,
-}
-
-impl Joined {
-    /// What a client's cookies ask for.
-    pub(crate) fn preference(&self, headers: &HeaderMap) -> Preference {
-        let fields = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes);
-        self.cookies.as_ref().map_or(Preference::None, |cookies| cookies.preference(fields))
-    }
-
-    /// The cookie that leads back to `chosen`, if the client needs a new one.
-    pub(crate) fn set_cookie(&self, chosen: &BackendId, had: &Preference) -> Option<String> {
-        self.cookies.as_ref()?.set_cookie(chosen, had, false)
-    }
+    /// Affinity to these.
+    pub(crate) guide: Guide,
 }
 
 impl Fleet {
@@ -133,9 +119,11 @@ impl Fleet {
                 new.push(gone.clone());
             }
         }
-        if !same_members(&old.members, &new) {
-            let cookies = self.cookies(view.backends.iter().map(|b| &b.id));
-            self.joined.store(Arc::new(Joined { members: new, cookies }));
+        // Gone ones weigh nothing any more.
+        let capacity = |m: &Member| view.backends.iter().find(|seen| seen.id == m.0.id).map_or(Some(0), |seen| seen.capacity);
+        if !same_members(&old.members, &new) || !old.guide.has_capacities(new.iter().map(capacity)) {
+            let guide = Guide::new(&self.policy, &self.keys, new.iter().map(|m| (&m.0.id, capacity(m))));
+            self.joined.store(Arc::new(Joined { members: new, guide }));
         }
         self.adopted.notify_waiters();
         self.ring();
@@ -148,13 +136,6 @@ impl Fleet {
         let target =
             Target::new(policy.name.clone(), seen.id.clone(), &policy.timeouts, &policy.keepalive, Arc::clone(&self.watch));
         Arc::new(Backend::new(seen.id.clone(), address, seats, target))
-    }
-
-    fn cookies<'b>(&self, backends: impl Iterator<Item = &'b BackendId>) -> Option<Cookies> {
-        match &self.policy.affinity {
-            Affinity::None => None,
-            Affinity::Cookie { name } => Some(Cookies::new(&self.policy.name, name, &self.keys, backends)),
-        }
     }
 
     /// Tells the doorman that a seat may be free, if anybody waits for one.

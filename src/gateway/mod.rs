@@ -13,6 +13,7 @@ mod dial;
 mod error;
 mod exchange;
 mod fleets;
+mod guide;
 mod headers;
 mod listener;
 mod opening;

@@ -114,6 +114,18 @@ pub enum Affinity {
         /// The cookie's name.
         name: String,
     },
+    /// A request's field of this name, hashed.
+    Header {
+        /// The field's name, in lower case.
+        name: String,
+    },
+    /// A parameter of the request's query, hashed.
+    Query {
+        /// The parameter's name, as it reads when decoded.
+        name: String,
+    },
+    /// The client's address, hashed; IPv6 by its /64.
+    Address,
 }
 
 /// Bounds of the admission queue.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::affinity::Wish;
 use crate::balance::NoPlace;
 use crate::cause::RefuseCause;
-use crate::ids::BackendId;
 use crate::policy::QueuePolicy;
 use crate::seats::Seat;
 use crate::time::Moment;
@@ -27,7 +27,7 @@ pub struct Queue<W> {
 
 #[derive(Debug)]
 struct Waiter<W> {
-    preferred: Option<BackendId>,
+    wish: Wish,
     since: Moment,
     tell: W,
 }
@@ -62,11 +62,11 @@ impl<W> Queue<W> {
         self.waiters.first_key_value().map_or(Duration::ZERO, |(_, first)| now.since(first.since))
     }
 
-    /// Joins at the end; `preferred` is the backend that affinity names.
+    /// Joins at the end; `wish` is what affinity asks for.
     ///
     /// # Errors
     /// The waiter back, with `QueueFull` (or `Capacity` when the policy lets nobody wait).
-    pub fn enter(&mut self, preferred: Option<BackendId>, waiter: W, now: Moment) -> Result<Ticket, (W, RefuseCause)> {
+    pub fn enter(&mut self, wish: Wish, waiter: W, now: Moment) -> Result<Ticket, (W, RefuseCause)> {
         if self.policy.length == 0 {
             return Err((waiter, RefuseCause::Capacity));
         }
@@ -75,7 +75,7 @@ impl<W> Queue<W> {
         }
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.waiters.insert(ticket, Waiter { preferred, since: now, tell: waiter });
+        self.waiters.insert(ticket, Waiter { wish, since: now, tell: waiter });
         Ok(ticket)
     }
 
@@ -90,12 +90,12 @@ impl<W> Queue<W> {
     pub fn serve<T>(
         &mut self,
         now: Moment,
-        mut place: impl FnMut(Option<&BackendId>) -> Result<(T, Seat), NoPlace>,
+        mut place: impl FnMut(&Wish) -> Result<(T, Seat), NoPlace>,
         mut tell: impl FnMut(W, Outcome<T>),
     ) -> Option<Moment> {
         let mut not_before = None;
         while let Some(first) = self.waiters.first_entry() {
-            match place(first.get().preferred.as_ref()) {
+            match place(&first.get().wish) {
                 Ok((at, seat)) => tell(first.remove().tell, Outcome::Admitted(at, seat)),
                 Err(why) => {
                     if let NoPlace::NotBefore(at) = why {
