@@ -79,6 +79,14 @@ pub(crate) struct Waiter {
     session: bool,
 }
 
+impl Waiter {
+    /// The fleet goes.
+    pub(super) fn turn_away(self) {
+        // Who left meanwhile needs no answer.
+        drop(self.told.send(Err(RefuseCause::Draining)));
+    }
+}
+
 /// A seat where `wish` says, or on the best backend but those in `failed`, at once or after a wait. `client` is the socket whose end
 /// stops the wait.
 ///
@@ -175,7 +183,8 @@ impl Drop for Place<'_> {
 
 /// Serves the fleet's queue for ever: when rung, and at its own next deadline.
 pub(super) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) {
-    let mut next: Option<Moment> = None;
+    // Another may have stood here before, under another policy.
+    let mut next: Option<Moment> = fleet.serve(clock.now(), &mut rng);
     loop {
         let deadline = async {
             match next {

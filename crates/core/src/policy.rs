@@ -86,6 +86,11 @@ pub struct ProcessPolicy {
 }
 
 impl ProcessPolicy {
+    /// Whether children of `self` and of `other` are the same programs; the rest is about how they are started and stopped.
+    pub fn runs_the_same(&self, other: &ProcessPolicy) -> bool {
+        self.command == other.command && self.env == other.env
+    }
+
     /// Where the child of this id writes its log.
     pub fn log_file(&self, id: &BackendId) -> std::path::PathBuf {
         // An id comes from the fleet's name; a file's name has no slash.

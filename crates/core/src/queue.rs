@@ -23,6 +23,7 @@ pub struct Queue<W> {
     /// By ticket, so in the order of arrival. A map, since clients that come and go must leave nothing behind.
     waiters: BTreeMap<Ticket, Waiter<W>>,
     next: u64,
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -37,14 +38,30 @@ struct Waiter<W> {
 pub enum Outcome<T> {
     /// A seat, where the placement said.
     Admitted(T, Seat),
-    /// [`RefuseCause::QueueTimeout`].
+    /// [`RefuseCause::QueueTimeout`], or what closed the queue.
     Refused(RefuseCause),
 }
 
 impl<W> Queue<W> {
     /// Empty.
     pub fn new(policy: QueuePolicy) -> Self {
-        Queue { policy, waiters: BTreeMap::new(), next: 0 }
+        Queue { policy, waiters: BTreeMap::new(), next: 0, closed: false }
+    }
+
+    /// Other bounds from now on. Those who wait stay, however many they are; their time is the new one.
+    pub fn set_policy(&mut self, policy: QueuePolicy) {
+        self.policy = policy;
+    }
+
+    /// The fleet goes: nobody may enter, and who waits is handed back, first come first, to be refused as `Draining`.
+    pub fn close(&mut self) -> impl Iterator<Item = W> + use<W> {
+        self.closed = true;
+        std::mem::take(&mut self.waiters).into_values().map(|w| w.tell)
+    }
+
+    /// The fleet is back.
+    pub fn reopen(&mut self) {
+        self.closed = false;
     }
 
     /// Waiters now.
@@ -65,8 +82,11 @@ impl<W> Queue<W> {
     /// Joins at the end; `wish` is what affinity asks for.
     ///
     /// # Errors
-    /// The waiter back, with `QueueFull` (or `Capacity` when the policy lets nobody wait).
+    /// The waiter back, with `QueueFull` (or `Capacity` when the policy lets nobody wait, `Draining` when the fleet goes).
     pub fn enter(&mut self, wish: Wish, waiter: W, now: Moment) -> Result<Ticket, (W, RefuseCause)> {
+        if self.closed {
+            return Err((waiter, RefuseCause::Draining));
+        }
         if self.policy.length == 0 {
             return Err((waiter, RefuseCause::Capacity));
         }
