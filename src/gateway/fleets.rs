@@ -71,8 +71,8 @@ impl Joined {
     }
 
     /// The cookie that leads back to `chosen`, if the client needs a new one.
-    pub(crate) fn set_cookie(&self, chosen: &BackendId, had: &Preference) -> Option<String> {
-        self.cookies.as_ref()?.set_cookie(chosen, had, false)
+    pub(crate) fn set_cookie(&self, chosen: &BackendId, had: &Preference, is_tls: bool) -> Option<String> {
+        self.cookies.as_ref()?.set_cookie(chosen, had, is_tls)
     }
 }
 

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     fn plain(address: &str) -> Vec<Listener> {
-        vec![Listener { address: address.parse().unwrap() }]
+        vec![Listener { address: address.parse().unwrap(), tls: None }]
     }
 
     #[test]
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_taken_port_is_named_with_what_to_do_even_if_it_is_shared() {
         let (_held, addresses) = bind_all(&plain("127.0.0.1:0"), 1).unwrap();
-        let error = bind_all(&[Listener { address: addresses[0] }], 1).err().unwrap();
+        let error = bind_all(&[Listener { address: addresses[0], tls: None }], 1).err().unwrap();
         assert!(matches!(error, GatewayError::InUse { .. }));
         let text = error.to_string();
         assert!(text.contains(&addresses[0].to_string()) && text.contains("ss -ltnp"), "{text}");

@@ -2,7 +2,7 @@
 //!
 //! A connection is accepted by a [`thread`], its heads are parsed in `service`. A plain request goes through `plain` and a kept
 //! connection of `pool`; a session takes the socket (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes
-//! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted.
+//! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted. All of them meet TLS as a [`socket`]: see [`tls`].
 
 mod admission;
 mod backend;
@@ -35,6 +35,7 @@ pub mod stream;
 mod tests;
 mod thread;
 pub mod timer;
+pub mod tls;
 pub mod tunnel;
 mod unasked;
 
@@ -56,12 +57,14 @@ use rand::{Rng, SeedableRng, TryRngCore};
 use tokio::sync::{mpsc, watch};
 
 use self::descriptors::Descriptors;
+pub(crate) use self::dial::connect;
 pub use self::error::GatewayError;
 use self::fleets::Fleet;
 use self::registry::EndOrder;
 use self::route::Routes;
 pub use self::session::{SessionFilter, SessionInfo, SessionKind};
 use self::thread::{Setup, Shared, Stage};
+pub(crate) use self::tls::is_about_tls;
 use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::telemetry::Metrics;
@@ -113,11 +116,13 @@ impl Gateway {
             |f: &crate::config::model::Fleet| Fleet::new(Arc::clone(&f.policy), metrics.fleet(&f.policy.name), keys.clone());
         let fleets: Vec<_> = config.fleets.iter().map(fleet).collect();
         let routes = Routes::new(&config.routes, &fleets)?;
+        let tls = tls::Store::load(config)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = config.threads.map_or(cores, usize::from);
         let (listeners, addresses) = listener::bind_all(&config.listeners, threads)?;
         let (neighbours, handed): (Vec<_>, Vec<_>) = (0..threads).map(|_| thread::neighbour()).unzip();
-        let shared = Arc::new(Shared { clock, fleets, routes, limits: config.limits, descriptors, metrics, events, neighbours });
+        let shared =
+            Arc::new(Shared { clock, fleets, routes, limits: config.limits, descriptors, metrics, tls, events, neighbours });
         let stage = watch::Sender::new(Stage::Serving);
         let mut seeds = SmallRng::seed_from_u64(seed);
         let mut orders = Vec::with_capacity(threads);
@@ -205,6 +210,11 @@ impl Gateway {
         while self.held() > 0 && self.shared.clock.now() < until {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Its certificates, and what backends are believed by.
+    pub fn tls(&self) -> &Arc<tls::Store> {
+        &self.shared.tls
     }
 
     /// Where it listens, in the configuration's order, with the ports that were found for port 0.
