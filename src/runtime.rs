@@ -137,6 +137,7 @@ impl Holdline {
         named(&mut tasks, "state", state.run());
         named(&mut tasks, "providers", providers.clone().run(provider_orders));
         named(&mut tasks, "drainer", drain(plane, drain_orders));
+        named(&mut tasks, "tls", Arc::clone(&gateway).follow_tls());
         named(&mut tasks, "prober", prober.run(control.watch()));
         let (admin, admin_task) = serve_admin(listener, &config, &control, &gateway, metrics, clock);
 

@@ -70,6 +70,21 @@ pub(super) struct Backends {
     /// Children of Holdline.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) process: Option<At<Process>>,
+    /// Backends are spoken to over TLS; left out: in plain text.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<At<BackendTls>>,
+}
+
+/// How backends are spoken to over TLS. Their certificates are always checked.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BackendTls {
+    /// A file in PEM with the certificates that theirs must lead to; a relative path starts at this file's directory. Left out: the system's.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<At<String>>,
+    /// The DNS name that their certificates must be for; left out: the IP address of each.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<At<String>>,
 }
 
 /// A backend that somebody else runs.

@@ -15,6 +15,7 @@ use holdline_core::time::Moment;
 use tokio::sync::mpsc;
 
 use super::session::Target;
+use crate::telemetry::Metrics;
 
 /// A backend among its fleet's, to be compared by `core::balance`.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Backend {
     pub(super) requests: AtomicU32,
     phase: AtomicU8,
     dials: Dials,
+    /// Its TLS failed at the last dial.
+    tls_fails: AtomicBool,
     /// What its next sessions carry.
     target: ArcSwap<Target>,
 }
@@ -74,6 +77,7 @@ impl Backend {
             requests: AtomicU32::new(0),
             phase: AtomicU8::new(Phase::Starting as u8),
             dials: Dials::default(),
+            tls_fails: AtomicBool::new(false),
             target: ArcSwap::new(target),
         }
     }
@@ -133,6 +137,18 @@ impl Backend {
             let _ = dials.failed.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
         }
         self.tell_dials(events);
+    }
+
+    /// Notes what was wrong with its TLS at a dial, and tells the operator when that is new.
+    pub(super) fn tls_is(&self, wrong: Option<&std::io::Error>, metrics: &Metrics) {
+        let Some(error) = wrong else {
+            return self.tls_fails.store(false, Ordering::Relaxed);
+        };
+        metrics.bad_input("backend_tls");
+        if !self.tls_fails.swap(true, Ordering::Relaxed) {
+            let (fleet, backend, address) = (&self.fleet, &self.id, self.address);
+            tracing::warn!(%fleet, %backend, %address, %error, "TLS with the backend fails; check backends.tls and its certificate");
+        }
     }
 
     /// Sends what State has not been told yet, as far as the channel takes it.

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::tls::StoreError;
+
 /// Why the gateway did not start. The text says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -52,6 +54,9 @@ pub enum GatewayError {
     /// A route names a fleet that there is not.
     #[error("a route names fleet `{0}`, which is not configured; add it under `fleets` or correct the route")]
     UnknownFleet(String),
+    /// Certificates or keys cannot be used, or not any more.
+    #[error(transparent)]
+    Tls(#[from] StoreError),
     /// A thread or its runtime could not be made.
     #[error(
         "cannot start a data-plane thread: {0}; check the limits on threads and open files (`ulimit -u`, `ulimit -n`), or lower `threads`"

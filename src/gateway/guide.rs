@@ -81,9 +81,9 @@ impl Guide {
     }
 
     /// The cookie that leads back to `chosen`, if the client needs a new one.
-    pub(crate) fn set_cookie(&self, chosen: &BackendId, had: &Preference) -> Option<String> {
+    pub(crate) fn set_cookie(&self, chosen: &BackendId, had: &Preference, is_secure: bool) -> Option<String> {
         match self {
-            Guide::Cookies(cookies) => cookies.set_cookie(chosen, had, false),
+            Guide::Cookies(cookies) => cookies.set_cookie(chosen, had, is_secure),
             Guide::None | Guide::Hash(..) => None,
         }
     }

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn plain(address: &str) -> Listener {
-        Listener { address: address.parse().unwrap() }
+        Listener { address: address.parse().unwrap(), tls: None }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A connection is accepted by a [`thread`], its heads are parsed in `service`. A plain request goes through `plain` and a kept
 //! connection of `pool`; a session takes the socket (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes
-//! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted.
+//! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted. All of them meet TLS as a [`socket`]: see [`tls`].
 
 mod admission;
 mod backend;
@@ -38,6 +38,7 @@ pub mod stream;
 mod tests;
 mod thread;
 pub mod timer;
+pub mod tls;
 pub mod tunnel;
 mod unasked;
 
@@ -58,6 +59,7 @@ use rand::{Rng, SeedableRng, TryRngCore};
 use tokio::sync::{mpsc, watch};
 
 use self::descriptors::Descriptors;
+pub(crate) use self::dial::connect;
 pub use self::error::GatewayError;
 use self::fleets::Fleet;
 use self::registry::EndOrder;
@@ -65,6 +67,7 @@ pub use self::served::Prepared;
 use self::served::Served;
 pub use self::session::{SessionFilter, SessionInfo, SessionKind};
 use self::thread::{Setup, Shared, Stage};
+pub(crate) use self::tls::is_about_tls;
 use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::telemetry::Metrics;
@@ -117,10 +120,11 @@ impl Gateway {
             Fleet::new(number, Arc::clone(&f.policy), metrics.fleet(&f.policy.name), keys.clone())
         };
         let fleets: Vec<_> = config.fleets.iter().enumerate().map(fleet).collect();
+        let tls = tls::Store::load(config)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = config.threads.map_or(cores, usize::from);
         let groups = config.listeners.iter().map(|l| listener::bind(l, threads)).collect::<Result<_, _>>()?;
-        let served = ArcSwap::from_pointee(Served::new(config, fleets, groups)?);
+        let served = ArcSwap::from_pointee(Served::new(config, fleets, groups, tls)?);
         let (neighbours, handed): (Vec<_>, Vec<_>) = (0..threads).map(|_| thread::neighbour()).unzip();
         let swapped = watch::Sender::new(());
         let shared = Arc::new(Shared { clock, served, swapped, descriptors, metrics, events, neighbours });

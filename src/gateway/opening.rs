@@ -211,7 +211,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
             return refuse(thread, &asked, client, Refusal::INVALID).await;
         }
     };
-    let set_cookie = asked.fleet.joined().guide.set_cookie(&backend.id, had);
+    let set_cookie = asked.fleet.joined().guide.set_cookie(&backend.id, had, client.peer.is_tls);
     let set_cookie = set_cookie.as_deref();
     let Client { mut stream, early, peer, stay } = client;
     if stream_body.is_none() {

@@ -272,7 +272,7 @@ fn relay(
     }
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers);
-    let cookie = fleet.joined().guide.set_cookie(&lease.backend.id, had);
+    let cookie = fleet.joined().guide.set_cookie(&lease.backend.id, had, peer.is_tls);
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);
     }

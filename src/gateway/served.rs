@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use holdline_core::ids::FleetName;
 use holdline_core::snapshot::{FleetView, Snapshot};
+use tokio::sync::watch;
 
 use super::Gateway;
 use super::error::GatewayError;
 use super::fleets::Fleet;
 use super::listener::{self, Group};
 use super::route::Routes;
+use super::tls::{self, Connector};
 use crate::config::model::{Config, Limits, Route};
 
 /// What is served now. A handshake that has begun goes on with what it found.
@@ -20,6 +22,8 @@ pub(crate) struct Served {
     pub(crate) routes: Routes,
     pub(crate) limits: Limits,
     pub(super) groups: Vec<Arc<Group>>,
+    /// Certificates of its listeners, and what backends are believed by.
+    pub(crate) tls: Arc<tls::Store>,
     /// What the routes are made of, for fleets change under them.
     written: Vec<Route>,
 }
@@ -27,9 +31,14 @@ pub(crate) struct Served {
 impl Served {
     /// # Errors
     /// [`GatewayError::UnknownFleet`].
-    pub(super) fn new(config: &Config, fleets: Vec<Arc<Fleet>>, groups: Vec<Arc<Group>>) -> Result<Self, GatewayError> {
+    pub(super) fn new(
+        config: &Config,
+        fleets: Vec<Arc<Fleet>>,
+        groups: Vec<Arc<Group>>,
+        tls: Arc<tls::Store>,
+    ) -> Result<Self, GatewayError> {
         let routes = Routes::new(&config.routes, &fleets)?;
-        Ok(Served { fleets, routes, limits: config.limits, groups, written: config.routes.clone() })
+        Ok(Served { fleets, routes, limits: config.limits, groups, tls, written: config.routes.clone() })
     }
 
     pub(super) fn fleet(&self, name: &FleetName) -> Option<&Arc<Fleet>> {
@@ -42,17 +51,19 @@ pub struct Prepared {
     routes: Vec<Route>,
     limits: Limits,
     groups: Vec<Arc<Group>>,
+    tls: Arc<tls::Store>,
     /// A kept group has settings of its own, which change with the rest.
     settings: Vec<Arc<crate::config::model::Listener>>,
 }
 
 impl Gateway {
-    /// Binds the addresses that `config` adds; nothing is accepted there yet. Dropping it gives them up.
+    /// Binds the addresses that `config` adds, and reads the files of its TLS; nothing is accepted there yet. Dropping it gives them up.
     ///
     /// # Errors
     /// [`GatewayError`] names the address and the remedy.
     pub fn prepare(&self, config: &Config) -> Result<Prepared, GatewayError> {
         let served = self.shared.served.load();
+        let tls = tls::Store::load_after(config, &served.tls, |fleet| served.fleet(fleet).is_some())?;
         let mut open: Vec<&Arc<Group>> = served.groups.iter().collect();
         let mut groups = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
@@ -63,13 +74,13 @@ impl Gateway {
             }
         }
         let settings = config.listeners.iter().cloned().map(Arc::new).collect();
-        Ok(Prepared { routes: config.routes.clone(), limits: config.limits, groups, settings })
+        Ok(Prepared { routes: config.routes.clone(), limits: config.limits, groups, tls, settings })
     }
 
     /// Obeys a snapshot, with the rest of the configuration that it is made of: new handshakes see all of it or nothing.
     pub fn adopt_with(&self, snapshot: &Snapshot, prepared: Prepared) {
         let _one_at_a_time = self.adopting.lock();
-        let Prepared { routes, limits, groups, settings } = prepared;
+        let Prepared { routes, limits, groups, tls, settings } = prepared;
         for (group, settings) in groups.iter().zip(settings) {
             group.set(settings);
         }
@@ -78,7 +89,7 @@ impl Gateway {
             closed.close();
         }
         let fleets = self.fleets_of(snapshot, &served);
-        self.serve(Served { routes: Routes::of(&routes, &fleets), fleets, limits, groups, written: routes });
+        self.serve(Served { routes: Routes::of(&routes, &fleets), fleets, limits, groups, tls, written: routes });
         self.obey(snapshot);
     }
 
@@ -90,7 +101,8 @@ impl Gateway {
         let fleets = self.fleets_of(snapshot, &served);
         if !same(&served.fleets, &fleets) {
             let (limits, groups, written) = (served.limits, served.groups.clone(), served.written.clone());
-            self.serve(Served { routes: Routes::of(&written, &fleets), fleets, limits, groups, written });
+            let tls = Arc::clone(&served.tls);
+            self.serve(Served { routes: Routes::of(&written, &fleets), fleets, limits, groups, tls, written });
         }
         self.obey(snapshot);
     }
@@ -98,6 +110,33 @@ impl Gateway {
     /// Where it listens, in the configuration's order, with the ports that were found for port 0.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.shared.served.load().groups.iter().map(|g| g.address()).collect()
+    }
+
+    /// How the backends of `fleet` are spoken to; `None`: in plain text.
+    pub fn connector(&self, fleet: &FleetName) -> Option<Arc<Connector>> {
+        self.shared.served.load().tls.connector(fleet).cloned()
+    }
+
+    /// Takes over what changes in the files of its TLS, for ever.
+    pub async fn follow_tls(self: Arc<Self>) {
+        let mut swapped = self.shared.swapped.subscribe();
+        loop {
+            swapped.borrow_and_update();
+            let store = Arc::clone(&self.shared.served.load().tls);
+            tokio::select! {
+                () = Arc::clone(&store).follow(Arc::clone(&self.shared.metrics)) => {}
+                () = self.other_tls(&store, &mut swapped) => {}
+            }
+        }
+    }
+
+    /// Resolves when other files than those of `store` count.
+    async fn other_tls(&self, store: &Arc<tls::Store>, swapped: &mut watch::Receiver<()>) {
+        while Arc::ptr_eq(store, &self.shared.served.load().tls) {
+            if swapped.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     fn serve(&self, served: Served) {

@@ -31,6 +31,7 @@ use super::refuse::problem;
 use super::route::without_port;
 use super::socket::{Peer, Socket};
 use super::thread::{Stay, Thread};
+use super::tls::is_about_tls;
 
 /// hyper panics below this.
 const HYPER_HEAD_MIN: usize = 8 << 10;
@@ -78,7 +79,10 @@ pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: 
 
 fn note_end(thread: &Thread, end: hyper::Result<()>) {
     let Err(error) = end else { return };
-    let reason = if error.is_parse_too_large() {
+    let reason = if is_about_tls(&error) {
+        tracing::debug!(%error, "TLS");
+        "tls"
+    } else if error.is_parse_too_large() {
         "head_too_large"
     } else if error.is_parse() {
         "head"

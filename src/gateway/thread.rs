@@ -25,7 +25,7 @@ use super::pool::Pool;
 use super::registry::Registry;
 use super::served::Served;
 use super::socket::{Peer, Socket};
-use super::{service, timer};
+use super::{service, timer, tls};
 use crate::clock::Clock;
 use crate::config::model::Listener;
 use crate::telemetry::Metrics;
@@ -270,11 +270,19 @@ async fn take_handed(thread: Rc<Thread>, mut handed: mpsc::Receiver<Handed>) {
 }
 
 fn serve_here(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
-    let Accepted { socket, peer, listener: _, slot } = accepted;
+    let Accepted { socket, peer: address, listener, slot } = accepted;
     let stay = thread.stay(slot);
     // Small answers must not wait for the client's ACK. A dead socket shows at its first read.
     let _ = socket.set_nodelay(true);
-    spawn_local(service::serve(Rc::clone(thread), Socket::Plain(socket), Peer { address: peer }, stay));
+    let socket = match thread.shared.served.load().tls.server(&listener) {
+        None => Socket::Plain(socket),
+        Some(config) => match tls::Stream::server(socket, config) {
+            Ok(stream) => Socket::Tls(Box::new(stream)),
+            Err(error) => return tracing::error!(%error, "a connection's TLS cannot begin"),
+        },
+    };
+    let peer = Peer { address, is_tls: matches!(socket, Socket::Tls(_)) };
+    spawn_local(service::serve(Rc::clone(thread), socket, peer, stay));
 }
 
 /// The failure is this machine's, not the peer's: no descriptor, no port, no memory.

@@ -46,6 +46,11 @@ impl Metrics {
         self.families.bad_input.with_label_values(&[reason]).inc();
     }
 
+    /// Changed files of TLS were taken over, or could not be.
+    pub fn tls_reload(&self, is_ok: bool) {
+        self.families.tls_reloads.with_label_values(&[if is_ok { "ok" } else { "failed" }]).inc();
+    }
+
     /// From now on [`Metrics::render`] shows the lines that this log lost.
     pub fn follow_log(&self, dropped: DroppedLines) {
         *self.dropped.lock() = Some(dropped);
@@ -158,6 +163,7 @@ struct Families {
     scale_decisions: IntCounterVec,
     moves: IntCounterVec,
     bad_input: IntCounterVec,
+    tls_reloads: IntCounterVec,
 }
 
 impl Families {
@@ -174,6 +180,7 @@ impl Families {
             scale_decisions: counter(registry, names::SCALE_DECISIONS),
             moves: counter(registry, names::MOVES),
             bad_input: counter(registry, names::BAD_INPUT),
+            tls_reloads: counter(registry, names::TLS_RELOADS),
         }
     }
 }
@@ -217,6 +224,7 @@ mod tests {
         chat.ended(EndCause::Cut, Duration::from_secs(1000));
         chat.scaled(true, None);
         metrics.bad_input("head");
+        metrics.tls_reload(true);
         metrics
     }
 
@@ -245,6 +253,7 @@ mod tests {
             r#"holdline_moves_total{fleet="chat",mode="cut",result="cut"} 1"#,
             r#"holdline_scale_decisions_total{direction="up",fleet="chat",limited_by="none"} 1"#,
             r#"holdline_bad_input_total{reason="head"} 1"#,
+            r#"holdline_tls_reloads_total{result="ok"} 1"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }

@@ -17,7 +17,7 @@ fleets: { chat: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capac
 fn defaults_are_those_of_the_contract() {
     let s = Duration::from_secs;
     let config = model_of(LEAST);
-    assert_eq!(config.listeners, [Listener { address: ([127, 0, 0, 1], 0).into() }]);
+    assert_eq!(config.listeners, [Listener { address: ([127, 0, 0, 1], 0).into(), tls: None }]);
     assert_eq!(config.admin, ([127, 0, 0, 1], 9900).into());
     assert_eq!((config.log.format, config.log.level, config.log.access), (LogFormat::Text, tracing::Level::INFO, true));
     assert_eq!(config.routes, [Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into() }]);

@@ -12,7 +12,7 @@ use super::super::raw_fleet as raw;
 use super::super::units::{Count, OrNone, Rate};
 use super::check::{Check, NAME_SHAPE, default_mark, is_name, later};
 use super::process::{Ranges, process};
-use super::{addresses, affinity, scale};
+use super::{addresses, affinity, scale, tls};
 
 pub(super) fn fleets(
     check: &mut Check<'_>,
@@ -86,7 +86,8 @@ fn fleet(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, own: &[SocketAddr]
         timeouts,
         scale: scale::scale(check, name, &raw.scale),
     };
-    model::Fleet { policy: Arc::new(policy), heartbeat_token }
+    let tls = raw.backends.tls.as_ref().map(|raw| tls::backends(check, name, &raw.value, raw.line));
+    model::Fleet { policy: Arc::new(policy), heartbeat_token, tls }
 }
 
 fn per_second(rate: OrNone<Rate>) -> Option<f64> {
