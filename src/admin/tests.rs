@@ -259,7 +259,7 @@ async fn foreign_pages_unknown_calls_and_wrong_methods_get_problems() {
     let metrics = text(api.send(request("GET", "/metrics", None)).await).await;
     assert!(metrics.contains("holdline_bad_input_total{reason=\"admin_origin\"} 2\n"), "{metrics}");
     assert_eq!(api.get("/v1/nope").await.0, 404);
-    assert_eq!(api.get("/").await.0, 404);
+    assert_eq!(api.get("/page/nope.js").await.0, 404);
     let wrong = api.send(request("DELETE", "/v1/status", None)).await;
     assert!(wrong.headers().contains_key("allow"));
     assert_eq!(read(wrong).await.0, 405);

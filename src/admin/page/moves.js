@@ -14,6 +14,11 @@ const problem = byId("problem");
 let order = null;
 let asked = 0;
 
+/** A field is left alone for so long before the plan is asked for: half a number is no order. */
+const TYPING_MS = 400;
+
+let typing = 0;
+
 /** Told in words when something was done. */
 let done = () => {};
 
@@ -25,8 +30,12 @@ const TITLES = {
 
 export function listen(told) {
   done = told;
-  for (const field of fields) field.addEventListener("input", replan);
+  for (const field of fields) field.addEventListener("input", retype);
   byId("cancel").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => {
+    clearTimeout(typing);
+    asked++;
+  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (!confirm.disabled) carryOut();
@@ -46,9 +55,18 @@ export function ask(wanted, status) {
   else replan();
 }
 
+function retype() {
+  // No plan, no deed: what is shown is of other figures.
+  asked++;
+  confirm.disabled = true;
+  clearTimeout(typing);
+  typing = setTimeout(replan, TYPING_MS);
+}
+
 export const close = () => dialog.close();
 
 async function replan() {
+  clearTimeout(typing);
   const mine = ++asked;
   confirm.disabled = true;
   say(problem, "");

@@ -15,7 +15,7 @@ export function duration(ms) {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   if (s < 10) return `${(Math.floor(ms / 100) / 10).toFixed(1)} s`;
   if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)}m${two(s % 60)}s`;
+  if (s < 3600) return s % 60 ? `${Math.floor(s / 60)}m${two(s % 60)}s` : `${s / 60} min`;
   if (s < 86400) return `${Math.floor(s / 3600)}h${two(Math.floor(s / 60) % 60)}m`;
   return `${Math.floor(s / 86400)}d${two(Math.floor(s / 3600) % 24)}h`;
 }
