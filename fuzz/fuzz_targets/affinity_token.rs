@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use holdline_core::affinity::Cookies;
+use holdline_core::affinity::{Cookies, Wish};
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::wire::token::{Keys, Token};
 use libfuzzer_sys::fuzz_target;
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let backends: [BackendId; 2] = ["a".into(), "b".into()];
     let cookies = Cookies::new(&fleet, "holdline", &keys, &backends);
     let preference = cookies.preference(fields.iter().copied());
-    if let Some(id) = preference.backend() {
+    if let Wish::Backend(id) = &preference.wish {
         let token = keys.tokens(&fleet, id).next().unwrap().to_string();
         let named = |field: &&[u8]| field.windows(token.len()).any(|w| w == token.as_bytes());
         assert!(fields.iter().any(named), "a backend was named without its token");

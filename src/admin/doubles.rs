@@ -210,6 +210,7 @@ pub(crate) fn fleet(name: &str, backends: Vec<BackendView>) -> FleetView {
         scale_to: None,
         rebalance: None,
         traffic: traffic(),
+        leaving: false,
     }
 }
 

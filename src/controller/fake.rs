@@ -130,6 +130,7 @@ pub(super) fn snapshot(policy: &Arc<FleetPolicy>, backends: &[(&str, SocketAddr,
         scale_to: None,
         rebalance: None,
         traffic: Traffic::default(),
+        leaving: false,
     };
     Arc::new(Snapshot { version: 1, at: Moment::START, fleets: vec![fleet], shutting_down: false })
 }

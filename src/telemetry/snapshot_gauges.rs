@@ -134,6 +134,7 @@ pub(super) mod samples {
             scale_to: None,
             rebalance: None,
             traffic: Traffic::default(),
+            leaving: false,
         };
         Snapshot { version: 1, at: Moment::START, fleets: vec![fleet], shutting_down: false }
     }

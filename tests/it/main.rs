@@ -16,6 +16,7 @@ mod in_process;
 mod lifecycle;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;
+mod placement;
 mod processes;
 #[cfg(feature = "demo")]
 mod scaling;

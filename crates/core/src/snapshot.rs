@@ -50,6 +50,8 @@ pub struct FleetView {
     pub rebalance: Option<MoveView>,
     /// What passes through it.
     pub traffic: Traffic,
+    /// It is not in the configuration any more: it takes nobody, and is gone when its last backend is.
+    pub leaving: bool,
 }
 
 impl FleetView {

@@ -65,7 +65,7 @@ export function update(node, fleet, uptimeMs) {
 }
 
 function figures(list, fleet) {
-  const of = fleet.capacity === null ? "no limit" : `of ${number(fleet.capacity)}`;
+  const of = fleet.capacity === null ? "no limit" : `of ${number(fleet.capacity)} ready`;
   const ready = fleet.backends.filter((b) => b.phase === "ready").length;
   const rows = [
     ["Sessions", number(fleet.sessions), of, "fine"],
