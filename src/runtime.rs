@@ -142,7 +142,7 @@ impl Holdline {
         let (admin, admin_task) = serve_admin(listener, &config, &control, &gateway, metrics, clock);
 
         let running = Running { listeners: gateway.addresses(), admin: admin.address, control: control.clone() };
-        tracing::info!(listeners = ?running.listeners, admin = %running.admin, fleets = config.fleets.len(), "Holdline runs");
+        tracing::info!(listeners = ?running.listeners, admin = %running.admin, page = %format_args!("http://{}/", running.admin), fleets = config.fleets.len(), "Holdline runs");
         (hooks.ready)(running);
         Ok(Holdline { gateway, control, providers, admin, admin_task, tasks })
     }

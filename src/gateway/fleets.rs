@@ -212,6 +212,7 @@ impl Fleet {
             refused_total: self.refused_total.load(Ordering::Relaxed),
             knocked_total: self.knocked_total.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
+            totals: self.metrics.totals(),
         }
     }
 }
@@ -250,6 +251,7 @@ pub(super) mod tests {
 
     use holdline_core::policy::*;
     use holdline_core::scale::Decision;
+    use holdline_core::traffic::Traffic;
 
     use super::*;
     use crate::telemetry::Metrics;
@@ -300,6 +302,7 @@ pub(super) mod tests {
             decision: Arc::new(Decision::default()),
             scale_to: None,
             rebalance: None,
+            traffic: Traffic::default(),
             leaving: false,
         }
     }

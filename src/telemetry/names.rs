@@ -51,6 +51,9 @@ pub mod handshake {
     pub const REFUSED: &str = "refused";
     /// The client went before it had an answer.
     pub const GONE: &str = "gone";
+
+    /// All of them.
+    pub const ALL: [&str; 4] = [OPENED, ANSWERED, REFUSED, GONE];
 }
 
 macro_rules! metrics {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cause::{EndCause, Phase, words};
 use crate::ids::{BackendId, FleetName};
 use crate::policy::{DrainMode, FleetPolicy};
+use crate::traffic::Totals;
 
 /// Something that happened outside. Shells report; they do not judge.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +133,8 @@ pub struct FleetCounts {
     pub knocked_total: u64,
     /// Plain requests in flight or waiting.
     pub requests: u32,
+    /// Counters: what became of clients, as the metrics have it.
+    pub totals: Totals,
 }
 
 /// One backend's part of a [`GatewayReport`].

@@ -20,6 +20,7 @@ impl Fleet {
         let before = (self.queued, self.oldest_wait, self.requests);
         (self.queued, self.oldest_wait, self.requests) = (counts.queued, counts.oldest_wait, counts.requests);
         let mut changed = before != (self.queued, self.oldest_wait, self.requests);
+        changed |= self.meter.take(counts.totals, counts.queued, now);
         let mut lines = &counts.backends[..];
         for backend in &mut self.backends {
             // The gateway's lines are in the order of the snapshot, so it is mostly the next one; else all are looked through.

@@ -10,6 +10,7 @@ use crate::policy::{FleetPolicy, ProviderPolicy};
 use crate::scale::{Decision, Scaler};
 use crate::snapshot::FleetView;
 use crate::time::Moment;
+use crate::traffic::Meter;
 
 use super::backend::Backend;
 use super::backoff::Backoff;
@@ -27,6 +28,7 @@ pub(super) struct Fleet {
     pub(super) oldest_wait: Duration,
     pub(super) requests: u32,
     pub(super) counters: Counters,
+    pub(super) meter: Meter,
     pub(super) scaler: Scaler,
     pub(super) decision: Arc<Decision>,
     /// What the operator fixed.
@@ -61,6 +63,7 @@ impl Fleet {
             oldest_wait: Duration::ZERO,
             requests: 0,
             counters: Counters::default(),
+            meter: Meter::default(),
             decision: Arc::default(),
             fixed: None,
             scale_at: now + SCALE_EVERY,
@@ -163,6 +166,7 @@ impl Fleet {
             decision: Arc::clone(&self.decision),
             scale_to: self.fixed,
             rebalance: self.rebalance.as_ref().map(|r| r.view(&self.backends)),
+            traffic: self.meter.traffic(),
             leaving: self.leaving,
         }
     }

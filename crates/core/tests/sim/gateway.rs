@@ -14,6 +14,7 @@ use holdline_core::queue::{Outcome, Queue, Ticket};
 use holdline_core::seats::{Seat, Seats};
 use holdline_core::snapshot::Snapshot;
 use holdline_core::time::Moment;
+use holdline_core::traffic::Totals;
 use rand::rngs::SmallRng;
 
 use crate::mutation::Mutation;
@@ -194,6 +195,7 @@ impl Gateway {
                 refused_total: self.refused,
                 knocked_total: self.knocked,
                 requests: self.backends.iter().map(|b| b.requests.len() as u32).sum(),
+                totals: Totals::default(),
             }],
         }
     }
