@@ -127,7 +127,7 @@ impl Holdline {
         let (drainer, drain_orders) = mpsc::channel(DRAIN_ORDERS_MAX);
         let (orders, provider_orders) = mpsc::channel(PROVIDER_ORDERS_MAX);
         let fleets = config.fleets.iter().map(|f| Arc::clone(&f.policy)).collect();
-        let providers = Providers::new(config.fleets.iter().map(|f| &*f.policy), &hooks.executable, open_files, &events);
+        let providers = Providers::new(&hooks.executable, open_files, &events);
         let prober = Prober::new(Arc::clone(&plane), events.clone(), Arc::clone(&metrics), seed);
         let outlets = Outlets { drainer, providers: orders };
         let (state, control) =
@@ -137,11 +137,12 @@ impl Holdline {
         named(&mut tasks, "state", state.run());
         named(&mut tasks, "providers", providers.clone().run(provider_orders));
         named(&mut tasks, "drainer", drain(plane, drain_orders));
+        named(&mut tasks, "tls", Arc::clone(&gateway).follow_tls());
         named(&mut tasks, "prober", prober.run(control.watch()));
         let (admin, admin_task) = serve_admin(listener, &config, &control, &gateway, metrics, clock);
 
         let running = Running { listeners: gateway.addresses(), admin: admin.address, control: control.clone() };
-        tracing::info!(listeners = ?running.listeners, admin = %running.admin, fleets = config.fleets.len(), "Holdline runs");
+        tracing::info!(listeners = ?running.listeners, admin = %running.admin, page = %format_args!("http://{}/", running.admin), fleets = config.fleets.len(), "Holdline runs");
         (hooks.ready)(running);
         Ok(Holdline { gateway, control, providers, admin, admin_task, tasks })
     }

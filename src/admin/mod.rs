@@ -11,6 +11,8 @@ mod events;
 mod fleets;
 mod guard;
 mod heartbeats;
+mod live;
+mod page;
 mod ports;
 mod probes;
 mod problem;
@@ -18,6 +20,7 @@ mod problem;
 mod real;
 mod serve;
 mod status;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -28,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use holdline_core::ids::FleetName;
 use holdline_core::snapshot::Snapshot;
@@ -64,6 +67,7 @@ pub struct AdminState {
     /// Listeners are up. Set by `runtime` with [`AdminState::set_ready`].
     ready: AtomicBool,
     event_readers: Arc<Semaphore>,
+    live: live::Live,
 }
 
 impl AdminState {
@@ -85,6 +89,7 @@ impl AdminState {
             heartbeat_tokens: HashMap::new(),
             ready: AtomicBool::new(false),
             event_readers: Arc::new(Semaphore::new(EVENT_READERS_MAX)),
+            live: live::Live::default(),
         }
     }
 
@@ -105,9 +110,9 @@ impl AdminState {
 
 type Shared = axum::extract::State<Arc<AdminState>>;
 
-/// All calls of the admin API.
+/// All calls of the admin API, and the status page.
 pub fn router(state: Arc<AdminState>) -> Router {
-    let guarded = Router::new()
+    let guarded = page::routes()
         .route("/metrics", get(probes::metrics))
         .route("/v1/status", get(status::status))
         .route("/v1/sessions", get(status::sessions))
@@ -124,4 +129,5 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .fallback(|| async { Problem::no_such_call() })
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
         .with_state(state)
+        .layer(map_response(page::protect))
 }

@@ -22,6 +22,9 @@ pub(super) struct RunArgs {
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = load(&args.config).map_err(|e| Failure::Usage(e.to_string()))?;
     let log = logs::init(&config.log).map_err(|e| Failure::Failed(format!("cannot start the log: {e}")))?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let hooks = Hooks { log: Some(log.dropped()), ..Hooks::default() };
     runtime::run(config, hooks).map_err(|error| match error.exit_code() {
         2 => Failure::Usage(error.to_string()),

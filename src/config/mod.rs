@@ -13,6 +13,7 @@ mod read;
 mod schema;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod units;
 mod validate;
 

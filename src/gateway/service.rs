@@ -31,13 +31,14 @@ use super::refuse::{self, problem};
 use super::route::without_port;
 use super::socket::{Peer, Socket};
 use super::thread::{Stay, Thread};
+use super::tls::is_about_tls;
 
 /// hyper panics below this.
 const HYPER_HEAD_MIN: usize = 8 << 10;
 
 /// Serves one client connection to its end, or to the session that it becomes.
 pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: Stay) {
-    let limits = thread.shared.limits;
+    let limits = thread.shared.served.load().limits;
     let between = Between::new(limits.head_timeout);
     let asked = Rc::new(RefCell::new(None));
     let io = TokioIo::new(Tap::new(stream, Rc::clone(&between), limits.head));
@@ -81,6 +82,10 @@ pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: 
 fn ended_by_hyper(thread: &Thread, end: hyper::Result<()>, tap: Tap<Socket>, between: &Between, stay: Stay) {
     let reason = match (&end, between.refused.get()) {
         (_, Some(refused)) => Some(refused.reason()),
+        (Err(error), None) if is_about_tls(error) => {
+            tracing::debug!(%error, "TLS");
+            Some("tls")
+        }
         (Err(error), None) if error.is_parse_too_large() => Some("head_too_large"),
         (Err(error), None) if error.is_parse() => Some("head"),
         (Err(error), None) if error.is_timeout() => Some("head_timeout"),
@@ -173,7 +178,8 @@ impl Door {
                 )));
             }
         }
-        let Some(fleet) = self.thread.shared.routes.find(without_port(&host), parts.uri.path()) else {
+        let served = self.thread.shared.served.load();
+        let Some(fleet) = served.routes.find(without_port(&host), parts.uri.path()) else {
             return Err(Box::new(problem(StatusCode::NOT_FOUND, "no route matches this host and path").map(AnswerBody::from)));
         };
         let kind = handshake::classify(&head_of(parts, &host)).map_err(|rejection| Box::new(self.rejected(rejection)))?;

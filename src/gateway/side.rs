@@ -1,6 +1,7 @@
 //! One side of a session: a socket, the bytes that wait for it, and how much of it is left.
 
 use std::cell::Cell;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -56,6 +57,8 @@ pub struct Side<S> {
     spill: Option<Box<Spill>>,
     /// Its end was read: EOF or an error.
     ended: bool,
+    /// Its end was an EOF that anybody could have made: TLS was not closed before.
+    torn: bool,
     /// It takes nothing more: a write failed.
     deaf: bool,
     /// Our end shall follow what is spilled.
@@ -83,7 +86,7 @@ impl<S: Transport> Side<S> {
     /// Both ends open; `early` bytes wait to be sent.
     pub fn new(io: S, early: &[u8]) -> Self {
         let spill = (!early.is_empty()).then(|| Box::new(Spill { bytes: early.to_vec(), at: 0 }));
-        Side { io: Some(io), spill, ended: false, deaf: false, finish: false, finished: false }
+        Side { io: Some(io), spill, ended: false, torn: false, deaf: false, finish: false, finished: false }
     }
 
     /// Reads once into `buffer`; zero bytes: it has ended, by EOF or by an error.
@@ -92,8 +95,11 @@ impl<S: Transport> Side<S> {
         let mut buffer = ReadBuf::new(buffer);
         let read = std::task::ready!(Pin::new(io).poll_read(cx, &mut buffer));
         let n = buffer.filled().len();
-        if read.is_err() {
-            self.close();
+        match read {
+            Ok(()) => {}
+            // As after any EOF, the other direction may go on.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.torn = true,
+            Err(_) => self.close(),
         }
         self.ended |= n == 0;
         Poll::Ready(n)
@@ -173,6 +179,11 @@ impl<S: Transport> Side<S> {
     /// Its end was read.
     pub fn ended(&self) -> bool {
         self.ended
+    }
+
+    /// Its end is no proof that it sent no more.
+    pub fn torn(&self) -> bool {
+        self.torn
     }
 
     /// A write failed, or it is closed.

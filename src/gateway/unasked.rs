@@ -62,7 +62,7 @@ impl Unasked {
             headers.insert("holdline-session", value);
         }
         let events = (!headers.contains_key(header::CONTENT_ENCODING)).then(Boundary::default);
-        let target = Arc::clone(&backend.target);
+        let target = backend.target();
         // Its connection is hyper's, and counted there.
         let stay = Box::new(());
         let session = Session { id, kind: SessionKind::Sse, client, target, seat: Box::new((seat, slot)), stay };

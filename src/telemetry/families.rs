@@ -8,6 +8,7 @@ use holdline_core::cause::{EndCause, RefuseCause};
 use holdline_core::ids::FleetName;
 use holdline_core::snapshot::Snapshot;
 use holdline_core::time::Moment;
+use holdline_core::traffic::Totals;
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
@@ -46,6 +47,11 @@ impl Metrics {
         self.families.bad_input.with_label_values(&[reason]).inc();
     }
 
+    /// Changed files of TLS were taken over, or could not be.
+    pub fn tls_reload(&self, is_ok: bool) {
+        self.families.tls_reloads.with_label_values(&[if is_ok { "ok" } else { "failed" }]).inc();
+    }
+
     /// From now on [`Metrics::render`] shows the lines that this log lost.
     pub fn follow_log(&self, dropped: DroppedLines) {
         *self.dropped.lock() = Some(dropped);
@@ -69,6 +75,8 @@ impl Metrics {
 #[derive(Debug)]
 pub struct FleetMetrics {
     name: FleetName,
+    /// In the order of [`names::handshake::ALL`].
+    handshakes: [IntCounter; 4],
     refused: Vec<IntCounter>,
     ended: Vec<IntCounter>,
     queue_wait: Histogram,
@@ -86,6 +94,7 @@ impl FleetMetrics {
         let fleet = name.as_str();
         FleetMetrics {
             name: name.clone(),
+            handshakes: names::handshake::ALL.map(|result| families.handshakes.with_label_values(&[fleet, result])),
             refused: RefuseCause::ALL.iter().map(|c| families.refused.with_label_values(&[fleet, c.as_str()])).collect(),
             ended: EndCause::ALL.iter().map(|c| families.ended.with_label_values(&[fleet, c.as_str()])).collect(),
             queue_wait: families.queue_wait.with_label_values(&[fleet]),
@@ -96,6 +105,17 @@ impl FleetMetrics {
             moved: families.moves.with_label_values(&[fleet, "close", "moved"]),
             cut: families.moves.with_label_values(&[fleet, "cut", "cut"]),
             families: families.clone(),
+        }
+    }
+
+    /// Its counters, as the snapshot tells them: the same ones, so that page, API and metrics cannot disagree.
+    pub fn totals(&self) -> Totals {
+        let [opened, ..] = &self.handshakes;
+        Totals {
+            handshakes: self.handshakes.iter().map(IntCounter::get).sum(),
+            opened: opened.get(),
+            ended: std::array::from_fn(|cause| self.ended[cause].get()),
+            refused: std::array::from_fn(|cause| self.refused[cause].get()),
         }
     }
 
@@ -158,6 +178,7 @@ struct Families {
     scale_decisions: IntCounterVec,
     moves: IntCounterVec,
     bad_input: IntCounterVec,
+    tls_reloads: IntCounterVec,
 }
 
 impl Families {
@@ -174,6 +195,7 @@ impl Families {
             scale_decisions: counter(registry, names::SCALE_DECISIONS),
             moves: counter(registry, names::MOVES),
             bad_input: counter(registry, names::BAD_INPUT),
+            tls_reloads: counter(registry, names::TLS_RELOADS),
         }
     }
 }
@@ -217,6 +239,7 @@ mod tests {
         chat.ended(EndCause::Cut, Duration::from_secs(1000));
         chat.scaled(true, None);
         metrics.bad_input("head");
+        metrics.tls_reload(true);
         metrics
     }
 
@@ -245,9 +268,24 @@ mod tests {
             r#"holdline_moves_total{fleet="chat",mode="cut",result="cut"} 1"#,
             r#"holdline_scale_decisions_total{direction="up",fleet="chat",limited_by="none"} 1"#,
             r#"holdline_bad_input_total{reason="head"} 1"#,
+            r#"holdline_tls_reloads_total{result="ok"} 1"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_snapshot_gets_the_counts_of_the_metrics() {
+        let totals = busy().fleet(&"chat".into()).totals();
+        assert_eq!((totals.handshakes, totals.opened), (1, 1));
+        assert_eq!((totals.ended[EndCause::Drained as usize], totals.ended[EndCause::Cut as usize]), (1, 1));
+        assert_eq!((totals.ended.iter().sum::<u64>(), totals.refused[RefuseCause::QueueFull as usize]), (2, 1));
+        let metrics = busy();
+        let chat = metrics.fleet(&"chat".into());
+        for result in names::handshake::ALL {
+            chat.handshake(result);
+        }
+        assert_eq!((chat.totals().handshakes, chat.totals().opened), (5, 2));
     }
 
     #[test]

@@ -14,6 +14,9 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
+#[cfg(all(feature = "foreign-clients", feature = "demo"))]
+mod page;
+mod placement;
 mod processes;
 #[cfg(feature = "demo")]
 mod scaling;

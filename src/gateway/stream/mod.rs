@@ -200,7 +200,7 @@ impl<C: Transport, B: Transport> Stream<C, B> {
 
     /// The backend's connection ended before its body was known to: properly, or else in the middle of it.
     fn backend_ended(&mut self, cx: &mut Context<'_>) {
-        if !self.backend.lost() && self.body.ends_with_connection() {
+        if !self.backend.lost() && !self.backend.torn() && self.body.ends_with_connection() {
             self.client.send(cx, self.body.last(), stall(&self.entered));
             self.end(EndCause::BackendClosed);
         } else {
