@@ -14,6 +14,7 @@ mod doors;
 mod error;
 mod exchange;
 mod fleets;
+mod guard;
 mod guide;
 mod headers;
 mod listener;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -43,6 +44,14 @@ impl Socket {
             Socket::Plain(tcp) => tcp,
             Socket::Tls(stream) => stream.tcp(),
         }
+    }
+
+    /// Whether the peer sent something that was not read. Asks the kernel: the runtime hears of it later. Of TLS it is not known before
+    /// it is read, since records need not carry any (RFC 8446 4.6).
+    pub(crate) fn has_unread(&self) -> bool {
+        let Socket::Plain(tcp) = self else { return false };
+        let peeked = rustix::net::recv(tcp, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(peeked, Ok((1.., _)))
     }
 }
 
