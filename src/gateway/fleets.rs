@@ -227,6 +227,7 @@ pub(super) mod tests {
     use holdline_core::policy::*;
     use holdline_core::scale::Decision;
 
+    use super::super::admission::SeatGuard;
     use super::*;
     use crate::telemetry::Metrics;
 
@@ -246,6 +247,12 @@ pub(super) mod tests {
 
     pub(crate) fn fleet(name: &str) -> Arc<Fleet> {
         Fleet::new(Arc::new(policy(name)), Metrics::new().fleet(&name.into()), Keys::new([7; 32]))
+    }
+
+    /// A session's seat of a backend that has no other.
+    pub(crate) fn taken_seat() -> (SeatGuard, Arc<Seats>) {
+        let seats = Seats::new(1, None);
+        (SeatGuard::new(seats.reserve(Moment::START).unwrap(), &fleet("chat")), seats)
     }
 
     /// A ready backend with so many seats.
