@@ -127,7 +127,7 @@ impl Holdline {
         let (drainer, drain_orders) = mpsc::channel(DRAIN_ORDERS_MAX);
         let (orders, provider_orders) = mpsc::channel(PROVIDER_ORDERS_MAX);
         let fleets = config.fleets.iter().map(|f| Arc::clone(&f.policy)).collect();
-        let providers = Providers::new(config.fleets.iter().map(|f| &*f.policy), &hooks.executable, open_files, &events);
+        let providers = Providers::new(&hooks.executable, open_files, &events);
         let prober = Prober::new(Arc::clone(&plane), events.clone(), Arc::clone(&metrics), seed);
         let outlets = Outlets { drainer, providers: orders };
         let (state, control) =

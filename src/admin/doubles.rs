@@ -191,6 +191,7 @@ pub(crate) fn fleet(name: &str, backends: Vec<BackendView>) -> FleetView {
         decision: Arc::new(decision),
         scale_to: None,
         rebalance: None,
+        leaving: false,
     }
 }
 

@@ -134,14 +134,15 @@ pub(super) enum Balance {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Affinity {
     /// The means.
-    pub(super) by: AffinityBy,
-    /// The cookie's name.
-    pub(super) name: At<String>,
+    pub(super) by: At<AffinityBy>,
+    /// The name of the cookie (left out: `holdline`), header or query parameter.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<At<String>>,
 }
 
 impl Default for Affinity {
     fn default() -> Self {
-        Affinity { by: AffinityBy::None, name: At::from("holdline".to_owned()) }
+        Affinity { by: At::from(AffinityBy::None), name: None }
     }
 }
 
@@ -153,6 +154,12 @@ pub(super) enum AffinityBy {
     None,
     /// An authenticated cookie.
     Cookie,
+    /// A header of the request, hashed.
+    Header,
+    /// A parameter of the request's query, hashed.
+    Query,
+    /// The client's address, hashed; IPv6 by its /64.
+    Address,
 }
 
 /// Handshakes that wait for a seat.

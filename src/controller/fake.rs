@@ -127,6 +127,7 @@ pub(super) fn snapshot(policy: &Arc<FleetPolicy>, backends: &[(&str, SocketAddr,
         decision: Arc::new(Decision::default()),
         scale_to: None,
         rebalance: None,
+        leaving: false,
     };
     Arc::new(Snapshot { version: 1, at: Moment::START, fleets: vec![fleet], shutting_down: false })
 }

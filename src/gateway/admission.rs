@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use holdline_core::balance::{NoPlace, place};
+use holdline_core::affinity::Wish;
+use holdline_core::balance::{NoPlace, Preferred, place};
 use holdline_core::cause::RefuseCause;
 use holdline_core::ids::BackendId;
 use holdline_core::queue::{Outcome, Ticket};
@@ -75,14 +76,31 @@ pub(crate) enum Waiter {
 
 type Told<T> = oneshot::Sender<Result<T, RefuseCause>>;
 
-/// A seat on `preferred`, or on the best backend but those in `failed`, at once or after a wait. `client` is the socket whose end
+impl Waiter {
+    /// The fleet goes.
+    pub(super) fn turn_away(self) {
+        self.refuse(RefuseCause::Draining);
+    }
+
+    /// Who left meanwhile needs no answer.
+    fn refuse(self, cause: RefuseCause) {
+        match self {
+            Waiter::Session(told) => drop(told.send(Err(cause))),
+            Waiter::Request(told) => {
+                let _ = told.send(Err(cause));
+            }
+        }
+    }
+}
+
+/// A seat where `wish` says, or on the best backend but those in `failed`, at once or after a wait. `client` is the socket whose end
 /// stops the wait.
 ///
 /// # Errors
 /// [`NotAdmitted`].
 pub(crate) async fn admit(
     fleet: &Arc<Fleet>,
-    preferred: Option<&BackendId>,
+    wish: &Wish,
     failed: &[BackendId],
     client: &TcpStream,
     clock: Clock,
@@ -91,7 +109,7 @@ pub(crate) async fn admit(
     let now = clock.now();
     // While anybody waits, newcomers wait behind.
     if fleet.waiting.load(Ordering::SeqCst) == 0 {
-        match fleet.place(preferred, failed, now, &mut rng.borrow_mut()) {
+        match fleet.place(wish, failed, now, &mut rng.borrow_mut()) {
             Ok((backend, seat)) => {
                 return Ok(Admitted { backend, seat: SeatGuard::new(seat, fleet) });
             }
@@ -99,7 +117,7 @@ pub(crate) async fn admit(
             Err(_) => {}
         }
     }
-    let waited = wait(fleet, Waiter::Session, preferred, clock, client_gone(client)).await;
+    let waited = wait(fleet, Waiter::Session, wish, clock, client_gone(client)).await;
     fleet.metrics.queue_wait(clock.now().since(now));
     waited
 }
@@ -111,7 +129,7 @@ pub(crate) async fn admit(
 /// Why it did not get one.
 pub(crate) async fn any_backend(fleet: &Arc<Fleet>, clock: Clock) -> Result<(), RefuseCause> {
     fleet.knock();
-    match wait(fleet, Waiter::Request, None, clock, fleet.has_ready()).await {
+    match wait(fleet, Waiter::Request, &Wish::Anywhere, clock, fleet.has_ready()).await {
         Ok(_) | Err(NotAdmitted::Gone) => Ok(()),
         Err(NotAdmitted::Refused(cause)) => Err(cause),
     }
@@ -120,14 +138,14 @@ pub(crate) async fn any_backend(fleet: &Arc<Fleet>, clock: Clock) -> Result<(), 
 async fn wait<T>(
     fleet: &Arc<Fleet>,
     waiter: impl FnOnce(Told<T>) -> Waiter,
-    preferred: Option<&BackendId>,
+    wish: &Wish,
     clock: Clock,
     gone: impl Future<Output = ()>,
 ) -> Result<T, NotAdmitted> {
     let (told, answer) = oneshot::channel();
     let ticket = {
         let mut queue = fleet.queue.lock();
-        let entered = queue.enter(preferred.cloned(), waiter(told), clock.now());
+        let entered = queue.enter(wish.clone(), waiter(told), clock.now());
         fleet.waiting.store(queue.len(), Ordering::SeqCst);
         entered
     };
@@ -170,7 +188,8 @@ impl Drop for Place<'_> {
 
 /// Serves the fleet's queue for ever: when rung, and at its own next deadline.
 pub(super) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) {
-    let mut next: Option<Moment> = None;
+    // Another may have stood here before, under another policy.
+    let mut next: Option<Moment> = fleet.serve(clock.now(), &mut rng);
     loop {
         let deadline = async {
             match next {
@@ -187,16 +206,14 @@ pub(super) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) 
 }
 
 impl Fleet {
-    fn place(
-        &self,
-        preferred: Option<&BackendId>,
-        failed: &[BackendId],
-        now: Moment,
-        rng: &mut SmallRng,
-    ) -> Result<(Arc<Backend>, Seat), NoPlace> {
+    fn place(&self, wish: &Wish, failed: &[BackendId], now: Moment, rng: &mut SmallRng) -> Result<(Arc<Backend>, Seat), NoPlace> {
         let joined = self.joined();
         let backends = &joined.members;
-        let preferred = preferred.and_then(|id| backends.iter().position(|m| m.0.id == *id));
+        let preferred = match wish {
+            Wish::Anywhere => Preferred::Nobody,
+            Wish::Backend(id) => backends.iter().position(|m| m.0.id == *id).map_or(Preferred::Nobody, Preferred::One),
+            Wish::Key(key) => joined.guide.ring().map_or(Preferred::Nobody, |ring| Preferred::InOrder(ring, *key)),
+        };
         let usable = |index: usize| failed.is_empty() || !failed.contains(&backends[index].0.id);
         let policy = &self.policy;
         let (index, seat) = place(policy.balance, policy.fill, backends, preferred, usable, now, rng)?;
@@ -207,8 +224,7 @@ impl Fleet {
     fn serve(self: &Arc<Self>, now: Moment, rng: &mut SmallRng) -> Option<Moment> {
         let mut queue = self.queue.lock();
         fence(Ordering::SeqCst);
-        let next =
-            queue.serve(now, |preferred| self.place(preferred, &[], now, rng), |waiter, outcome| self.tell(waiter, outcome));
+        let next = queue.serve(now, |wish| self.place(wish, &[], now, rng), |waiter, outcome| self.tell(waiter, outcome));
         self.waiting.store(queue.len(), Ordering::SeqCst);
         next
     }
@@ -226,10 +242,7 @@ impl Fleet {
                 drop(seat);
                 self.ring();
             }
-            (Waiter::Session(told), Outcome::Refused(cause)) => drop(told.send(Err(cause))),
-            (Waiter::Request(told), Outcome::Refused(cause)) => {
-                let _ = told.send(Err(cause));
-            }
+            (waiter, Outcome::Refused(cause)) => waiter.refuse(cause),
         }
     }
 

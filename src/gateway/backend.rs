@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use holdline_core::balance::Seated;
 use holdline_core::cause::Phase;
 use holdline_core::event::Event;
 use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::policy::FleetPolicy;
 use holdline_core::seats::Seats;
 use holdline_core::time::Moment;
 use tokio::sync::mpsc;
@@ -34,8 +36,8 @@ pub(crate) struct Backend {
     pub(super) requests: AtomicU32,
     phase: AtomicU8,
     dials: Dials,
-    /// What its sessions carry.
-    pub(crate) target: Arc<Target>,
+    /// What its next sessions carry.
+    target: ArcSwap<Target>,
 }
 
 impl std::fmt::Debug for Backend {
@@ -72,8 +74,24 @@ impl Backend {
             requests: AtomicU32::new(0),
             phase: AtomicU8::new(Phase::Starting as u8),
             dials: Dials::default(),
-            target,
+            target: ArcSwap::new(target),
         }
+    }
+
+    /// What a session that begins now carries.
+    pub(crate) fn target(&self) -> Arc<Target> {
+        self.target.load_full()
+    }
+
+    /// Counters: sessions that ended as drained or rebalanced, and as cut.
+    pub(super) fn ends(&self) -> (u64, u64) {
+        self.target.load().ends()
+    }
+
+    /// Obeys the fleet's policy: new sessions come at its pace and with its deadlines, those that are here keep theirs.
+    pub(super) fn set_policy(&self, policy: &FleetPolicy) {
+        self.seats.set_rate(policy.admit_rate);
+        self.target.store(self.target.load().with_deadlines(&policy.timeouts, &policy.keepalive));
     }
 
     /// Obeys the snapshot. The limit is in force from the return on.

@@ -14,6 +14,17 @@ pub enum GatewayError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// We listen there ourselves, under another address of the running configuration.
+    #[error(
+        "cannot listen on {address}: Holdline itself listens on {own}; remove that from `listeners`, reload, and add {address} then, \
+         or restart Holdline"
+    )]
+    InUseByUs {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What it overlaps.
+        own: SocketAddr,
+    },
     /// The address is none of this machine's.
     #[error("cannot listen on {address}: this machine has no such address; use one that `ip address` shows, or 0.0.0.0 for all")]
     NotOurs {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdline_core::affinity::Preference;
+use holdline_core::affinity::{Preference, Wish};
 use holdline_core::cause::RefuseCause;
 use holdline_core::ids::BackendId;
 use http::request::Parts;
@@ -41,7 +41,7 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
     let Plain { parts, body, host, fleet, peer } = request;
     let (method, path) = (parts.method.clone(), parts.uri.clone());
     let in_flight = Counted::new(Counter::Fleet(Arc::clone(&fleet)));
-    let had = fleet.joined().preference(&parts.headers);
+    let had = fleet.joined().guide.preference(&parts, &peer);
     let outgoing = Outgoing::new(&thread, parts, body, &host, peer);
     let sent = outgoing.send(&thread, &fleet, &had).await;
     let (backend, answered) = match sent {
@@ -134,7 +134,7 @@ impl Outgoing {
         let mut failed: Vec<BackendId> = Vec::new();
         let mut replays = 0;
         loop {
-            let Some(backend) = choose(thread, fleet, had.backend(), &failed) else {
+            let Some(backend) = choose(thread, fleet, &had.wish, &failed) else {
                 if !failed.is_empty() {
                     return Err(Refusal::UNREACHABLE.into());
                 }
@@ -224,12 +224,25 @@ async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>) -> 
     Lease::fresh(thread, backend, stream).await
 }
 
-/// The backend that the client had, full or draining or not; else the one with the least in flight and held, ties at random.
-fn choose(thread: &Thread, fleet: &Fleet, had: Option<&BackendId>, failed: &[BackendId]) -> Option<Arc<Backend>> {
+/// The backend that the client's cookie names, full or draining or not, or the first of its key that takes requests; else the one with the
+/// least in flight and held, ties at random.
+///
+/// A key is not kept from a full backend: where a request goes must not depend on who comes and goes meanwhile.
+fn choose(thread: &Thread, fleet: &Fleet, wish: &Wish, failed: &[BackendId]) -> Option<Arc<Backend>> {
     let joined = fleet.joined();
     let usable = || joined.members.iter().map(|m| &m.0).filter(|b| !failed.contains(&b.id));
-    if let Some(own) = usable().find(|b| Some(&b.id) == had && b.serves_its_own()) {
-        return Some(Arc::clone(own));
+    match (wish, joined.guide.ring()) {
+        (Wish::Backend(id), _) => {
+            if let Some(own) = usable().find(|b| b.id == *id && b.serves_its_own()) {
+                return Some(Arc::clone(own));
+            }
+        }
+        (Wish::Key(key), Some(ring)) => {
+            let takes =
+                |index: usize| joined.members.get(index).is_some_and(|m| m.0.takes_requests() && !failed.contains(&m.0.id));
+            return ring.first(*key, takes).map(|index| Arc::clone(&joined.members[index].0));
+        }
+        (Wish::Anywhere | Wish::Key(_), _) => {}
     }
     let least = usable().filter(|b| b.takes_requests()).map(|b| b.load()).min()?;
     let mut best: Vec<_> = usable().filter(|b| b.takes_requests() && b.load() <= least).collect();
@@ -259,7 +272,7 @@ fn relay(
     }
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers);
-    let cookie = fleet.joined().set_cookie(&lease.backend.id, had);
+    let cookie = fleet.joined().guide.set_cookie(&lease.backend.id, had);
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);
     }

@@ -37,7 +37,7 @@ const HYPER_HEAD_MIN: usize = 8 << 10;
 
 /// Serves one client connection to its end, or to the session that it becomes.
 pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: Stay) {
-    let limits = thread.shared.limits;
+    let limits = thread.shared.served.load().limits;
     let writes = Rc::new(Writes { blocked: Cell::new(false), timeout: Cell::new(limits.head_timeout) });
     let asked = Rc::new(RefCell::new(None));
     let io = TokioIo::new(Tap { stream, writes: Rc::clone(&writes), patience: None });
@@ -131,7 +131,8 @@ impl Door {
             return Err(Box::new(self.bad("method", StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here")));
         }
         let host = host_of(parts).map_err(|reason| Box::new(self.bad("host", StatusCode::BAD_REQUEST, reason)))?;
-        let Some(fleet) = self.thread.shared.routes.find(without_port(&host), parts.uri.path()) else {
+        let served = self.thread.shared.served.load();
+        let Some(fleet) = served.routes.find(without_port(&host), parts.uri.path()) else {
             return Err(Box::new(problem(StatusCode::NOT_FOUND, "no route matches this host and path").map(AnswerBody::from)));
         };
         let kind = handshake::classify(&head_of(parts, &host)).map_err(|rejection| Box::new(self.rejected(rejection)))?;

@@ -51,7 +51,7 @@ impl SessionKind {
     }
 }
 
-/// What all sessions of one backend share: made once when the backend joins.
+/// What all sessions of one backend share that began under one policy.
 pub struct Target {
     /// The fleet.
     pub fleet: FleetName,
@@ -63,8 +63,14 @@ pub struct Target {
     pub watch: Arc<dyn Watch>,
     websocket: Limits,
     sse: Limits,
-    moved_total: AtomicU64,
-    cut_total: AtomicU64,
+    ends: Arc<Ends>,
+}
+
+/// A backend's counters of ends, whatever policy its sessions began under.
+#[derive(Debug, Default)]
+struct Ends {
+    moved: AtomicU64,
+    cut: AtomicU64,
 }
 
 impl Target {
@@ -76,24 +82,39 @@ impl Target {
         keepalive: &KeepalivePolicy,
         watch: Arc<dyn Watch>,
     ) -> Arc<Self> {
+        Self::counting(fleet, backend, (timeouts, keepalive), watch, Arc::default())
+    }
+
+    /// The same backend for sessions that begin with other deadlines; they are counted with those that began before.
+    pub fn with_deadlines(&self, timeouts: &Timeouts, keepalive: &KeepalivePolicy) -> Arc<Self> {
+        let (fleet, backend) = (self.fleet.clone(), self.backend.clone());
+        Self::counting(fleet, backend, (timeouts, keepalive), Arc::clone(&self.watch), Arc::clone(&self.ends))
+    }
+
+    fn counting(
+        fleet: FleetName,
+        backend: BackendId,
+        (timeouts, keepalive): (&Timeouts, &KeepalivePolicy),
+        watch: Arc<dyn Watch>,
+        ends: Arc<Ends>,
+    ) -> Arc<Self> {
         let limits = |kind| Limits::new(timeouts, keepalive, kind);
         let (websocket, sse) = (limits(SessionKind::WebSocket), limits(SessionKind::Sse));
-        let (moved_total, cut_total) = Default::default();
-        Arc::new(Target { fleet, backend, keepalive: *keepalive, watch, websocket, sse, moved_total, cut_total })
+        Arc::new(Target { fleet, backend, keepalive: *keepalive, watch, websocket, sse, ends })
     }
 
     /// Counts an end; before its seat is given back, so that who sees the free seat finds the end counted.
     pub(super) fn count_end(&self, cause: EndCause) {
         match cause {
-            EndCause::Drained | EndCause::Rebalanced => self.moved_total.fetch_add(1, Ordering::Relaxed),
-            EndCause::Cut => self.cut_total.fetch_add(1, Ordering::Relaxed),
+            EndCause::Drained | EndCause::Rebalanced => self.ends.moved.fetch_add(1, Ordering::Relaxed),
+            EndCause::Cut => self.ends.cut.fetch_add(1, Ordering::Relaxed),
             _ => 0,
         };
     }
 
     /// Counters: sessions that ended as drained or rebalanced, and as cut.
     pub(super) fn ends(&self) -> (u64, u64) {
-        (self.moved_total.load(Ordering::Relaxed), self.cut_total.load(Ordering::Relaxed))
+        (self.ends.moved.load(Ordering::Relaxed), self.ends.cut.load(Ordering::Relaxed))
     }
 
     /// The deadlines of its sessions of this kind.

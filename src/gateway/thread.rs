@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use holdline_core::event::Event;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -15,18 +17,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::admission::doorman;
 use super::descriptors::{ClientSlot, Descriptors, SessionSlot};
-use super::fleets::Fleet;
-use super::listener::Bound;
+use super::doors::{self, Doors};
+use super::listener::Group;
 use super::orders::{self, Inbox};
 use super::pool::Pool;
 use super::registry::Registry;
-use super::route::Routes;
+use super::served::Served;
 use super::socket::{Peer, Socket};
 use super::{service, timer};
 use crate::clock::Clock;
-use crate::config::model::{Limits, Listener};
+use crate::config::model::Listener;
 use crate::telemetry::Metrics;
 
 /// Sockets on their way to another thread. One accept loop hands over one at a time; what finds no place stays where it is.
@@ -51,9 +52,10 @@ pub(crate) enum Stage {
 /// What all threads share.
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
-    pub(crate) fleets: Vec<Arc<Fleet>>,
-    pub(crate) routes: Routes,
-    pub(crate) limits: Limits,
+    /// Changes with the configuration, in whole.
+    pub(crate) served: ArcSwap<Served>,
+    /// Rung when it did.
+    pub(super) swapped: watch::Sender<()>,
     pub(crate) descriptors: Arc<Descriptors>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: mpsc::Sender<Event>,
@@ -95,7 +97,6 @@ impl<S> Accepted<S> {
 /// What a thread gets at its start.
 pub(super) struct Setup {
     pub(super) index: usize,
-    pub(super) listeners: Vec<Bound>,
     pub(super) inbox: Inbox,
     pub(super) handed: mpsc::Receiver<Handed>,
     pub(super) stage: watch::Receiver<Stage>,
@@ -155,16 +156,10 @@ pub(super) fn run(setup: Setup, shared: Arc<Shared>, ready: &std::sync::mpsc::Sy
         Err(error) => return drop(ready.send(Err(error))),
     };
     LocalSet::new().block_on(&runtime, async move {
-        let listen = |bound: Bound| Ok((TcpListener::from_std(bound.socket)?, bound.listener));
-        let listeners: io::Result<Vec<_>> = setup.listeners.into_iter().map(listen).collect();
-        let listeners = match listeners {
-            Ok(listeners) => listeners,
-            Err(error) => return drop(ready.send(Err(error))),
-        };
         let mut stage = setup.stage.clone();
         let thread = Thread::new(shared, setup.index, setup.stage, setup.seed);
-        thread.spawn_all(listeners, setup.inbox, setup.handed);
-        drop(ready.send(Ok(())));
+        let opened = thread.spawn_all(setup.inbox, setup.handed);
+        drop(ready.send(opened));
         // An error means that the gateway itself is gone.
         let _ = stage.wait_for(|s| *s == Stage::Over).await;
     });
@@ -182,21 +177,25 @@ impl Thread {
         })
     }
 
-    fn spawn_all(self: &Rc<Self>, listeners: Vec<(TcpListener, Arc<Listener>)>, inbox: Inbox, handed: mpsc::Receiver<Handed>) {
+    fn spawn_all(self: &Rc<Self>, inbox: Inbox, handed: mpsc::Receiver<Handed>) -> io::Result<()> {
         spawn_local(timer::run(Rc::clone(&self.registry)));
         spawn_local(orders::serve(inbox, Rc::clone(&self.registry)));
         spawn_local(super::pool::sweep(Rc::clone(self)));
         spawn_local(take_handed(Rc::clone(self), handed));
-        let threads = self.shared.neighbours.len();
-        for (at, fleet) in self.shared.fleets.iter().enumerate() {
-            if at % threads == self.index {
-                let rng = SmallRng::from_rng(&mut *self.rng.borrow_mut());
-                spawn_local(doorman(Arc::clone(fleet), self.shared.clock, rng));
-            }
-        }
-        for (socket, listener) in listeners {
-            spawn_local(accept(Rc::clone(self), socket, listener));
-        }
+        let mut doors = Doors::default();
+        doors.catch_up(self)?;
+        spawn_local(doors::follow(Rc::clone(self), doors));
+        Ok(())
+    }
+
+    /// Which of the threads it is.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Whether the fleet of this number is served from here.
+    pub(super) fn is_home(&self, number: usize) -> bool {
+        number % self.shared.neighbours.len() == self.index
     }
 
     /// Resolves when no new session may begin any more.
@@ -226,16 +225,20 @@ impl Thread {
     }
 }
 
-async fn accept(thread: Rc<Thread>, socket: TcpListener, listener: Arc<Listener>) {
+/// Accepts clients on one thread's socket of `group` until that is closed.
+pub(super) async fn accept(thread: Rc<Thread>, socket: TcpListener, group: Arc<Group>) {
+    let mut closed = group.is_closed();
     loop {
         let next = async {
             let slot = thread.shared.descriptors.client().await;
             let (socket, peer) = socket.accept().await?;
-            Ok(Accepted { socket, peer, listener: Arc::clone(&listener), slot })
+            Ok(Accepted { socket, peer, listener: group.listener(), slot })
         };
         let accepted = tokio::select! {
             biased;
             () = thread.stopping() => return,
+            // Fails only without a sender, and the group has one.
+            _ = closed.wait_for(|closed| *closed) => return accept_queued(&thread, &socket, &group).await,
             accepted = next => accepted,
         };
         match accepted {
@@ -247,6 +250,16 @@ async fn accept(thread: Rc<Thread>, socket: TcpListener, listener: Arc<Listener>
             // The client gave up between its SYN and our accept.
             Err(error) => tracing::debug!(%error, "accept"),
         }
+    }
+}
+
+/// Closing a socket resets what is queued on it: they came while we still listened.
+async fn accept_queued(thread: &Rc<Thread>, socket: &TcpListener, group: &Arc<Group>) {
+    loop {
+        let slot = thread.shared.descriptors.client().await;
+        let accepted = std::future::poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await;
+        let Poll::Ready(Ok((socket, peer))) = accepted else { return };
+        seat_client(thread, Accepted { socket, peer, listener: group.listener(), slot });
     }
 }
 

@@ -64,7 +64,7 @@ impl Unasked {
             headers.insert("holdline-session", value);
         }
         let events = (!headers.contains_key(header::CONTENT_ENCODING)).then(Boundary::default);
-        let target = Arc::clone(&backend.target);
+        let target = backend.target();
         // Its connection is hyper's, and counted there.
         let session = Session { id, kind: SessionKind::Sse, client, target, seat, stay: None };
         Ok(Unasked { entered: thread.registry.enter(session), events, leaving: None, _slot: slot })

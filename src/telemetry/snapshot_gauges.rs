@@ -132,6 +132,7 @@ pub(super) mod samples {
             decision: Arc::new(Decision { desired: 4, ..Decision::default() }),
             scale_to: None,
             rebalance: None,
+            leaving: false,
         };
         Snapshot { version: 1, at: Moment::START, fleets: vec![fleet], shutting_down: false }
     }

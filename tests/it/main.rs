@@ -14,6 +14,7 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
+mod placement;
 mod processes;
 #[cfg(feature = "demo")]
 mod scaling;

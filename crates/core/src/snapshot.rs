@@ -47,6 +47,8 @@ pub struct FleetView {
     pub scale_to: Option<u32>,
     /// A rebalance under way.
     pub rebalance: Option<MoveView>,
+    /// It is not in the configuration any more: it takes nobody, and is gone when its last backend is.
+    pub leaving: bool,
 }
 
 impl FleetView {

@@ -168,6 +168,22 @@ fleets:
 }
 
 #[test]
+fn affinity_has_a_name_where_it_needs_one() {
+    let affinity = |by: &str| {
+        let text = format!(
+            "listeners: [ {{ address: \"127.0.0.1:0\" }} ]\nfleets:\n  a: {{ backends: {{ static: [ {{ address: \"127.0.0.1:9001\" }} ] }}, \
+             capacity: none, affinity: {{ {by} }} }}"
+        );
+        model_of(&text).fleets[0].policy.affinity.clone()
+    };
+    assert_eq!(affinity("by: none, name: x"), Affinity::None);
+    assert_eq!(affinity("by: cookie"), Affinity::Cookie { name: "holdline".into() });
+    assert_eq!(affinity("by: header, name: X-User"), Affinity::Header { name: "x-user".into() });
+    assert_eq!(affinity("by: query, name: User"), Affinity::Query { name: "User".into() });
+    assert_eq!(affinity("by: address"), Affinity::Address);
+}
+
+#[test]
 fn an_anchor_shares_a_part_between_fleets() {
     let config = model_of(
         r#"

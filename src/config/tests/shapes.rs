@@ -84,12 +84,12 @@ fleets: {}
     (
         r#"fleets:
   chat:
-    affinity: { by: header }
+    affinity: { by: ip }
 "#,
-        r#"holdline.yaml:3:21: `header` is none of none, cookie
+        r#"holdline.yaml:3:21: `ip` is none of none, cookie, header, query, address
   |
-3 |     affinity: { by: header }
-  |                     ^^^^^^"#,
+3 |     affinity: { by: ip }
+  |                     ^^"#,
     ),
     (
         r#"fleets: { chat: { drain: { mode: handoff } } }

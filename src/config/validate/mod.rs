@@ -1,6 +1,7 @@
 //! From [`raw`] to [`model`](super::model). Everything that cannot be meant is collected; only a file without a problem becomes a model.
 
 mod addresses;
+mod affinity;
 mod check;
 mod fleet;
 mod process;
