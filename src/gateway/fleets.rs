@@ -253,6 +253,7 @@ pub(super) mod tests {
     use holdline_core::scale::Decision;
     use holdline_core::traffic::Traffic;
 
+    use super::super::admission::SeatGuard;
     use super::*;
     use crate::telemetry::Metrics;
 
@@ -272,6 +273,12 @@ pub(super) mod tests {
 
     pub(crate) fn fleet(name: &str) -> Arc<Fleet> {
         Fleet::new(0, Arc::new(policy(name)), Metrics::new().fleet(&name.into()), Keys::new([7; 32]))
+    }
+
+    /// A session's seat of a backend that has no other.
+    pub(crate) fn taken_seat() -> (SeatGuard, Arc<Seats>) {
+        let seats = Seats::new(1, None);
+        (SeatGuard::new(seats.reserve(Moment::START).unwrap(), &fleet("chat")), seats)
     }
 
     /// A ready backend with so many seats.

@@ -224,7 +224,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     asked.fleet.metrics.handshake(handshake_result::OPENED);
     let kind = if stream_body.is_some() { SessionKind::Sse } else { SessionKind::WebSocket };
     let target = backend.target();
-    let session = Session { id, kind, client: peer.address, target, seat: Box::new((seat, slot)), stay: Box::new(stay) };
+    let session = Session { id, kind, client: peer.address, target, seat, stay: Some(stay.of_session(slot)) };
     let behind = &read[head.len..];
     // Tasks of their own: they are small, this one is not.
     if let Some(body) = stream_body {

@@ -1,6 +1,5 @@
 //! What a session carries from its handshake to its end.
 
-use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,28 +11,24 @@ use holdline_core::ids::{BackendId, FleetName, SessionId};
 use holdline_core::policy::{KeepalivePolicy, Timeouts};
 use serde::{Serialize, Serializer};
 
+use super::admission::SeatGuard;
+use super::thread::Stay;
 use super::timer::Limits;
 
-/// Gives the session's seat back when dropped; what it is, is its maker's business.
-pub type SeatGuard = Box<dyn Any>;
-
-/// Counts the client's connection until it is dropped.
-pub type StayGuard = Box<dyn Any>;
-
 /// One session at its beginning. It lives and dies on one thread.
-pub struct Session {
+pub(crate) struct Session {
     /// Its id, new for each.
-    pub id: SessionId,
+    pub(crate) id: SessionId,
     /// The client's protocol.
-    pub kind: SessionKind,
+    pub(crate) kind: SessionKind,
     /// The client.
-    pub client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// Its backend, and what all sessions there share.
-    pub target: Arc<Target>,
+    pub(crate) target: Arc<Target>,
     /// Dropped once the backend's end was seen.
-    pub seat: SeatGuard,
+    pub(crate) seat: SeatGuard,
     /// Dropped once the client's socket was closed, which may be later.
-    pub stay: StayGuard,
+    pub(crate) stay: Option<Box<Stay>>,
 }
 
 /// The protocol of a session.

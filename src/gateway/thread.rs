@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::descriptors::{ClientSlot, Descriptors};
+use super::descriptors::{ClientSlot, Descriptors, SessionSlot};
 use super::doors::{self, Doors};
 use super::listener::Group;
 use super::orders::{self, Inbox};
@@ -116,7 +116,24 @@ pub(crate) struct Thread {
 /// A client's connection, counted: among the process's descriptors and on its thread.
 pub(crate) struct Stay {
     _slot: ClientSlot,
+    /// Once it is a session.
+    _session: Option<SessionSlot>,
     connections: Arc<AtomicUsize>,
+}
+
+impl Stay {
+    /// The stay of a session, which is counted as one besides.
+    pub(crate) fn of_session(mut self, slot: SessionSlot) -> Box<Self> {
+        self._session = Some(slot);
+        Box::new(self)
+    }
+
+    /// Of a client on no thread.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Box<Self> {
+        let slot = Descriptors::within(8).try_client().expect("a free slot");
+        Box::new(Stay { _slot: slot, _session: None, connections: Arc::new(AtomicUsize::new(1)) })
+    }
 }
 
 impl Drop for Stay {
@@ -195,7 +212,7 @@ impl Thread {
     fn stay(&self, slot: ClientSlot) -> Stay {
         let connections = Arc::clone(&self.shared.neighbours[self.index].connections);
         connections.fetch_add(1, Ordering::Relaxed);
-        Stay { _slot: slot, connections }
+        Stay { _slot: slot, _session: None, connections }
     }
 
     /// The emptiest thread, if this one has drifted too far from it.

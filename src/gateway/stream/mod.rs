@@ -47,7 +47,7 @@ pub struct Start<'a> {
 }
 
 /// The relay of `session`, from the head to the client on; to be spawned on its thread as a task of its own (`spawn_local`).
-pub fn run(
+pub(super) fn run(
     client: Socket,
     backend: Socket,
     start: Start<'_>,
