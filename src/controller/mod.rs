@@ -26,7 +26,7 @@ use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::DrainMode;
 use holdline_core::snapshot::Snapshot;
 
-pub use control::{Control, ControlError, Stopped};
+pub use control::{Adopt, Control, ControlError, Stopped};
 pub use drainer::drain;
 pub use event_log::{Entry, EventLog};
 pub use prober::Prober;

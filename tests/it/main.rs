@@ -15,5 +15,6 @@ mod heartbeats;
 mod in_process;
 mod lifecycle;
 mod processes;
+mod reload;
 #[cfg(feature = "demo")]
 mod scaling;
