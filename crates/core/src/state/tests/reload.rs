@@ -22,7 +22,7 @@ fn static_of(list: &[(&str, u16, Option<u32>)]) -> ProviderPolicy {
 }
 
 fn command(program: &str) -> ProviderPolicy {
-    let ProviderPolicy::Process(process) = policy().provider else { panic!("the policy of these tests is elastic") };
+    let ProviderPolicy::Process(process) = processes(1).provider else { panic!("they are processes") };
     ProviderPolicy::Process(ProcessPolicy { command: vec![program.to_owned()], ..process })
 }
 
@@ -95,7 +95,7 @@ fn a_fleet_that_went_tells_everybody_though_there_is_no_room_and_is_gone() {
 
 #[test]
 fn children_of_a_fleet_that_went_are_stopped_when_they_are_empty_and_no_id_is_used_again() {
-    let mut bench = Bench::new(policy());
+    let mut bench = Bench::new(processes(1));
     bench.observed("chat-1", Observation::Started { address: ([127, 0, 0, 1], 20_000).into() });
     bench.alive.insert("chat-1".into(), READY);
     bench.used.insert("chat-1".into(), 2);
@@ -109,7 +109,7 @@ fn children_of_a_fleet_that_went_are_stopped_when_they_are_empty_and_no_id_is_us
     assert_eq!(bench.retired(), ["chat-1"]);
     bench.observed("chat-1", Observation::Exited { reason: "exit status 0".to_owned() });
     assert!(bench.state.snapshot(bench.now).fleets.is_empty());
-    bench.configure(&[&policy()]);
+    bench.configure(&[&processes(1)]);
     assert_eq!(bench.starts(), ["chat-1", "chat-2"]);
 }
 
@@ -188,9 +188,9 @@ fn a_drain_and_a_rebalance_under_way_go_on_over_a_reload() {
 
 #[test]
 fn what_an_operator_fixed_stays_within_the_new_bounds_and_a_stopping_holdline_takes_nothing() {
-    let mut bench = Bench::new(policy());
+    let mut bench = Bench::new(processes(1));
     bench.command(Command::Scale { fleet: fleet(), to: Some(4) }).unwrap();
-    bench.configure(&[&FleetPolicy { scale: ScalePolicy { min: 1, max: 2, ..policy().scale }, ..policy() }]);
+    bench.configure(&[&FleetPolicy { scale: ScalePolicy { min: 1, max: 2, ..policy().scale }, ..processes(1) }]);
     assert_eq!(bench.fleet().scale_to, Some(2));
     bench.apply(Event::Shutdown);
     bench.configure(&[]);
