@@ -30,6 +30,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
@@ -63,7 +64,7 @@ pub struct AdminState {
     /// The name of this gateway in `/v1/status`.
     pub gateway_id: String,
     /// Fleets that demand a bearer token of a pushed heartbeat.
-    pub heartbeat_tokens: HashMap<FleetName, String>,
+    pub heartbeat_tokens: ArcSwap<HashMap<FleetName, String>>,
     /// Listeners are up. Set by `runtime` with [`AdminState::set_ready`].
     ready: AtomicBool,
     event_readers: Arc<Semaphore>,
@@ -86,7 +87,7 @@ impl AdminState {
             clock,
             address,
             gateway_id: "local".into(),
-            heartbeat_tokens: HashMap::new(),
+            heartbeat_tokens: ArcSwap::default(),
             ready: AtomicBool::new(false),
             event_readers: Arc::new(Semaphore::new(EVENT_READERS_MAX)),
             live: live::Live::default(),

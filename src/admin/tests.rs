@@ -285,7 +285,7 @@ async fn heartbeats_are_taken_with_the_right_token_only() {
     assert_eq!(api.order("POST", "/v1/fleets/nope/heartbeats", beat.clone()).await.0, 404);
 
     let state = Arc::get_mut(&mut api.state).expect("nobody else has it");
-    state.heartbeat_tokens.insert("chat".into(), "secret".into());
+    state.heartbeat_tokens.store(Arc::new([("chat".into(), "secret".into())].into()));
     let with = |authorization: Option<&'static str>| {
         let mut request = request("POST", path, Some(&beat.to_string()));
         if let Some(value) = authorization {

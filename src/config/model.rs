@@ -78,7 +78,7 @@ pub struct BackendTls {
 }
 
 /// A fleet's policy, and what only shells need of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fleet {
     /// What its owner decided.
     pub policy: Arc<FleetPolicy>,

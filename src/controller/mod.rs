@@ -29,7 +29,7 @@ use holdline_core::snapshot::Snapshot;
 
 use crate::gateway::tls::Connector;
 
-pub use control::{Control, ControlError, Stopped};
+pub use control::{Adopt, Control, ControlError, Stopped};
 pub use drainer::drain;
 pub use event_log::{Entry, EventLog};
 pub use prober::Prober;

@@ -31,7 +31,6 @@ use super::refuse::{self, problem};
 use super::route::without_port;
 use super::socket::{Peer, Socket};
 use super::thread::{Stay, Thread};
-use super::tls::is_about_tls;
 
 /// hyper panics below this.
 const HYPER_HEAD_MIN: usize = 8 << 10;
@@ -82,10 +81,7 @@ pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: 
 fn ended_by_hyper(thread: &Thread, end: hyper::Result<()>, tap: Tap<Socket>, between: &Between, stay: Stay) {
     let reason = match (&end, between.refused.get()) {
         (_, Some(refused)) => Some(refused.reason()),
-        (Err(error), None) if is_about_tls(error) => {
-            tracing::debug!(%error, "TLS");
-            Some("tls")
-        }
+        _ if between.tls_failed.get() => Some("tls"),
         (Err(error), None) if error.is_parse_too_large() => Some("head_too_large"),
         (Err(error), None) if error.is_parse() => Some("head"),
         (Err(error), None) if error.is_timeout() => Some("head_timeout"),

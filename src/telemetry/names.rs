@@ -56,6 +56,16 @@ pub mod handshake {
     pub const ALL: [&str; 4] = [OPENED, ANSWERED, REFUSED, GONE];
 }
 
+/// Values of the label `result` of [`CONFIG_RELOADS`].
+pub mod reload {
+    /// It is in force.
+    pub const OK: &str = "ok";
+    /// It was refused, and nothing changed.
+    pub const FAILED: &str = "failed";
+    /// There was nothing to do.
+    pub const UNCHANGED: &str = "unchanged";
+}
+
 macro_rules! metrics {
     ($($(#[$doc:meta])* $ident:ident = $kind:expr, $name:literal, [$($label:literal),*], $help:literal;)+) => {
         $(
@@ -114,6 +124,9 @@ metrics! {
     TLS_RELOADS = Kind::Counter, "holdline_tls_reloads_total", ["result"],
         "Changed files of certificates, keys and trusted certificates; result `ok`: in use for new connections, `failed`: not usable, what \
          was there before goes on.";
+    CONFIG_RELOADS = Kind::Counter, "holdline_config_reloads_total", ["result"],
+        "Reloads of the configuration; result `ok`: it is in force, `failed`: it was refused and nothing changed, `unchanged`: there was \
+         nothing to do.";
     LOG_LINES_DROPPED = Kind::Counter, "holdline_log_lines_dropped_total", [],
         "Log lines lost because stderr was not read fast enough; Holdline never waits for its log.";
     BUILD_INFO = Kind::Gauge, "holdline_build_info", ["version"],

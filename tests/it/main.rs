@@ -18,5 +18,7 @@ mod lifecycle;
 mod page;
 mod placement;
 mod processes;
+mod reload;
 #[cfg(feature = "demo")]
 mod scaling;
+mod tls;

@@ -66,7 +66,7 @@ fleets: {}
   - address: "0.0.0.0:8443"
     proxy_protocol: true
 "#,
-        r#"holdline.yaml:3:5: there is no key `proxy_protocol` here; there are: address
+        r#"holdline.yaml:3:5: there is no key `proxy_protocol` here; there are: address, tls
   |
 3 |     proxy_protocol: true
   |     ^^^^^^^^^^^^^^"#,

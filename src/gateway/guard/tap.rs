@@ -16,6 +16,8 @@ use holdline_core::wire::guard::{Fed, Refused, Requests};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::gateway::tls::is_about_tls;
+
 /// What hyper reads instead of a refused head.
 const SUBSTITUTE: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
@@ -29,6 +31,8 @@ pub(in super::super) struct Between {
     pub(in super::super) refused: Cell<Option<Refused>>,
     /// A session takes the socket, and with it all that is behind its head.
     pub(in super::super) is_taken: Cell<bool>,
+    /// The TLS handshake or a record was not as it should be.
+    pub(in super::super) tls_failed: Cell<bool>,
     /// An answer ends the connection whatever the client goes on to send.
     pub(in super::super) lingers: Cell<bool>,
 }
@@ -40,6 +44,7 @@ impl Between {
             write_timeout: Cell::new(write_timeout),
             refused: Cell::new(None),
             is_taken: Cell::new(false),
+            tls_failed: Cell::new(false),
             lingers: Cell::new(false),
         })
     }
@@ -187,7 +192,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
                 return Poll::Pending;
             }
             let start = buf.filled().len();
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            if let Err(error) = ready!(Pin::new(&mut this.stream).poll_read(cx, buf)) {
+                // hyper takes an error before the first byte for an end like any other.
+                this.between.tls_failed.set(is_about_tls(&error));
+                return Poll::Ready(Err(error));
+            }
             let new = &buf.filled()[start..];
             if new.is_empty() {
                 return Poll::Ready(Ok(()));

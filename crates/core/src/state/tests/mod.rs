@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod moves;
+mod reload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
