@@ -122,6 +122,10 @@ pub(crate) fn reset(stream: &Socket) {
 /// reset that may destroy what we said (RFC 9112 9.6).
 pub(crate) async fn close_lingering(mut stream: Socket) {
     const LINGER: Duration = Duration::from_secs(2);
-    let _ = stream.shutdown().await;
-    let _ = tokio::time::timeout(LINGER, read_out(&mut stream)).await;
+    let farewell = async {
+        // If it fails, the connection is gone, which the read shows.
+        let _ = stream.shutdown().await;
+        read_out(&mut stream).await;
+    };
+    let _ = tokio::time::timeout(LINGER, farewell).await;
 }

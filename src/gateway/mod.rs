@@ -13,6 +13,7 @@ mod dial;
 mod error;
 mod exchange;
 mod fleets;
+mod guard;
 mod headers;
 mod listener;
 mod opening;

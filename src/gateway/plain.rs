@@ -7,9 +7,11 @@ use std::time::Duration;
 use holdline_core::affinity::Preference;
 use holdline_core::cause::RefuseCause;
 use holdline_core::ids::BackendId;
+use holdline_core::wire::guard::Refused;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::{Body, Incoming};
+use hyper::client::conn::TrySendError;
 use rand::Rng;
 
 use super::admission::any_backend;
@@ -53,7 +55,7 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
     };
     let cause = match &answered {
         Err(Failure::Refused(refusal)) => Some(refusal.cause),
-        Ok(_) | Err(Failure::Stalled) => None,
+        Ok(_) | Err(Failure::Stalled | Failure::Broken) => None,
     };
     let response = answered.unwrap_or_else(|failure| failed(&thread, &fleet, failure));
     let (status, took) = (response.status().as_u16(), clock.now().since(started));
@@ -94,10 +96,10 @@ struct Answered {
 
 /// What came of one connection.
 enum Tried {
-    /// Nothing reached the backend.
-    NotSent,
+    /// Nothing reached the backend. The refusal is for the case that it is not tried again.
+    NotSent(Refusal),
     /// It may have; the connection ended before any answer.
-    Lost,
+    Lost(Refusal),
     Failed(Failure),
 }
 
@@ -106,6 +108,8 @@ enum Failure {
     Refused(Refusal),
     /// The client did not send its body in time.
     Stalled,
+    /// The client broke its body off, or what it sent is none.
+    Broken,
 }
 
 impl From<Refusal> for Failure {
@@ -161,9 +165,9 @@ impl Outgoing {
             let is_reused = lease.is_reused;
             match self.over(thread, fleet, lease, counted).await {
                 Ok(answered) => return Ok(answered),
-                Err(Tried::NotSent) if is_reused => replays += 1,
-                Err(Tried::Lost) if is_reused && self.is_replayable => replays += 1,
-                Err(Tried::NotSent | Tried::Lost) => return Err(Refusal::UNREACHABLE.into()),
+                Err(Tried::NotSent(_)) if is_reused => replays += 1,
+                Err(Tried::Lost(_)) if is_reused && self.is_replayable => replays += 1,
+                Err(Tried::NotSent(refusal) | Tried::Lost(refusal)) => return Err(refusal.into()),
                 Err(Tried::Failed(failure)) => return Err(failure),
             }
         }
@@ -175,13 +179,14 @@ impl Outgoing {
             (Some(body), _) => body,
             (None, true) => RequestBody::Empty,
             // The client's body went out with the first try.
-            (None, false) => return Err(Tried::Lost),
+            (None, false) => return Err(Tried::Lost(Refusal::UNREACHABLE)),
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.headers.clone();
+        lease.connection.watch.ask(self.method == Method::HEAD);
         let answer = lease.connection.sender.try_send_request(request);
         let waited = tokio::select! {
             answer = answer => answer,
@@ -192,16 +197,28 @@ impl Outgoing {
         };
         match waited {
             Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone() }),
-            Err(mut unsent) => match unsent.take_message() {
-                Some(request) => {
-                    // What hyper gives back was not touched.
-                    let body = request.into_body();
-                    self.body = (!body.is_end_stream()).then_some(body);
-                    Err(Tried::NotSent)
-                }
-                None if unsent.error().is_parse() => Err(Tried::Failed(Refusal::INVALID.into())),
-                None => Err(Tried::Lost),
-            },
+            Err(unsent) => Err(self.failed(unsent, &lease)),
+        }
+    }
+
+    /// What it means that hyper has no answer.
+    fn failed(&mut self, mut unsent: TrySendError<Request<RequestBody>>, lease: &Lease) -> Tried {
+        let wrong = lease.connection.watch.wrong();
+        if let Some(wrong) = wrong {
+            tracing::warn!(backend = %lease.backend.id, reason = %wrong, "the backend's answer is not valid");
+        }
+        let refusal = if wrong.is_some() { Refusal::INVALID } else { Refusal::UNREACHABLE };
+        if let Some(request) = unsent.take_message() {
+            // What hyper gives back was not touched.
+            let body = request.into_body();
+            self.body = (!body.is_end_stream()).then_some(body);
+            return Tried::NotSent(refusal);
+        }
+        match wrong {
+            _ if self.progress.is_broken() => Tried::Failed(Failure::Broken),
+            // It came before the request went out, and says nothing of it.
+            None | Some(Refused::Unasked) if !unsent.error().is_parse() => Tried::Lost(refusal),
+            _ => Tried::Failed(Refusal::INVALID.into()),
         }
     }
 
@@ -252,11 +269,6 @@ fn relay(
 ) -> Result<Response<AnswerBody>, Refusal> {
     let Answered { response, lease, counted, progress } = answered;
     let (mut parts, body) = response.into_parts();
-    if parts.status.is_informational() {
-        // A 101 that nobody asked for.
-        thread.shared.metrics.bad_input("backend_answer");
-        return Err(Refusal::INVALID);
-    }
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers);
     let cookie = fleet.joined().set_cookie(&lease.backend.id, had);
@@ -286,6 +298,7 @@ fn failed(thread: &Thread, fleet: &Fleet, failure: Failure) -> Response<AnswerBo
             thread.shared.metrics.bad_input("request_body");
             problem(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time")
         }
+        Failure::Broken => problem(StatusCode::BAD_REQUEST, "the request's body is malformed or not whole"),
     };
     answer.map(AnswerBody::from)
 }

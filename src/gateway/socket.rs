@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -36,6 +37,13 @@ impl Socket {
     pub fn tcp(&self) -> &TcpStream {
         let Socket::Plain(tcp) = self;
         tcp
+    }
+
+    /// Whether the peer sent something that was not read. Asks the kernel: the runtime hears of it later.
+    pub(crate) fn has_unread(&self) -> bool {
+        let Socket::Plain(tcp) = self;
+        let peeked = rustix::net::recv(tcp, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(peeked, Ok((1.., _)))
     }
 
     fn io(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
