@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("watch", &[]),
-    ("config", &[]),
+    ("config", &["watch"]),
     ("telemetry", &["clock", "config"]),
     ("gateway", &["clock", "watch", "config", "telemetry"]),
     ("providers", &["clock", "config", "telemetry"]),

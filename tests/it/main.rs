@@ -21,4 +21,5 @@ mod processes;
 mod reload;
 #[cfg(feature = "demo")]
 mod scaling;
+mod security;
 mod tls;
