@@ -2,8 +2,8 @@
 //!
 //! One loop, one direction (`docs/architecture.md`): sockets, probes and heartbeats become events, `holdline_core::state::State`
 //! turns them into a snapshot and effects, shells carry the effects out and report back, again as events.
-//! Modules import downwards only: `config` ← `gateway`, `providers`, `controller` ← `admin` ← `runtime` ← `cli`; `telemetry` and `clock`
-//! are used by all.
+//! Modules import downwards only: `config` ← `gateway`, `providers`, `controller` ← `admin` ← `runtime` ← `cli`; `telemetry`, `clock`
+//! and `watch` are used by all.
 
 pub mod admin;
 pub mod cli;
@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod providers;
 pub mod runtime;
 pub mod telemetry;
+pub mod watch;
 
 /// Fleets for unit tests, the same as for the integration tests.
 #[cfg(test)]

@@ -6,13 +6,16 @@
 
 mod error;
 mod ports;
+mod reload;
 mod stop;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdline_core::ids::FleetName;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rustix::process::{Resource, getrlimit};
@@ -22,14 +25,16 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
+use crate::config::ConfigFile;
 use crate::config::model::Config;
 use crate::controller::{Control, Outlets, Prober, StateTask, drain};
 use crate::gateway::Gateway;
 use crate::providers::{OWN_EXECUTABLE, Providers};
 use crate::telemetry::Metrics;
-use crate::telemetry::logs::DroppedLines;
+use crate::telemetry::logs::{DroppedLines, LogFilter};
 
 pub use error::RunError;
+use reload::Reloads;
 pub use stop::Stop;
 use stop::Stopping;
 
@@ -58,6 +63,10 @@ pub struct Hooks {
     pub executable: PathBuf,
     /// The log's lost lines, for the metrics.
     pub log: Option<DroppedLines>,
+    /// The log's filter, which a reload sets.
+    pub log_filter: Option<LogFilter>,
+    /// Where the configuration was read: it is reloaded on SIGHUP and when it changes. `None`: it stays as it is.
+    pub file: Option<ConfigFile>,
 }
 
 impl Default for Hooks {
@@ -69,6 +78,8 @@ impl Default for Hooks {
             seed: None,
             executable: PathBuf::from(OWN_EXECUTABLE),
             log: None,
+            log_filter: None,
+            file: None,
         }
     }
 }
@@ -91,14 +102,20 @@ pub struct Running {
 pub fn run(config: Config, hooks: Hooks) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
     runtime.block_on(async {
-        let (stopping, deadline) = (Stopping::new(&hooks.stop, hooks.signals)?, config.shutdown_deadline);
+        let stopping = Stopping::new(&hooks.stop, hooks.signals)?;
         let holdline = Holdline::start(config, hooks).await?;
-        holdline.serve(stopping, deadline).await
+        holdline.serve(stopping).await
     })
 }
 
 /// Everything that runs.
 struct Holdline {
+    /// What is in force.
+    config: Config,
+    reloads: Option<Reloads>,
+    log_filter: Option<LogFilter>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
     gateway: Arc<Gateway>,
     control: Control,
     providers: Providers,
@@ -120,6 +137,8 @@ impl Holdline {
         // First: a second Holdline with the same configuration ends here, before it takes connections.
         let listener = bind_admin(config.admin).await?;
         let (events, received) = mpsc::channel(EVENTS_MAX);
+        // Before it listens: whoever sees it run may send SIGHUP.
+        let reloads = hooks.file.map(Reloads::new).transpose()?;
         // Before the gateway raises it.
         let open_files = getrlimit(Resource::Nofile).current;
         let gateway = Gateway::start(&config, clock, Arc::clone(&metrics), events.clone(), seed)?;
@@ -127,7 +146,7 @@ impl Holdline {
         let (drainer, drain_orders) = mpsc::channel(DRAIN_ORDERS_MAX);
         let (orders, provider_orders) = mpsc::channel(PROVIDER_ORDERS_MAX);
         let fleets = config.fleets.iter().map(|f| Arc::clone(&f.policy)).collect();
-        let providers = Providers::new(config.fleets.iter().map(|f| &*f.policy), &hooks.executable, open_files, &events);
+        let providers = Providers::new(&hooks.executable, open_files, &events);
         let prober = Prober::new(Arc::clone(&plane), events.clone(), Arc::clone(&metrics), seed);
         let outlets = Outlets { drainer, providers: orders };
         let (state, control) =
@@ -137,30 +156,43 @@ impl Holdline {
         named(&mut tasks, "state", state.run());
         named(&mut tasks, "providers", providers.clone().run(provider_orders));
         named(&mut tasks, "drainer", drain(plane, drain_orders));
+        named(&mut tasks, "tls", Arc::clone(&gateway).follow_tls());
         named(&mut tasks, "prober", prober.run(control.watch()));
-        let (admin, admin_task) = serve_admin(listener, &config, &control, &gateway, metrics, clock);
+        let (admin, admin_task) = serve_admin(listener, &config, &control, &gateway, Arc::clone(&metrics), clock);
 
         let running = Running { listeners: gateway.addresses(), admin: admin.address, control: control.clone() };
-        tracing::info!(listeners = ?running.listeners, admin = %running.admin, fleets = config.fleets.len(), "Holdline runs");
+        tracing::info!(listeners = ?running.listeners, admin = %running.admin, page = %format_args!("http://{}/", running.admin), fleets = config.fleets.len(), "Holdline runs");
         (hooks.ready)(running);
-        Ok(Holdline { gateway, control, providers, admin, admin_task, tasks })
+        let log_filter = hooks.log_filter;
+        Ok(Holdline { config, reloads, log_filter, clock, metrics, gateway, control, providers, admin, admin_task, tasks })
     }
 
     /// Serves until it is told to stop, and stops.
-    async fn serve(mut self, mut stopping: Stopping, deadline: Duration) -> Result<(), RunError> {
-        let ended = tokio::select! {
-            () = stopping.asked() => None,
-            ended = self.tasks.join_next() => Some(ended),
+    async fn serve(mut self, mut stopping: Stopping) -> Result<(), RunError> {
+        let ended = loop {
+            tokio::select! {
+                () = stopping.asked() => break None,
+                ended = self.tasks.join_next() => break Some(ended),
+                () = Reloads::asked(&mut self.reloads) => self.reload().await,
+            }
         };
+        let deadline = self.config.shutdown_deadline;
         if let Some(ended) = &ended {
             // Its sessions can still be closed properly; no new one could be decided on.
             tracing::error!(?ended, "a part of the control plane ended by itself; Holdline stops");
         }
         self.admin.set_ready(false);
         tracing::info!(?deadline, "stops: sessions are closed within the deadline; another signal cuts them at once");
-        let gently = tokio::select! {
-            () = self.stop_gently(deadline) => true,
-            () = stopping.asked_again() => false,
+        let mut reloads = self.reloads.take();
+        let gently = {
+            let mut gentle = std::pin::pin!(self.stop_gently(deadline));
+            loop {
+                tokio::select! {
+                    () = &mut gentle => break true,
+                    () = stopping.asked_again() => break false,
+                    () = Reloads::asked(&mut reloads) => self.refuse_reload(),
+                }
+            }
         };
         if !gently {
             self.stop_at_once().await;
@@ -215,9 +247,8 @@ fn serve_admin(
 ) -> (Arc<AdminState>, (oneshot::Sender<()>, JoinHandle<()>)) {
     let address = listener.local_addr().unwrap_or(config.admin);
     let sessions = ports::sessions(gateway);
-    let mut state = AdminState::new(Arc::new(control.clone()), sessions, metrics, clock, address);
-    let tokens = config.fleets.iter().filter_map(|f| Some((f.policy.name.clone(), f.heartbeat_token.clone()?)));
-    state.heartbeat_tokens = tokens.collect();
+    let state = AdminState::new(Arc::new(control.clone()), sessions, metrics, clock, address);
+    state.heartbeat_tokens.store(Arc::new(heartbeat_tokens(config)));
     // The gateway has bound its listeners, and the first snapshot is there.
     state.set_ready(true);
     let state = Arc::new(state);
@@ -225,4 +256,8 @@ fn serve_admin(
     let app = admin::router(Arc::clone(&state));
     let task = tokio::spawn(admin::serve(listener, app, async move { drop(stopped.await) }));
     (state, (stop, task))
+}
+
+fn heartbeat_tokens(config: &Config) -> HashMap<FleetName, String> {
+    config.fleets.iter().filter_map(|f| Some((f.policy.name.clone(), f.heartbeat_token.clone()?))).collect()
 }

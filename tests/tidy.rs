@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 /// The rooms of `src/`, and the rooms that each may import (docs/architecture.md, "Layout").
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("watch", &[]),
     ("config", &[]),
     ("telemetry", &["clock", "config"]),
-    ("gateway", &["clock", "config", "telemetry"]),
+    ("gateway", &["clock", "watch", "config", "telemetry"]),
     ("providers", &["clock", "config", "telemetry"]),
-    ("controller", &["clock", "config", "telemetry", "providers", "gateway"]),
-    ("admin", &["clock", "config", "telemetry", "providers", "gateway", "controller"]),
-    ("runtime", &["clock", "config", "telemetry", "providers", "gateway", "controller", "admin"]),
-    ("cli", &["clock", "config", "telemetry", "providers", "gateway", "controller", "admin", "runtime"]),
+    ("controller", &["clock", "watch", "config", "telemetry", "providers", "gateway"]),
+    ("admin", &["clock", "watch", "config", "telemetry", "providers", "gateway", "controller"]),
+    ("runtime", &["clock", "watch", "config", "telemetry", "providers", "gateway", "controller", "admin"]),
+    ("cli", &["clock", "watch", "config", "telemetry", "providers", "gateway", "controller", "admin", "runtime"]),
 ];
 
 /// Longer files have a second subject in them.

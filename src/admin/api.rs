@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use holdline_core::cause::{EndCause, Phase};
+use holdline_core::cause::{EndCause, Phase, RefuseCause};
 use holdline_core::event::Notice;
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::DrainMode;
@@ -22,6 +22,8 @@ pub struct StatusBody {
     pub shutting_down: bool,
     /// Of Holdline.
     pub version: String,
+    /// Since Holdline began.
+    pub uptime_ms: u64,
 }
 
 /// A fleet in [`StatusBody`].
@@ -35,8 +37,24 @@ pub struct FleetBody {
     pub capacity: Option<u64>,
     /// Seats free on the backends that take sessions; `null`: one of them has no limit.
     pub free: Option<u64>,
+    /// Requests for a session a second, mean of the last ten seconds; those that joined the queue included.
+    pub arrivals_per_s: f64,
+    /// Sessions that ended, a second, mean of the last ten seconds.
+    pub ended_per_s: f64,
+    /// Refusals a second, mean of the last ten seconds.
+    pub refused_per_s: f64,
+    /// Sessions opened since Holdline began.
+    pub opened_total: u64,
+    /// Sessions that ended since Holdline began, by cause.
+    pub ended_total: BTreeMap<EndCause, u64>,
+    /// Requests and sessions refused since Holdline began, by cause.
+    pub refused_total: BTreeMap<RefuseCause, u64>,
     /// Handshakes that wait for a seat.
     pub queued: u32,
+    /// So many may wait.
+    pub queue_max: u32,
+    /// So long may each wait.
+    pub queue_timeout_ms: u64,
     /// How long the first of them has waited.
     pub oldest_wait_ms: u64,
     /// Backends there should be.
@@ -100,6 +118,8 @@ pub struct BackendBody {
 pub struct MoveBody {
     /// Sessions left to move.
     pub remaining: u32,
+    /// Since its start.
+    pub elapsed_ms: u64,
     /// What is left then is cut; zero when it passed.
     pub deadline_in_ms: u64,
     /// When it should be done; zero when that passed.

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdline_core::cause::{EndCause, Phase};
+use holdline_core::cause::{EndCause, Phase, RefuseCause};
 use holdline_core::event::{Answer, Command, Heartbeat, MovePlan, Notice, NoticeKind, Share};
 use holdline_core::ids::{BackendId, FleetName, SessionId};
 use holdline_core::policy::{DrainMode, FleetPolicy, Probe, ProviderPolicy};
 use holdline_core::scale::Decision;
 use holdline_core::snapshot::{BackendView, FleetView, MoveView, Snapshot};
 use holdline_core::time::Moment;
+use holdline_core::traffic::{Rates, Totals, Traffic};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -30,14 +31,18 @@ pub(crate) struct FakePlane {
     pub(crate) commands: Mutex<Vec<Command>>,
     /// Heartbeats taken.
     pub(crate) heartbeats: Mutex<Vec<(FleetName, BackendId, Heartbeat)>>,
+    /// What watchers see; `None`: stopped.
+    published: Mutex<Option<watch::Sender<Arc<Snapshot>>>>,
     events: Mutex<Vec<EventBody>>,
     newest: watch::Sender<u64>,
 }
 
 impl FakePlane {
     pub(crate) fn new(snapshot: Snapshot) -> Arc<Self> {
+        let snapshot = Arc::new(snapshot);
         Arc::new(FakePlane {
-            snapshots: Mutex::new([Arc::new(snapshot)].into()),
+            published: Mutex::new(Some(watch::Sender::new(snapshot.clone()))),
+            snapshots: Mutex::new([snapshot].into()),
             answer: Mutex::new(Ok(Answer::Plan(plan()))),
             commands: Mutex::default(),
             heartbeats: Mutex::default(),
@@ -49,12 +54,18 @@ impl FakePlane {
     /// From now on, the State task is gone.
     pub(crate) fn stop(&self) {
         self.snapshots.lock().clear();
+        self.published.lock().take();
         *self.answer.lock() = Err(Stopped.into());
     }
 
     /// Shown after those that are queued.
     pub(crate) fn then(&self, snapshot: Snapshot) {
         self.snapshots.lock().push_back(Arc::new(snapshot));
+    }
+
+    /// Shown to who watches.
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        self.published.lock().as_ref().expect("not stopped").send_replace(Arc::new(snapshot));
     }
 
     pub(crate) fn emit(&self, id: u64, message: &str) {
@@ -74,6 +85,13 @@ impl Plane for FakePlane {
         let mut snapshots = self.snapshots.lock();
         let next = if snapshots.len() > 1 { snapshots.pop_front() } else { snapshots.front().cloned() };
         Box::pin(async move { next.ok_or(Stopped) })
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        match &*self.published.lock() {
+            Some(published) => published.subscribe(),
+            None => watch::channel(self.current()).1,
+        }
     }
 
     fn command(&self, command: Command) -> Answering<'_, Result<Answer, ControlError>> {
@@ -191,7 +209,17 @@ pub(crate) fn fleet(name: &str, backends: Vec<BackendView>) -> FleetView {
         decision: Arc::new(decision),
         scale_to: None,
         rebalance: None,
+        traffic: traffic(),
+        leaving: false,
     }
+}
+
+/// Clients come and go, and some are refused.
+fn traffic() -> Traffic {
+    let mut totals = Totals { handshakes: 99, opened: 90, ..Totals::default() };
+    totals.ended[EndCause::Drained as usize] = 28;
+    totals.refused[RefuseCause::QueueFull as usize] = 9;
+    Traffic { totals, rates: Rates { arrivals: 3.25, ended: 1.5, refused: 0.5 } }
 }
 
 /// Fifty sessions a backend, heartbeats are pushed.

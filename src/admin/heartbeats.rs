@@ -41,7 +41,8 @@ pub(super) async fn push(
 }
 
 fn authorize(state: &AdminState, fleet: &FleetName, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(token) = state.heartbeat_tokens.get(fleet) else { return Ok(()) };
+    let tokens = state.heartbeat_tokens.load();
+    let Some(token) = tokens.get(fleet) else { return Ok(()) };
     let given = headers.get(header::AUTHORIZATION).and_then(|v| v.as_bytes().split_at_checked(7));
     let good = given.is_some_and(|(scheme, rest)| scheme.eq_ignore_ascii_case(b"bearer ") && same(rest, token.as_bytes()));
     if good {

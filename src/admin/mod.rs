@@ -11,6 +11,8 @@ mod events;
 mod fleets;
 mod guard;
 mod heartbeats;
+mod live;
+mod page;
 mod ports;
 mod probes;
 mod problem;
@@ -18,6 +20,7 @@ mod problem;
 mod real;
 mod serve;
 mod status;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -27,8 +30,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use holdline_core::ids::FleetName;
 use holdline_core::snapshot::Snapshot;
@@ -60,10 +64,11 @@ pub struct AdminState {
     /// The name of this gateway in `/v1/status`.
     pub gateway_id: String,
     /// Fleets that demand a bearer token of a pushed heartbeat.
-    pub heartbeat_tokens: HashMap<FleetName, String>,
+    pub heartbeat_tokens: ArcSwap<HashMap<FleetName, String>>,
     /// Listeners are up. Set by `runtime` with [`AdminState::set_ready`].
     ready: AtomicBool,
     event_readers: Arc<Semaphore>,
+    live: live::Live,
 }
 
 impl AdminState {
@@ -82,9 +87,10 @@ impl AdminState {
             clock,
             address,
             gateway_id: "local".into(),
-            heartbeat_tokens: HashMap::new(),
+            heartbeat_tokens: ArcSwap::default(),
             ready: AtomicBool::new(false),
             event_readers: Arc::new(Semaphore::new(EVENT_READERS_MAX)),
+            live: live::Live::default(),
         }
     }
 
@@ -105,9 +111,9 @@ impl AdminState {
 
 type Shared = axum::extract::State<Arc<AdminState>>;
 
-/// All calls of the admin API.
+/// All calls of the admin API, and the status page.
 pub fn router(state: Arc<AdminState>) -> Router {
-    let guarded = Router::new()
+    let guarded = page::routes()
         .route("/metrics", get(probes::metrics))
         .route("/v1/status", get(status::status))
         .route("/v1/sessions", get(status::sessions))
@@ -124,4 +130,5 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .fallback(|| async { Problem::no_such_call() })
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
         .with_state(state)
+        .layer(map_response(page::protect))
 }

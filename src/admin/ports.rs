@@ -8,6 +8,7 @@ use std::sync::Arc;
 use holdline_core::event::{Answer, Command, Heartbeat};
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::snapshot::Snapshot;
+use tokio::sync::watch;
 
 use super::api::EventBody;
 use crate::controller::{Control, ControlError, Entry, Stopped};
@@ -22,6 +23,8 @@ pub trait Plane: Send + Sync {
     fn current(&self) -> Arc<Snapshot>;
     /// What is known now: the gateway's counts are taken first.
     fn fresh(&self) -> Answering<'_, Result<Arc<Snapshot>, Stopped>>;
+    /// Wakes on every snapshot; ends with the State task.
+    fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
     /// Does what an operator asks, or plans it.
     fn command(&self, command: Command) -> Answering<'_, Result<Answer, ControlError>>;
     /// Takes in a pushed heartbeat.
@@ -39,6 +42,10 @@ impl Plane for Control {
 
     fn fresh(&self) -> Answering<'_, Result<Arc<Snapshot>, Stopped>> {
         Box::pin(Control::fresh(self))
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        Control::watch(self)
     }
 
     fn command(&self, command: Command) -> Answering<'_, Result<Answer, ControlError>> {

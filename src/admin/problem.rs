@@ -29,7 +29,7 @@ impl Problem {
     }
 
     pub(super) fn no_such_call() -> Self {
-        let calls = "/healthz, /readyz, /metrics, /v1/status, /v1/sessions, /v1/events, /v1/fleets/FLEET/{scale,rebalance,heartbeats}, \
+        let calls = "/ (the status page), /healthz, /readyz, /metrics, /v1/status, /v1/sessions, /v1/events, /v1/fleets/FLEET/{scale,rebalance,heartbeats}, \
                      /v1/fleets/FLEET/backends/ID/drain";
         Problem::plain(StatusCode::NOT_FOUND, format!("no such call; there are {calls}"))
     }

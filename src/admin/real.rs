@@ -9,6 +9,7 @@ use holdline_core::event::{BackendCounts, FleetCounts, GatewayReport};
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::{ProviderPolicy, StaticBackend};
 use holdline_core::snapshot::Snapshot;
+use holdline_core::traffic::Totals;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::service::Service;
@@ -42,6 +43,7 @@ impl DataPlane for Held {
             refused_total: 0,
             knocked_total: 0,
             requests: 0,
+            totals: Totals::default(),
         };
         GatewayReport { fleets: vec![fleet] }
     }

@@ -3,12 +3,14 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
 use holdline_core::ids::{BackendId, FleetName};
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::api::{SessionsBody, StatusBody};
-use super::{Problem, Shared, view};
+use super::api::SessionsBody;
+use super::stream::follows;
+use super::{Problem, Shared, live, view};
 use crate::gateway::session::SessionFilter;
 
 /// Sessions listed unless asked otherwise.
@@ -17,9 +19,18 @@ const LIMIT_DEFAULT: usize = 100;
 /// Sessions listed at the most: each costs its data thread a line, and the thread has sessions to serve.
 const LIMIT_MAX: usize = 10_000;
 
-pub(super) async fn status(State(state): Shared) -> Result<Json<StatusBody>, Problem> {
+#[derive(Deserialize)]
+pub(super) struct StatusQuery {
+    follow: Option<u8>,
+}
+
+pub(super) async fn status(State(state): Shared, query: Result<Query<StatusQuery>, QueryRejection>) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|e| Problem::plain(StatusCode::BAD_REQUEST, e.body_text()))?;
+    if follows(query.follow, false)? {
+        return live::follow(&state);
+    }
     let snapshot = state.fresh().await?;
-    Ok(Json(view::status_body(&snapshot, &state.gateway_id, state.clock.now())))
+    Ok(Json(view::status_body(&snapshot, &state.gateway_id, state.clock.now())).into_response())
 }
 
 #[derive(Deserialize)]

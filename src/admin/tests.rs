@@ -259,7 +259,7 @@ async fn foreign_pages_unknown_calls_and_wrong_methods_get_problems() {
     let metrics = text(api.send(request("GET", "/metrics", None)).await).await;
     assert!(metrics.contains("holdline_bad_input_total{reason=\"admin_origin\"} 2\n"), "{metrics}");
     assert_eq!(api.get("/v1/nope").await.0, 404);
-    assert_eq!(api.get("/").await.0, 404);
+    assert_eq!(api.get("/page/nope.js").await.0, 404);
     let wrong = api.send(request("DELETE", "/v1/status", None)).await;
     assert!(wrong.headers().contains_key("allow"));
     assert_eq!(read(wrong).await.0, 405);
@@ -285,7 +285,7 @@ async fn heartbeats_are_taken_with_the_right_token_only() {
     assert_eq!(api.order("POST", "/v1/fleets/nope/heartbeats", beat.clone()).await.0, 404);
 
     let state = Arc::get_mut(&mut api.state).expect("nobody else has it");
-    state.heartbeat_tokens.insert("chat".into(), "secret".into());
+    state.heartbeat_tokens.store(Arc::new([("chat".into(), "secret".into())].into()));
     let with = |authorization: Option<&'static str>| {
         let mut request = request("POST", path, Some(&beat.to_string()));
         if let Some(value) = authorization {
@@ -363,4 +363,79 @@ async fn a_reader_that_takes_nothing_is_let_go_and_its_place_is_free_again() {
     assert_eq!(api.send(request("GET", "/v1/events", None)).await.status(), 200);
     let seen = text(readers.remove(0)).await;
     assert_eq!(seen, "retry: 2000\n\n", "one chunk was in memory, no more");
+}
+
+#[tokio::test]
+async fn the_page_and_its_files_are_there_with_what_protects_them() {
+    let api = Api::new();
+    let index = api.send(request("GET", "/", None)).await;
+    let policy = index.headers()["content-security-policy"].to_str().expect("text").to_owned();
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'") && !policy.contains("unsafe"),
+        "{policy}"
+    );
+    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    let html = text(index).await;
+    assert!(!html.contains(" style=") && !html.contains("<style") && !html.contains(" onclick"), "nothing inline");
+    let files = html.split('"').filter(|part| part.starts_with('/') && part.contains('.'));
+    for path in files {
+        let found = api.send(request("GET", path, None)).await;
+        assert_eq!(found.status(), 200, "{path}");
+        assert_eq!(found.headers()["x-content-type-options"], "nosniff");
+        let mut again = request("GET", path, None);
+        again.headers_mut().insert("if-none-match", found.headers()["etag"].clone());
+        let again = api.send(again).await;
+        assert_eq!(again.status(), 304, "{path}");
+        assert!(text(again).await.is_empty());
+        let head = api.send(request("HEAD", path, None)).await;
+        assert_eq!((head.status(), text(head).await.len()), (StatusCode::OK, 0));
+    }
+}
+
+#[tokio::test]
+async fn answers_of_the_api_are_neither_kept_nor_shown_as_a_page() {
+    let answer = Api::new().send(request("GET", "/v1/status", None)).await;
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    assert_eq!(answer.headers()["content-security-policy"], "default-src 'none'; frame-ancestors 'none'");
+    let mut foreign = request("GET", "/", None);
+    foreign.headers_mut().insert("host", "evil.example".parse().expect("a header value"));
+    assert_eq!(Api::new().send(foreign).await.status(), 403);
+}
+
+#[tokio::test]
+async fn a_watcher_sees_the_newest_status_and_the_end() {
+    let api = Api::new();
+    let answer = api.send(request("GET", "/v1/status?follow=1", None)).await;
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let mut body = answer.into_body();
+    let mut next = async || {
+        let frame = body.frame().await?.expect("no error").into_data().expect("data");
+        Some(String::from_utf8(frame.into()).expect("text"))
+    };
+    assert!(next().await.expect("a retry").starts_with("retry: "));
+    let status = |frame: String| -> Value { serde_json::from_str(frame.trim().trim_start_matches("data: ")).expect("JSON") };
+    assert_eq!(status(next().await.expect("a status"))["fleets"][0]["sessions"], 62);
+    for (version, sessions) in [(2, 1), (3, 2)] {
+        let mut view = chat();
+        view.backends[0].sessions = sessions;
+        let at = holdline_core::time::Moment::from_millis(100_000 + version * 1_000);
+        api.plane.publish(holdline_core::snapshot::Snapshot { version, at, ..snapshot(vec![view]) });
+    }
+    assert_eq!(status(next().await.expect("the newest"))["fleets"][0]["backends"][0]["sessions"], 2);
+    api.plane.stop();
+    assert_eq!(next().await, None);
+}
+
+#[tokio::test]
+async fn the_status_tells_what_passes_through_a_fleet() {
+    let (_, body) = Api::new().get("/v1/status").await;
+    let chat = &body["fleets"][0];
+    assert_eq!((&chat["arrivals_per_s"], &chat["ended_per_s"], &chat["refused_per_s"]), (&json!(3.3), &json!(1.5), &json!(0.5)));
+    assert_eq!(
+        (&chat["opened_total"], &chat["ended_total"]["drained"], &chat["ended_total"]["cut"]),
+        (&json!(90), &json!(28), &json!(0))
+    );
+    assert_eq!(chat["refused_total"]["queue_full"], 9);
+    assert_eq!(chat["backends"][1]["draining"]["elapsed_ms"], 5_000);
+    assert_eq!(body["uptime_ms"], 100_000);
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use holdline_core::cause::Phase;
+use holdline_core::cause::{EndCause, Phase, RefuseCause};
 use holdline_core::event::CommandError;
 use holdline_core::ids::FleetName;
 use holdline_core::snapshot::{BackendView, FleetView, MoveView, Snapshot};
 use holdline_core::time::Moment;
+use holdline_core::traffic::Traffic;
 
 use super::Problem;
 use super::api::{BackendBody, FleetBody, GatewayBody, MoveBody, ScaleBody, SessionBody, StatusBody};
@@ -32,17 +33,26 @@ pub fn status_body(snapshot: &Snapshot, gateway_id: &str, now: Moment) -> Status
         gateways: vec![gateway],
         shutting_down: snapshot.shutting_down,
         version: env!("CARGO_PKG_VERSION").into(),
+        uptime_ms: millis(snapshot.at.since_start()),
     }
 }
 
 fn fleet_body(fleet: &FleetView, at: Moment) -> FleetBody {
-    let policy = &fleet.policy;
+    let (policy, Traffic { totals, rates }) = (&fleet.policy, fleet.traffic);
     FleetBody {
         name: policy.name.clone(),
         sessions: fleet.sessions(),
         capacity: fleet.capacity(),
         free: fleet.free(),
+        arrivals_per_s: tenths(rates.arrivals),
+        ended_per_s: tenths(rates.ended),
+        refused_per_s: tenths(rates.refused),
+        opened_total: totals.opened,
+        ended_total: EndCause::ALL.iter().copied().zip(totals.ended).collect(),
+        refused_total: RefuseCause::ALL.iter().copied().zip(totals.refused).collect(),
         queued: fleet.queued,
+        queue_max: policy.queue.length,
+        queue_timeout_ms: millis(policy.queue.timeout),
         oldest_wait_ms: millis(fleet.oldest_wait),
         desired: fleet.decision.desired,
         reason: fleet.decision.reason.clone(),
@@ -81,6 +91,7 @@ fn backend_body(backend: &BackendView, at: Moment) -> BackendBody {
 fn move_body(progress: &MoveView, at: Moment) -> MoveBody {
     MoveBody {
         remaining: progress.remaining,
+        elapsed_ms: millis(at.since(progress.started)),
         deadline_in_ms: millis(progress.deadline.since(at)),
         due_in_ms: millis(progress.due.since(at)),
         total: progress.total,
@@ -125,6 +136,11 @@ pub(super) fn session_body(session: &SessionInfo) -> SessionBody {
         bytes_in: session.bytes_in,
         bytes_out: session.bytes_out,
     }
+}
+
+/// As many digits as a mean of ten seconds has.
+fn tenths(rate: f64) -> f64 {
+    (rate * 10.0).round() / 10.0
 }
 
 fn millis(d: Duration) -> u64 {

@@ -39,6 +39,9 @@ pub(super) fn config(args: &ConfigArgs, out: &mut Out) -> Result<(), Failure> {
             // clap has seen to it that one of them is there.
             let path = file.as_ref().or(config.as_ref()).ok_or_else(|| Failure::Usage("name a file".into()))?;
             let config = load(path).map_err(|e| Failure::Usage(e.to_string()))?;
+            for warning in &config.warnings {
+                out.line(&format!("warning: {warning}"))?;
+            }
             out.line(&format!("{} is valid: {}", path.display(), summary(&config)))
         }
         Action::Schema => out.line(schema().trim_end()),

@@ -3,6 +3,7 @@
 //! `raw` mirrors the file and knows the defaults, `read` turns errors of shape into ours (one at a time, with a snippet), `validate`
 //! turns `raw` into [`model`] and tells all errors of meaning at once. Past this border no `Option` means "default".
 
+mod change;
 mod error;
 mod located;
 pub mod model;
@@ -13,14 +14,18 @@ mod read;
 mod schema;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod units;
 mod validate;
+mod watch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+pub use change::NeedsRestart;
 pub use error::{ConfigError, MeaningError, Problem, ShapeError};
 use model::Config;
 pub use schema::schema;
+pub use watch::Watched;
 
 /// Whether the programs of process fleets are looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +36,42 @@ pub enum Programs {
     Trust,
 }
 
+/// A configuration file, and what it said when it was read.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    /// As it was named.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+impl ConfigFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Ok(ConfigFile { path: path.to_owned(), text })
+    }
+
+    /// Checks it. Relative paths in it start at its directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; its text names file, line, value and remedy.
+    pub fn parse(&self) -> Result<Config, ConfigError> {
+        let failed = |source| ConfigError::Read { path: self.path.clone(), source };
+        let whole = std::path::absolute(&self.path).map_err(failed)?;
+        parse(&self.text, &self.path.display().to_string(), whole.parent().unwrap_or(Path::new("/")))
+    }
+}
+
 /// Reads and checks a configuration file. Relative paths in it start at its directory.
 ///
 /// # Errors
 /// [`ConfigError`]; its text names file, line, value and remedy.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    let whole = std::path::absolute(path).map_err(failed)?;
-    let base = whole.parent().unwrap_or(Path::new("/"));
-    parse(&text, &path.display().to_string(), base)
+    ConfigFile::read(path)?.parse()
 }
 
 /// Checks the text of a configuration. `name` stands for it in errors; relative paths start at `base`.

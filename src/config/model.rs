@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub threads: Option<NonZeroUsize>,
     /// SIGTERM: the time to close sessions at a pace.
     pub shutdown_deadline: Duration,
+    /// What can be used but may not be meant, each with file, line and remedy.
+    pub warnings: Vec<String>,
 }
 
 /// Where clients connect.
@@ -34,15 +37,55 @@ pub struct Config {
 pub struct Listener {
     /// Its address; port 0: any free one.
     pub address: SocketAddr,
+    /// `None`: plain text.
+    pub tls: Option<ListenerTls>,
+}
+
+/// What a listener speaks TLS with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// At least one; the first is for clients that name no host, or none that is there.
+    pub certificates: Vec<CertificateFiles>,
+    /// The oldest version that clients may speak.
+    pub min_version: TlsVersion,
+}
+
+/// Two files in PEM, read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, then those that lead to its root.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    V12,
+    /// RFC 8446.
+    V13,
+}
+
+/// How a fleet's backends are spoken to over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTls {
+    /// Certificates in PEM that theirs must lead to, read again when the file changes; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// What their certificates must be for; `None`: the address of each.
+    pub name: Option<String>,
 }
 
 /// A fleet's policy, and what only shells need of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fleet {
     /// What its owner decided.
     pub policy: Arc<FleetPolicy>,
     /// Bearer token that a pushed heartbeat must carry; `None`: loopback is trusted.
     pub heartbeat_token: Option<String>,
+    /// `None`: its backends are spoken to in plain text.
+    pub tls: Option<BackendTls>,
 }
 
 /// What is logged, and how.

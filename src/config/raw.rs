@@ -46,6 +46,42 @@ impl<T> Default for At<Vec<T>> {
 pub(super) struct Listener {
     /// IP address and port, such as `0.0.0.0:8080`.
     pub(super) address: At<String>,
+    /// Clients speak TLS here; left out: plain text.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<At<ListenerTls>>,
+}
+
+/// What a listener speaks TLS with.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenerTls {
+    /// At least one. The one is used that is for the host that a client names: an exact name, else a wildcard, else the first.
+    pub(super) certificates: At<Vec<CertificateFiles>>,
+    /// The oldest version that clients may speak.
+    #[serde(default)]
+    pub(super) min_version: TlsVersion,
+}
+
+/// Two files in PEM; relative paths start at this file's directory. They are read again when they change.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertificateFiles {
+    /// The certificate, then those that lead to its root.
+    pub(super) cert: At<String>,
+    /// Its private key, without a pass phrase.
+    pub(super) key: At<String>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+pub(super) enum TlsVersion {
+    /// TLS 1.2 and newer.
+    #[default]
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3 alone.
+    #[serde(rename = "1.3")]
+    V13,
 }
 
 /// The admin API.

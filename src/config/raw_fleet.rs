@@ -70,6 +70,21 @@ pub(super) struct Backends {
     /// Children of Holdline.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) process: Option<At<Process>>,
+    /// Backends are spoken to over TLS; left out: in plain text.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<At<BackendTls>>,
+}
+
+/// How backends are spoken to over TLS. Their certificates are always checked.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BackendTls {
+    /// A file in PEM with the certificates that theirs must lead to; a relative path starts at this file's directory. Left out: the system's.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<At<String>>,
+    /// The DNS name that their certificates must be for; left out: the IP address of each.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<At<String>>,
 }
 
 /// A backend that somebody else runs.
@@ -134,14 +149,15 @@ pub(super) enum Balance {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Affinity {
     /// The means.
-    pub(super) by: AffinityBy,
-    /// The cookie's name.
-    pub(super) name: At<String>,
+    pub(super) by: At<AffinityBy>,
+    /// The name of the cookie (left out: `holdline`), header or query parameter.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<At<String>>,
 }
 
 impl Default for Affinity {
     fn default() -> Self {
-        Affinity { by: AffinityBy::None, name: At::from("holdline".to_owned()) }
+        Affinity { by: At::from(AffinityBy::None), name: None }
     }
 }
 
@@ -153,6 +169,12 @@ pub(super) enum AffinityBy {
     None,
     /// An authenticated cookie.
     Cookie,
+    /// A header of the request, hashed.
+    Header,
+    /// A parameter of the request's query, hashed.
+    Query,
+    /// The client's address, hashed; IPv6 by its /64.
+    Address,
 }
 
 /// Handshakes that wait for a seat.

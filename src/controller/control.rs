@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use holdline_core::event::{Answer, Command, CommandError, Event, Heartbeat};
+use holdline_core::event::{Answer, Command, CommandError, Event, Heartbeat, Notice, NoticeKind};
 use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::policy::FleetPolicy;
 use holdline_core::snapshot::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -21,11 +22,14 @@ pub struct Control {
     pub(super) log: EventLog,
 }
 
+/// How the data plane obeys the first snapshot of another configuration: with the rest of it, at once.
+pub type Adopt = Box<dyn FnOnce(&Snapshot) + Send>;
+
 /// What the State task is asked directly, with the place where the answer goes.
-#[derive(Debug)]
 pub(super) enum Request {
     Fresh(oneshot::Sender<Arc<Snapshot>>),
     Command(Command, oneshot::Sender<Result<Answer, CommandError>>),
+    Configure(Vec<Arc<FleetPolicy>>, Adopt, oneshot::Sender<Result<(), Stopped>>),
 }
 
 /// The State task is gone: Holdline is stopping.
@@ -69,6 +73,20 @@ impl Control {
     /// [`ControlError`]; nothing was changed.
     pub async fn command(&self, command: Command) -> Result<Answer, ControlError> {
         Ok(self.ask(|answer| Request::Command(command, answer)).await??)
+    }
+
+    /// Takes the fleets of another configuration. `adopt` is called instead of the data plane's own with the first snapshot of it; when
+    /// this returns it is in force.
+    ///
+    /// # Errors
+    /// [`Stopped`]: Holdline is stopping, and nothing was changed.
+    pub async fn configure(&self, fleets: Vec<Arc<FleetPolicy>>, adopt: Adopt) -> Result<(), Stopped> {
+        self.ask(|answer| Request::Configure(fleets, adopt, answer)).await?
+    }
+
+    /// A line of the event log that is about no fleet.
+    pub fn note(&self, kind: NoticeKind, message: String, at_unix_ms: u64) {
+        self.log.push(Notice { fleet: None, backend: None, kind, message }, at_unix_ms);
     }
 
     /// A backend pushed a heartbeat.

@@ -72,7 +72,9 @@ fn log(notice: &Notice) {
     let backend = notice.backend.as_ref().map(tracing::field::display);
     let event = notice.kind;
     match event {
-        NoticeKind::BackendFailed | NoticeKind::CountMismatch => tracing::warn!(fleet, backend, %event, "{}", notice.message),
+        NoticeKind::BackendFailed | NoticeKind::CountMismatch | NoticeKind::ConfigRejected => {
+            tracing::warn!(fleet, backend, %event, "{}", notice.message)
+        }
         _ => tracing::info!(fleet, backend, %event, "{}", notice.message),
     }
 }

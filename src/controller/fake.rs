@@ -13,6 +13,7 @@ use holdline_core::policy::{FleetPolicy, HeartbeatPolicy, Probe, ProviderPolicy}
 use holdline_core::scale::Decision;
 use holdline_core::snapshot::{BackendView, FleetView, Snapshot};
 use holdline_core::time::Moment;
+use holdline_core::traffic::{Totals, Traffic};
 use parking_lot::Mutex;
 
 use super::{DataPlane, EndOrder};
@@ -68,6 +69,7 @@ impl DataPlane for FakePlane {
                     refused_total: 0,
                     knocked_total: 0,
                     requests: 0,
+                    totals: Totals::default(),
                 });
                 fleets.len() - 1
             });
@@ -127,6 +129,8 @@ pub(super) fn snapshot(policy: &Arc<FleetPolicy>, backends: &[(&str, SocketAddr,
         decision: Arc::new(Decision::default()),
         scale_to: None,
         rebalance: None,
+        traffic: Traffic::default(),
+        leaving: false,
     };
     Arc::new(Snapshot { version: 1, at: Moment::START, fleets: vec![fleet], shutting_down: false })
 }

@@ -19,6 +19,7 @@ mod state_task;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use holdline_core::cause::EndCause;
 use holdline_core::event::GatewayReport;
@@ -26,7 +27,9 @@ use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::DrainMode;
 use holdline_core::snapshot::Snapshot;
 
-pub use control::{Control, ControlError, Stopped};
+use crate::gateway::tls::Connector;
+
+pub use control::{Adopt, Control, ControlError, Stopped};
 pub use drainer::drain;
 pub use event_log::{Entry, EventLog};
 pub use prober::Prober;
@@ -43,6 +46,11 @@ pub trait DataPlane: Send + Sync {
 
     /// Seats taken on one backend, as of now; zero when it is unknown.
     fn used(&self, fleet: &FleetName, backend: &BackendId) -> u32;
+
+    /// How the backends of `fleet` are spoken to; `None`: in plain text.
+    fn connector(&self, _fleet: &FleetName) -> Option<Arc<Connector>> {
+        None
+    }
 
     /// Ends so many sessions of a backend, idle ones first, then the oldest; tells how many it began to end.
     fn end_sessions<'a>(&'a self, order: &'a EndOrder) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>>;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +18,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::report::{BadReport, REPORT_MAX, read_report};
+use crate::gateway::tls::Connector;
+use crate::gateway::{connect, is_about_tls};
 
 /// What an answer's head may take; hyper refuses less than 8 KiB.
 const HEAD_MAX: usize = 16 * 1024;
@@ -25,6 +28,8 @@ const HEAD_MAX: usize = 16 * 1024;
 pub(super) struct Asker {
     address: SocketAddr,
     policy: HeartbeatPolicy,
+    /// `None`: plain text.
+    connector: Option<Arc<Connector>>,
     connection: Option<Connection>,
 }
 
@@ -52,6 +57,8 @@ pub(super) enum Missed {
     Timeout(Duration),
     #[error("cannot connect: {0}")]
     Connect(io::Error),
+    #[error("TLS fails: {0}; check backends.tls and the backend's certificate")]
+    Tls(io::Error),
     #[error("it answered no HTTP: {0}")]
     Http(#[from] hyper::Error),
     #[error("it answered {0}; 200 means ready, 503 not ready: check heartbeat.path")]
@@ -69,8 +76,8 @@ impl Missed {
 }
 
 impl Asker {
-    pub(super) fn new(address: SocketAddr, policy: HeartbeatPolicy) -> Self {
-        Asker { address, policy, connection: None }
+    pub(super) fn new(address: SocketAddr, policy: HeartbeatPolicy, connector: Option<Arc<Connector>>) -> Self {
+        Asker { address, policy, connector, connection: None }
     }
 
     /// Asks once, and takes no longer than the policy's timeout.
@@ -101,7 +108,7 @@ impl Asker {
         {
             return Ok(answer);
         }
-        let connection = Connection::open(self.address).await?;
+        let connection = Connection::open(self.address, self.connector.as_ref()).await?;
         self.get_over(connection).await
     }
 
@@ -150,8 +157,11 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> Result<Self, Missed> {
-        let stream = TcpStream::connect(address).await.map_err(Missed::Connect)?;
+    async fn open(address: SocketAddr, connector: Option<&Arc<Connector>>) -> Result<Self, Missed> {
+        let stream = connect(address, connector).await.map_err(|error| match is_about_tls(&error) {
+            true => Missed::Tls(error),
+            false => Missed::Connect(error),
+        })?;
         let (sender, connection) = http1::Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async move {
             // Its error is the request's, too.

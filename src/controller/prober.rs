@@ -89,7 +89,7 @@ impl Prober {
             plane: Arc::clone(&self.plane),
             events: self.events.clone(),
             metrics: Arc::clone(&self.metrics),
-            asker: Asker::new(address, policy.clone()),
+            asker: Asker::new(address, policy.clone(), self.plane.connector(fleet)),
             random: SmallRng::seed_from_u64(hash.finish()),
             complaint: None,
         };

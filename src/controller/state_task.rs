@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::control::{REQUESTS_MAX, Request};
-use super::{Control, DataPlane, EventLog};
+use super::{Adopt, Control, DataPlane, EventLog, Stopped};
 use crate::clock::Clock;
 use crate::telemetry::Metrics;
 
@@ -107,7 +107,20 @@ impl StateTask {
                 self.publish(now).await;
                 let _ = answer.send(done);
             }
+            Request::Configure(fleets, adopt, answer) => {
+                let done = self.configure(fleets, adopt, now).await;
+                let _ = answer.send(done);
+            }
         }
+    }
+
+    async fn configure(&mut self, fleets: Vec<Arc<FleetPolicy>>, adopt: Adopt, now: Moment) -> Result<(), Stopped> {
+        if self.snapshots.borrow().shutting_down {
+            return Err(Stopped);
+        }
+        self.state.apply(Event::Configure(fleets), now);
+        self.publish_by(now, adopt).await;
+        Ok(())
     }
 
     /// Takes in the data plane's counts of this moment: nothing is decided on old ones.
@@ -119,8 +132,13 @@ impl StateTask {
 
     /// First the data plane obeys, then others see it, then effects run: a drain's first victim cannot be replaced by a newcomer.
     async fn publish(&mut self, now: Moment) {
+        let plane = Arc::clone(&self.plane);
+        self.publish_by(now, Box::new(move |snapshot| plane.adopt(snapshot))).await;
+    }
+
+    async fn publish_by(&mut self, now: Moment, adopt: Adopt) {
         let snapshot = Arc::new(self.state.snapshot(now));
-        self.plane.adopt(&snapshot);
+        adopt(&snapshot);
         let before = self.snapshots.send_replace(Arc::clone(&snapshot));
         self.count_decisions(&before, &snapshot);
         for effect in self.state.take_effects() {
@@ -144,7 +162,8 @@ impl StateTask {
     }
 
     fn count_decisions(&self, before: &Snapshot, after: &Snapshot) {
-        for (old, new) in before.fleets.iter().zip(&after.fleets) {
+        for new in after.fleets.iter().filter(|f| !f.leaving) {
+            let Some(old) = before.fleet(new.name().as_str()) else { continue };
             let (old, decision) = (&old.decision, &new.decision);
             // The first decision changes nothing, and on a static fleet none does.
             let changes = !old.reason.is_empty() && old.desired != decision.desired && new.policy.provider.is_elastic();

@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use holdline_core::balance::{NoPlace, place};
+use holdline_core::affinity::Wish;
+use holdline_core::balance::{NoPlace, Preferred, place};
 use holdline_core::cause::RefuseCause;
 use holdline_core::ids::BackendId;
 use holdline_core::queue::{Outcome, Ticket};
@@ -44,26 +45,20 @@ pub(crate) struct SeatGuard {
     // An option only so that `drop` can give the seat back before it rings.
     seat: Option<Seat>,
     fleet: Arc<Fleet>,
-    /// Whether it counts as an arrival and a departure, from which the autoscaler forecasts.
-    session: bool,
 }
 
 impl SeatGuard {
-    /// A seat taken outside of the queue.
+    /// A seat that was taken for a session: an arrival now and a departure at its end, from which the autoscaler forecasts.
     pub(crate) fn new(seat: Seat, fleet: &Arc<Fleet>) -> Self {
-        Self::counted(seat, fleet, true)
-    }
-
-    fn counted(seat: Seat, fleet: &Arc<Fleet>, session: bool) -> Self {
-        fleet.admitted_total.fetch_add(session.into(), Ordering::Relaxed);
-        SeatGuard { seat: Some(seat), fleet: Arc::clone(fleet), session }
+        fleet.admitted_total.fetch_add(1, Ordering::Relaxed);
+        SeatGuard { seat: Some(seat), fleet: Arc::clone(fleet) }
     }
 }
 
 impl Drop for SeatGuard {
     fn drop(&mut self) {
         drop(self.seat.take());
-        self.fleet.ended_total.fetch_add(self.session.into(), Ordering::Relaxed);
+        self.fleet.ended_total.fetch_add(1, Ordering::Relaxed);
         // Either we see the waiter, or its doorman sees the seat: pairs with the fence in `serve`.
         fence(Ordering::SeqCst);
         self.fleet.ring();
@@ -72,20 +67,40 @@ impl Drop for SeatGuard {
 
 /// Somebody in the queue, and how it is told.
 #[derive(Debug)]
-pub(crate) struct Waiter {
-    told: oneshot::Sender<Result<Admitted, RefuseCause>>,
-    /// Whether the seat is for a session; a plain request at a fleet of zero waits for a backend and keeps no seat.
-    session: bool,
+pub(crate) enum Waiter {
+    /// For a seat.
+    Session(Told<Admitted>),
+    /// A plain request at a fleet of zero waits for a backend, and keeps no seat.
+    Request(Told<()>),
 }
 
-/// A seat on `preferred`, or on the best backend but those in `failed`, at once or after a wait. `client` is the socket whose end
+type Told<T> = oneshot::Sender<Result<T, RefuseCause>>;
+
+impl Waiter {
+    /// The fleet goes.
+    pub(super) fn turn_away(self) {
+        self.refuse(RefuseCause::Draining);
+    }
+
+    /// Who left meanwhile needs no answer.
+    fn refuse(self, cause: RefuseCause) {
+        match self {
+            Waiter::Session(told) => drop(told.send(Err(cause))),
+            Waiter::Request(told) => {
+                let _ = told.send(Err(cause));
+            }
+        }
+    }
+}
+
+/// A seat where `wish` says, or on the best backend but those in `failed`, at once or after a wait. `client` is the socket whose end
 /// stops the wait.
 ///
 /// # Errors
 /// [`NotAdmitted`].
 pub(crate) async fn admit(
     fleet: &Arc<Fleet>,
-    preferred: Option<&BackendId>,
+    wish: &Wish,
     failed: &[BackendId],
     client: &TcpStream,
     clock: Clock,
@@ -94,7 +109,7 @@ pub(crate) async fn admit(
     let now = clock.now();
     // While anybody waits, newcomers wait behind.
     if fleet.waiting.load(Ordering::SeqCst) == 0 {
-        match fleet.place(preferred, failed, now, &mut rng.borrow_mut()) {
+        match fleet.place(wish, failed, now, &mut rng.borrow_mut()) {
             Ok((backend, seat)) => {
                 return Ok(Admitted { backend, seat: SeatGuard::new(seat, fleet) });
             }
@@ -102,7 +117,7 @@ pub(crate) async fn admit(
             Err(_) => {}
         }
     }
-    let waited = wait(fleet, true, preferred, clock, client_gone(client)).await;
+    let waited = wait(fleet, Waiter::Session, wish, clock, client_gone(client)).await;
     fleet.metrics.queue_wait(clock.now().since(now));
     waited
 }
@@ -114,24 +129,23 @@ pub(crate) async fn admit(
 /// Why it did not get one.
 pub(crate) async fn any_backend(fleet: &Arc<Fleet>, clock: Clock) -> Result<(), RefuseCause> {
     fleet.knock();
-    match wait(fleet, false, None, clock, fleet.has_ready()).await {
-        // A seat that came first is free again at once, and the next in line hears of it.
+    match wait(fleet, Waiter::Request, &Wish::Anywhere, clock, fleet.has_ready()).await {
         Ok(_) | Err(NotAdmitted::Gone) => Ok(()),
         Err(NotAdmitted::Refused(cause)) => Err(cause),
     }
 }
 
-async fn wait(
+async fn wait<T>(
     fleet: &Arc<Fleet>,
-    session: bool,
-    preferred: Option<&BackendId>,
+    waiter: impl FnOnce(Told<T>) -> Waiter,
+    wish: &Wish,
     clock: Clock,
     gone: impl Future<Output = ()>,
-) -> Result<Admitted, NotAdmitted> {
+) -> Result<T, NotAdmitted> {
     let (told, answer) = oneshot::channel();
     let ticket = {
         let mut queue = fleet.queue.lock();
-        let entered = queue.enter(preferred.cloned(), Waiter { told, session }, clock.now());
+        let entered = queue.enter(wish.clone(), waiter(told), clock.now());
         fleet.waiting.store(queue.len(), Ordering::SeqCst);
         entered
     };
@@ -146,7 +160,7 @@ async fn wait(
     tokio::select! {
         biased;
         told = answer => match told {
-            Ok(Ok(admitted)) => Ok(admitted),
+            Ok(Ok(given)) => Ok(given),
             Ok(Err(cause)) => Err(NotAdmitted::Refused(fleet.truer(cause))),
             // The queue itself went away: the gateway is being dropped.
             Err(_) => Err(NotAdmitted::Refused(RefuseCause::Draining)),
@@ -174,7 +188,8 @@ impl Drop for Place<'_> {
 
 /// Serves the fleet's queue for ever: when rung, and at its own next deadline.
 pub(super) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) {
-    let mut next: Option<Moment> = None;
+    // Another may have stood here before, under another policy.
+    let mut next: Option<Moment> = fleet.serve(clock.now(), &mut rng);
     loop {
         let deadline = async {
             match next {
@@ -191,16 +206,14 @@ pub(super) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) 
 }
 
 impl Fleet {
-    fn place(
-        &self,
-        preferred: Option<&BackendId>,
-        failed: &[BackendId],
-        now: Moment,
-        rng: &mut SmallRng,
-    ) -> Result<(Arc<Backend>, Seat), NoPlace> {
+    fn place(&self, wish: &Wish, failed: &[BackendId], now: Moment, rng: &mut SmallRng) -> Result<(Arc<Backend>, Seat), NoPlace> {
         let joined = self.joined();
         let backends = &joined.members;
-        let preferred = preferred.and_then(|id| backends.iter().position(|m| m.0.id == *id));
+        let preferred = match wish {
+            Wish::Anywhere => Preferred::Nobody,
+            Wish::Backend(id) => backends.iter().position(|m| m.0.id == *id).map_or(Preferred::Nobody, Preferred::One),
+            Wish::Key(key) => joined.guide.ring().map_or(Preferred::Nobody, |ring| Preferred::InOrder(ring, *key)),
+        };
         let usable = |index: usize| failed.is_empty() || !failed.contains(&backends[index].0.id);
         let policy = &self.policy;
         let (index, seat) = place(policy.balance, policy.fill, backends, preferred, usable, now, rng)?;
@@ -211,20 +224,26 @@ impl Fleet {
     fn serve(self: &Arc<Self>, now: Moment, rng: &mut SmallRng) -> Option<Moment> {
         let mut queue = self.queue.lock();
         fence(Ordering::SeqCst);
-        let next =
-            queue.serve(now, |preferred| self.place(preferred, &[], now, rng), |waiter, outcome| self.tell(waiter, outcome));
+        let next = queue.serve(now, |wish| self.place(wish, &[], now, rng), |waiter, outcome| self.tell(waiter, outcome));
         self.waiting.store(queue.len(), Ordering::SeqCst);
         next
     }
 
     /// A waiter that left meanwhile drops what it is told, which gives the seat back and rings.
     fn tell(self: &Arc<Self>, waiter: Waiter, outcome: Outcome<Arc<Backend>>) {
-        let answer = match outcome {
-            Outcome::Admitted(backend, seat) => Ok(Admitted { backend, seat: SeatGuard::counted(seat, self, waiter.session) }),
-            Outcome::Refused(cause) => Err(cause),
-        };
-        // An error is the answer back: dropped here.
-        drop(waiter.told.send(answer));
+        // An error is the answer back, dropped here.
+        match (waiter, outcome) {
+            (Waiter::Session(told), Outcome::Admitted(backend, seat)) => {
+                let _ = told.send(Ok(Admitted { backend, seat: SeatGuard::new(seat, self) }));
+            }
+            (Waiter::Request(told), Outcome::Admitted(_, seat)) => {
+                let _ = told.send(Ok(()));
+                // Free again at once, for the next in line.
+                drop(seat);
+                self.ring();
+            }
+            (waiter, Outcome::Refused(cause)) => waiter.refuse(cause),
+        }
     }
 
     /// Resolves when a backend takes plain requests.

@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use holdline_core::balance::Seated;
 use holdline_core::cause::Phase;
 use holdline_core::event::Event;
 use holdline_core::ids::{BackendId, FleetName};
+use holdline_core::policy::FleetPolicy;
 use holdline_core::seats::Seats;
 use holdline_core::time::Moment;
 use tokio::sync::mpsc;
 
 use super::session::Target;
+use crate::telemetry::Metrics;
 
 /// A backend among its fleet's, to be compared by `core::balance`.
 #[derive(Clone, Debug)]
@@ -34,8 +37,10 @@ pub(crate) struct Backend {
     pub(super) requests: AtomicU32,
     phase: AtomicU8,
     dials: Dials,
-    /// What its sessions carry.
-    pub(crate) target: Arc<Target>,
+    /// Its TLS failed at the last dial.
+    tls_fails: AtomicBool,
+    /// What its next sessions carry.
+    target: ArcSwap<Target>,
 }
 
 impl std::fmt::Debug for Backend {
@@ -72,8 +77,25 @@ impl Backend {
             requests: AtomicU32::new(0),
             phase: AtomicU8::new(Phase::Starting as u8),
             dials: Dials::default(),
-            target,
+            tls_fails: AtomicBool::new(false),
+            target: ArcSwap::new(target),
         }
+    }
+
+    /// What a session that begins now carries.
+    pub(crate) fn target(&self) -> Arc<Target> {
+        self.target.load_full()
+    }
+
+    /// Counters: sessions that ended as drained or rebalanced, and as cut.
+    pub(super) fn ends(&self) -> (u64, u64) {
+        self.target.load().ends()
+    }
+
+    /// Obeys the fleet's policy: new sessions come at its pace and with its deadlines, those that are here keep theirs.
+    pub(super) fn set_policy(&self, policy: &FleetPolicy) {
+        self.seats.set_rate(policy.admit_rate);
+        self.target.store(self.target.load().with_deadlines(&policy.timeouts, &policy.keepalive));
     }
 
     /// Obeys the snapshot. The limit is in force from the return on.
@@ -115,6 +137,18 @@ impl Backend {
             let _ = dials.failed.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
         }
         self.tell_dials(events);
+    }
+
+    /// Notes what was wrong with its TLS at a dial, and tells the operator when that is new.
+    pub(super) fn tls_is(&self, wrong: Option<&std::io::Error>, metrics: &Metrics) {
+        let Some(error) = wrong else {
+            return self.tls_fails.store(false, Ordering::Relaxed);
+        };
+        metrics.bad_input("backend_tls");
+        if !self.tls_fails.swap(true, Ordering::Relaxed) {
+            let (fleet, backend, address) = (&self.fleet, &self.id, self.address);
+            tracing::warn!(%fleet, %backend, %address, %error, "TLS with the backend fails; check backends.tls and its certificate");
+        }
     }
 
     /// Sends what State has not been told yet, as far as the channel takes it.

@@ -183,6 +183,8 @@ enum Stage {
     Awaited,
     /// The backend: it has all of it.
     Whole,
+    /// Nobody: the client broke off, or what it sent is no body.
+    Broken,
 }
 
 impl Progress {
@@ -199,6 +201,11 @@ impl Progress {
     /// The client sent all of it.
     pub(crate) fn is_whole(&self) -> bool {
         self.stage.get() == Stage::Whole
+    }
+
+    /// The client will not send the rest.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.stage.get() == Stage::Broken
     }
 
     /// It is the client that keeps everybody waiting.
@@ -218,7 +225,12 @@ impl Body for RequestBody {
             return Poll::Pending;
         };
         progress.moved.set(progress.clock.now());
-        progress.stage.set(if frame.is_none() || body.is_end_stream() { Stage::Whole } else { Stage::Sent });
+        progress.stage.set(match frame {
+            Some(Err(_)) => Stage::Broken,
+            None => Stage::Whole,
+            Some(Ok(_)) if body.is_end_stream() => Stage::Whole,
+            Some(Ok(_)) => Stage::Sent,
+        });
         Poll::Ready(frame)
     }
 

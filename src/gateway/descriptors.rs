@@ -64,7 +64,7 @@ impl Descriptors {
         }
     }
 
-    fn try_client(self: &Arc<Self>) -> Option<ClientSlot> {
+    pub(super) fn try_client(self: &Arc<Self>) -> Option<ClientSlot> {
         // Sessions' backend sockets come out of the same pot.
         let bound = self.clients_max.saturating_sub(self.sessions.load(Ordering::Relaxed));
         count_below(&self.clients, bound).then(|| ClientSlot(Arc::clone(self)))

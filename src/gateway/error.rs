@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::tls::StoreError;
+
 /// Why the gateway did not start. The text says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -13,6 +15,17 @@ pub enum GatewayError {
         address: SocketAddr,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// We listen there ourselves, under another address of the running configuration.
+    #[error(
+        "cannot listen on {address}: Holdline itself listens on {own}; remove that from `listeners`, reload, and add {address} then, \
+         or restart Holdline"
+    )]
+    InUseByUs {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What it overlaps.
+        own: SocketAddr,
     },
     /// The address is none of this machine's.
     #[error("cannot listen on {address}: this machine has no such address; use one that `ip address` shows, or 0.0.0.0 for all")]
@@ -41,6 +54,9 @@ pub enum GatewayError {
     /// A route names a fleet that there is not.
     #[error("a route names fleet `{0}`, which is not configured; add it under `fleets` or correct the route")]
     UnknownFleet(String),
+    /// Certificates or keys cannot be used, or not any more.
+    #[error(transparent)]
+    Tls(#[from] StoreError),
     /// A thread or its runtime could not be made.
     #[error(
         "cannot start a data-plane thread: {0}; check the limits on threads and open files (`ulimit -u`, `ulimit -n`), or lower `threads`"

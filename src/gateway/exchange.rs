@@ -97,17 +97,17 @@ impl Drop for Upstream {
 
 /// Ends our side, waits for the backend's end, then gives the seat back.
 async fn part(mut stream: Socket, seat: SeatGuard) {
-    // If it fails, the connection is gone, which the read shows.
-    let _ = stream.shutdown().await;
-    if tokio::time::timeout(FAREWELL, read_out(&mut stream)).await.is_err() {
+    if tokio::time::timeout(FAREWELL, end(&mut stream)).await.is_err() {
         reset(&stream);
     }
     drop(stream);
     drop(seat);
 }
 
-/// Reads and forgets until the end.
-async fn read_out(stream: &mut Socket) {
+/// Ends our side, and reads and forgets until the peer's end.
+async fn end(stream: &mut Socket) {
+    // Over TLS it waits for a peer that does not read. If it fails, the connection is gone, which the read shows.
+    let _ = stream.shutdown().await;
     // A plain array in the future would make every task as large; this one lives for a moment.
     let mut sink = vec![0; 4 << 10];
     while matches!(stream.read(&mut sink).await, Ok(1..)) {}
@@ -122,6 +122,5 @@ pub(crate) fn reset(stream: &Socket) {
 /// reset that may destroy what we said (RFC 9112 9.6).
 pub(crate) async fn close_lingering(mut stream: Socket) {
     const LINGER: Duration = Duration::from_secs(2);
-    let _ = stream.shutdown().await;
-    let _ = tokio::time::timeout(LINGER, read_out(&mut stream)).await;
+    let _ = tokio::time::timeout(LINGER, end(&mut stream)).await;
 }

@@ -1,32 +1,50 @@
 //! What the gateway knows of fleets and backends: the snapshot's limits, and counters that all threads share.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use holdline_core::affinity::{Cookies, Preference};
 use holdline_core::cause::Phase;
 use holdline_core::event::{BackendCounts, FleetCounts};
 use holdline_core::ids::BackendId;
-use holdline_core::policy::{Affinity, FleetPolicy};
+use holdline_core::policy::FleetPolicy;
 use holdline_core::queue::Queue;
 use holdline_core::seats::Seats;
 use holdline_core::snapshot::{BackendView, FleetView};
 use holdline_core::time::Moment;
 use holdline_core::wire::token::Keys;
-use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::admission::Waiter;
 use super::backend::{Backend, Member};
+use super::guide::Guide;
 use super::session::{Ended, Target, Watch};
 use crate::telemetry::{FleetMetrics, access};
 
-/// One fleet, shared by all threads.
+/// One fleet under one policy, shared by all threads. Under another policy it is another `Fleet` around the same [`House`]: who holds one
+/// (a handshake, a session's seat) goes on by the policy that it found.
 pub(crate) struct Fleet {
     pub(crate) policy: Arc<FleetPolicy>,
+    house: Arc<House>,
+    /// The backends were not told of this policy yet.
+    is_new: AtomicBool,
+}
+
+impl Deref for Fleet {
+    type Target = House;
+
+    fn deref(&self) -> &House {
+        &self.house
+    }
+}
+
+/// What stays of a fleet, whatever its policy.
+pub(crate) struct House {
+    /// No other fleet has it: it says which thread serves the queue.
+    pub(super) number: usize,
     pub(crate) metrics: Arc<FleetMetrics>,
     /// Swapped in whole by [`Fleet::adopt`]; readers never wait.
     joined: ArcSwap<Joined>,
@@ -59,28 +77,15 @@ impl std::fmt::Debug for Fleet {
 pub(crate) struct Joined {
     /// The snapshot's that have an address, and gone ones that still hold sessions.
     pub(crate) members: Vec<Member>,
-    /// Affinity cookies of these; `None`: the fleet has no affinity.
-    pub(crate) cookies: Option<Cookies>,
-}
-
-impl Joined {
-    /// What a client's cookies ask for.
-    pub(crate) fn preference(&self, headers: &HeaderMap) -> Preference {
-        let fields = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes);
-        self.cookies.as_ref().map_or(Preference::None, |cookies| cookies.preference(fields))
-    }
-
-    /// The cookie that leads back to `chosen`, if the client needs a new one.
-    pub(crate) fn set_cookie(&self, chosen: &BackendId, had: &Preference) -> Option<String> {
-        self.cookies.as_ref()?.set_cookie(chosen, had, false)
-    }
+    /// Affinity to these.
+    pub(crate) guide: Guide,
 }
 
 impl Fleet {
-    pub(crate) fn new(policy: Arc<FleetPolicy>, metrics: Arc<FleetMetrics>, keys: Keys) -> Arc<Self> {
-        Arc::new(Fleet {
+    pub(crate) fn new(number: usize, policy: Arc<FleetPolicy>, metrics: Arc<FleetMetrics>, keys: Keys) -> Arc<Self> {
+        let house = House {
+            number,
             queue: Mutex::new(Queue::new(policy.queue)),
-            policy,
             watch: Arc::new(Recorder(Arc::clone(&metrics))),
             metrics,
             joined: ArcSwap::default(),
@@ -93,7 +98,23 @@ impl Fleet {
             refused_total: AtomicU64::new(0),
             knocked_total: AtomicU64::new(0),
             requests: AtomicU32::new(0),
-        })
+        };
+        Arc::new(Fleet { policy, house: Arc::new(house), is_new: AtomicBool::new(false) })
+    }
+
+    /// The same fleet under another policy, which its backends hear of with the next snapshot.
+    pub(super) fn under(&self, policy: Arc<FleetPolicy>) -> Arc<Self> {
+        self.queue.lock().set_policy(policy.queue);
+        Arc::new(Fleet { policy, house: Arc::clone(&self.house), is_new: AtomicBool::new(true) })
+    }
+
+    /// Refuses whoever waits or comes: the fleet goes, or went.
+    pub(super) fn close(&self) {
+        let mut queue = self.queue.lock();
+        let waiters: Vec<Waiter> = queue.close().collect();
+        self.waiting.store(0, Ordering::SeqCst);
+        drop(queue);
+        waiters.into_iter().for_each(Waiter::turn_away);
     }
 
     /// Its backends now.
@@ -113,6 +134,11 @@ impl Fleet {
 
     /// Makes the snapshot's backends and limits the ones that reservations meet. One caller at a time.
     pub(super) fn adopt(&self, view: &FleetView) {
+        match view.leaving {
+            true => self.close(),
+            false => self.queue.lock().reopen(),
+        }
+        let is_new = self.is_new.swap(false, Ordering::AcqRel);
         let old = self.joined.load_full();
         let old_of = |id: &BackendId| old.members.iter().find(|m| m.0.id == *id);
         let mut new: Vec<Member> = Vec::with_capacity(view.backends.len());
@@ -122,6 +148,9 @@ impl Fleet {
                 Some(member) if member.0.address == address => member.clone(),
                 moved => Member(self.backend_at(seen, address, moved)),
             };
+            if is_new {
+                member.0.set_policy(&self.policy);
+            }
             member.0.set(seen.phase, seen.limit);
             new.push(member);
         }
@@ -133,9 +162,11 @@ impl Fleet {
                 new.push(gone.clone());
             }
         }
-        if !same_members(&old.members, &new) {
-            let cookies = self.cookies(view.backends.iter().map(|b| &b.id));
-            self.joined.store(Arc::new(Joined { members: new, cookies }));
+        // Gone ones weigh nothing any more.
+        let capacity = |m: &Member| view.backends.iter().find(|seen| seen.id == m.0.id).map_or(Some(0), |seen| seen.capacity);
+        if is_new || !same_members(&old.members, &new) || !old.guide.has_capacities(new.iter().map(capacity)) {
+            let guide = Guide::new(&self.policy, &self.keys, new.iter().map(|m| (&m.0.id, capacity(m))));
+            self.joined.store(Arc::new(Joined { members: new, guide }));
         }
         self.adopted.notify_waiters();
         self.ring();
@@ -148,13 +179,6 @@ impl Fleet {
         let target =
             Target::new(policy.name.clone(), seen.id.clone(), &policy.timeouts, &policy.keepalive, Arc::clone(&self.watch));
         Arc::new(Backend::new(seen.id.clone(), address, seats, target))
-    }
-
-    fn cookies<'b>(&self, backends: impl Iterator<Item = &'b BackendId>) -> Option<Cookies> {
-        match &self.policy.affinity {
-            Affinity::None => None,
-            Affinity::Cookie { name } => Some(Cookies::new(&self.policy.name, name, &self.keys, backends)),
-        }
     }
 
     /// Tells the doorman that a seat may be free, if anybody waits for one.
@@ -174,7 +198,7 @@ impl Fleet {
         let count = |m: &Member| {
             // Seats first: an end is counted before its seat is free.
             let used = m.0.seats.used();
-            let (moved_total, cut_total) = m.0.target.ends();
+            let (moved_total, cut_total) = m.0.ends();
             let requests = m.0.requests.load(Ordering::Relaxed);
             BackendCounts { backend: m.0.id.clone(), used, requests, moved_total, cut_total }
         };
@@ -188,6 +212,7 @@ impl Fleet {
             refused_total: self.refused_total.load(Ordering::Relaxed),
             knocked_total: self.knocked_total.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
+            totals: self.metrics.totals(),
         }
     }
 }
@@ -226,7 +251,9 @@ pub(super) mod tests {
 
     use holdline_core::policy::*;
     use holdline_core::scale::Decision;
+    use holdline_core::traffic::Traffic;
 
+    use super::super::admission::SeatGuard;
     use super::*;
     use crate::telemetry::Metrics;
 
@@ -245,7 +272,13 @@ pub(super) mod tests {
     }
 
     pub(crate) fn fleet(name: &str) -> Arc<Fleet> {
-        Fleet::new(Arc::new(policy(name)), Metrics::new().fleet(&name.into()), Keys::new([7; 32]))
+        Fleet::new(0, Arc::new(policy(name)), Metrics::new().fleet(&name.into()), Keys::new([7; 32]))
+    }
+
+    /// A session's seat of a backend that has no other.
+    pub(crate) fn taken_seat() -> (SeatGuard, Arc<Seats>) {
+        let seats = Seats::new(1, None);
+        (SeatGuard::new(seats.reserve(Moment::START).unwrap(), &fleet("chat")), seats)
     }
 
     /// A ready backend with so many seats.
@@ -276,6 +309,8 @@ pub(super) mod tests {
             decision: Arc::new(Decision::default()),
             scale_to: None,
             rebalance: None,
+            traffic: Traffic::default(),
+            leaving: false,
         }
     }
 

@@ -59,7 +59,7 @@ mod tests {
         .iter()
         .map(|(n, v)| (header::HeaderName::from_static(n), HeaderValue::from_static(v)))
         .collect();
-        let to = request(&from, "a.example", Peer { address: "[::ffff:192.0.2.7]:1".parse().unwrap() });
+        let to = request(&from, "a.example", Peer { address: "[::ffff:192.0.2.7]:1".parse().unwrap(), is_tls: false });
         let mut names: Vec<_> = to.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
         names.sort();
         assert_eq!(

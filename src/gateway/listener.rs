@@ -4,7 +4,10 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::watch;
 
 use super::error::GatewayError;
 use crate::config::model::Listener;
@@ -13,41 +16,85 @@ use crate::config::model::Listener;
 /// meets a queue and not lost SYNs.
 const BACKLOG: i32 = 65_535;
 
-/// One thread's socket of a listener.
-pub(super) struct Bound {
-    pub(super) socket: TcpListener,
-    pub(super) listener: Arc<Listener>,
+/// The sockets of one listener, one a thread. Dropped or closed, its threads accept nobody there any more.
+pub(super) struct Group {
+    /// As the configuration has it: what a reload finds it by.
+    written: SocketAddr,
+    /// With the port that was found for port 0.
+    address: SocketAddr,
+    /// Its settings may change while it listens.
+    listener: ArcSwap<Listener>,
+    sockets: Mutex<Vec<Option<TcpListener>>>,
+    closed: watch::Sender<bool>,
 }
 
-/// Sockets of all listeners for each of `threads` threads, and the addresses that were bound (port 0 resolved).
+impl Group {
+    /// Its address in the configuration.
+    pub(super) fn written(&self) -> SocketAddr {
+        self.written
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its settings, for a connection that is accepted now.
+    pub(super) fn listener(&self) -> Arc<Listener> {
+        self.listener.load_full()
+    }
+
+    /// Other settings for connections from now on.
+    pub(super) fn set(&self, listener: Arc<Listener>) {
+        self.listener.store(listener);
+    }
+
+    /// The socket of a thread, once.
+    pub(super) fn take(&self, thread: usize) -> Option<TcpListener> {
+        self.sockets.lock().get_mut(thread)?.take()
+    }
+
+    /// Nobody is accepted any more.
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    /// Whether nobody is accepted any more.
+    pub(super) fn is_closed(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
+    }
+}
+
+/// A socket for each of `threads` threads.
 ///
 /// # Errors
 /// [`GatewayError`], naming the address and the remedy.
-pub(super) fn bind_all(listeners: &[Listener], threads: usize) -> Result<(Vec<Vec<Bound>>, Vec<SocketAddr>), GatewayError> {
-    let mut of_thread: Vec<Vec<Bound>> = (0..threads).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    for listener in listeners {
-        let bound =
-            bind_group(&Arc::new(listener.clone()), &mut of_thread).map_err(|e| GatewayError::bind(listener.address, e))?;
-        addresses.push(bound);
-    }
-    Ok((of_thread, addresses))
+pub(super) fn bind(listener: &Listener, threads: usize) -> Result<Arc<Group>, GatewayError> {
+    let failed = |error| GatewayError::bind(listener.address, error);
+    let (sockets, address) = bind_group(listener.address, threads).map_err(failed)?;
+    Ok(Arc::new(Group {
+        written: listener.address,
+        address,
+        listener: ArcSwap::from_pointee(listener.clone()),
+        sockets: Mutex::new(sockets.into_iter().map(Some).collect()),
+        closed: watch::Sender::new(false),
+    }))
 }
 
-fn bind_group(listener: &Arc<Listener>, of_thread: &mut [Vec<Bound>]) -> std::io::Result<SocketAddr> {
-    let mut address = listener.address;
+fn bind_group(mut address: SocketAddr, threads: usize) -> std::io::Result<(Vec<TcpListener>, SocketAddr)> {
     if address.port() != 0 {
         // With SO_REUSEPORT a second Holdline of the same user would join the group in silence and take half of the clients.
         drop(socket(address, false)?);
     }
-    for sockets in of_thread {
+    let mut sockets = Vec::with_capacity(threads);
+    for _ in 0..threads {
         let socket = socket(address, true)?;
         if let Some(bound) = socket.local_addr()?.as_socket() {
             address = bound;
         }
-        sockets.push(Bound { socket: socket.into(), listener: Arc::clone(listener) });
+        sockets.push(socket.into());
     }
-    Ok(address)
+    Ok((sockets, address))
 }
 
 fn socket(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
@@ -68,30 +115,31 @@ fn socket(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
 mod tests {
     use super::*;
 
-    fn plain(address: &str) -> Vec<Listener> {
-        vec![Listener { address: address.parse().unwrap() }]
+    fn plain(address: &str) -> Listener {
+        Listener { address: address.parse().unwrap(), tls: None }
     }
 
     #[test]
     fn every_thread_gets_a_socket_of_one_port() {
-        let (sockets, addresses) = bind_all(&plain("127.0.0.1:0"), 3).unwrap();
-        assert_ne!(addresses[0].port(), 0);
-        let bound: Vec<_> = sockets.iter().map(|s| s[0].socket.local_addr().unwrap()).collect();
-        assert_eq!(bound, [addresses[0]; 3]);
+        let group = bind(&plain("127.0.0.1:0"), 3).unwrap();
+        assert_ne!(group.address().port(), 0);
+        let bound: Vec<_> = (0..3).map(|thread| group.take(thread).unwrap().local_addr().unwrap()).collect();
+        assert_eq!(bound, [group.address(); 3]);
+        assert!(group.take(0).is_none() && group.take(3).is_none());
     }
 
     #[test]
     fn a_taken_port_is_named_with_what_to_do_even_if_it_is_shared() {
-        let (_held, addresses) = bind_all(&plain("127.0.0.1:0"), 1).unwrap();
-        let error = bind_all(&[Listener { address: addresses[0] }], 1).err().unwrap();
+        let held = bind(&plain("127.0.0.1:0"), 1).unwrap();
+        let error = bind(&plain(&held.address().to_string()), 1).err().unwrap();
         assert!(matches!(error, GatewayError::InUse { .. }));
         let text = error.to_string();
-        assert!(text.contains(&addresses[0].to_string()) && text.contains("ss -ltnp"), "{text}");
+        assert!(text.contains(&held.address().to_string()) && text.contains("ss -ltnp"), "{text}");
     }
 
     #[test]
     fn an_address_of_another_machine_is_told_apart() {
-        let error = bind_all(&plain("192.0.2.1:8080"), 1).err().unwrap();
+        let error = bind(&plain("192.0.2.1:8080"), 1).err().unwrap();
         assert!(matches!(error, GatewayError::NotOurs { .. }), "{error}");
     }
 }

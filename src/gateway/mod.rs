@@ -2,7 +2,7 @@
 //!
 //! A connection is accepted by a [`thread`], its heads are parsed in `service`. A plain request goes through `plain` and a kept
 //! connection of `pool`; a session takes the socket (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes
-//! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted.
+//! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted. All of them meet TLS as a [`socket`]: see [`tls`].
 
 mod admission;
 mod backend;
@@ -10,9 +10,12 @@ mod body;
 mod client;
 mod descriptors;
 mod dial;
+mod doors;
 mod error;
 mod exchange;
 mod fleets;
+mod guard;
+mod guide;
 mod headers;
 mod listener;
 mod opening;
@@ -26,6 +29,7 @@ pub mod registry;
 mod relay;
 mod route;
 pub mod scratch;
+mod served;
 mod service;
 pub mod session;
 pub mod side;
@@ -35,20 +39,20 @@ pub mod stream;
 mod tests;
 mod thread;
 pub mod timer;
+pub mod tls;
 pub mod tunnel;
 mod unasked;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use holdline_core::cause::EndCause;
 use holdline_core::event::{Event, GatewayReport};
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::DrainMode;
 use holdline_core::shutdown::{Shutdown, Step};
-use holdline_core::snapshot::Snapshot;
 use holdline_core::wire::token::Keys;
 use parking_lot::Mutex;
 use rand::rngs::{OsRng, SmallRng};
@@ -56,12 +60,15 @@ use rand::{Rng, SeedableRng, TryRngCore};
 use tokio::sync::{mpsc, watch};
 
 use self::descriptors::Descriptors;
+pub(crate) use self::dial::connect;
 pub use self::error::GatewayError;
 use self::fleets::Fleet;
 use self::registry::EndOrder;
-use self::route::Routes;
+pub use self::served::Prepared;
+use self::served::Served;
 pub use self::session::{SessionFilter, SessionInfo, SessionKind};
 use self::thread::{Setup, Shared, Stage};
+pub(crate) use self::tls::is_about_tls;
 use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::telemetry::Metrics;
@@ -76,7 +83,8 @@ const CUT_TIME: Duration = Duration::from_secs(1);
 pub struct Gateway {
     shared: Arc<Shared>,
     orders: Vec<orders::Handle>,
-    addresses: Vec<SocketAddr>,
+    /// Sign affinity tokens, of fleets to come too.
+    keys: Keys,
     stage: watch::Sender<Stage>,
     /// Adopting is read-compare-swap.
     adopting: Mutex<()>,
@@ -109,54 +117,47 @@ impl Gateway {
         let mut key = [0; 32];
         OsRng.try_fill_bytes(&mut key).map_err(|error| GatewayError::Thread(io::Error::other(error)))?;
         let keys = Keys::new(key);
-        let fleet =
-            |f: &crate::config::model::Fleet| Fleet::new(Arc::clone(&f.policy), metrics.fleet(&f.policy.name), keys.clone());
-        let fleets: Vec<_> = config.fleets.iter().map(fleet).collect();
-        let routes = Routes::new(&config.routes, &fleets)?;
+        let fleet = |(number, f): (usize, &crate::config::model::Fleet)| {
+            Fleet::new(number, Arc::clone(&f.policy), metrics.fleet(&f.policy.name), keys.clone())
+        };
+        let fleets: Vec<_> = config.fleets.iter().enumerate().map(fleet).collect();
+        let tls = tls::Store::load(config)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = config.threads.map_or(cores, usize::from);
-        let (listeners, addresses) = listener::bind_all(&config.listeners, threads)?;
+        let groups = config.listeners.iter().map(|l| listener::bind(l, threads)).collect::<Result<_, _>>()?;
+        let served = ArcSwap::from_pointee(Served::new(config, fleets, groups, tls)?);
         let (neighbours, handed): (Vec<_>, Vec<_>) = (0..threads).map(|_| thread::neighbour()).unzip();
-        let shared = Arc::new(Shared { clock, fleets, routes, limits: config.limits, descriptors, metrics, events, neighbours });
+        let swapped = watch::Sender::new(());
+        let shared = Arc::new(Shared { clock, served, swapped, descriptors, metrics, events, neighbours });
         let stage = watch::Sender::new(Stage::Serving);
         let mut seeds = SmallRng::seed_from_u64(seed);
         let mut orders = Vec::with_capacity(threads);
-        let setups = listeners.into_iter().zip(handed).enumerate().map(|(index, (listeners, handed))| {
+        let setups = handed.into_iter().enumerate().map(|(index, handed)| {
             let (handle, inbox) = orders::channel();
             orders.push(handle);
-            Setup { index, listeners, inbox, handed, stage: stage.subscribe(), seed: seeds.random() }
+            Setup { index, inbox, handed, stage: stage.subscribe(), seed: seeds.random() }
         });
         let started = spawn(setups.collect(), &shared);
-        let gateway = Arc::new(Gateway { shared, orders, addresses, stage, adopting: Mutex::new(()) });
+        let gateway = Arc::new(Gateway { shared, orders, keys, stage, adopting: Mutex::new(()) });
         // On an error the gateway is dropped here, which stops the threads that came up.
         started.map(|()| gateway).map_err(GatewayError::Thread)
-    }
-
-    /// Obeys a snapshot: from its return on no reservation goes beyond the snapshot's limits, and whoever waits for a seat that they
-    /// free was thought of.
-    pub fn adopt(&self, snapshot: &Snapshot) {
-        let _one_at_a_time = self.adopting.lock();
-        for view in &snapshot.fleets {
-            if let Some(fleet) = self.fleet(view.name()) {
-                fleet.adopt(view);
-            }
-        }
     }
 
     /// The counts now. Also passes on what dials found and the event channel had no room for.
     pub fn report(&self) -> GatewayReport {
         let now = self.shared.clock.now();
-        for fleet in &self.shared.fleets {
+        let served = self.shared.served.load();
+        for fleet in &served.fleets {
             for member in &fleet.joined().members {
                 member.0.tell_dials(&self.shared.events);
             }
         }
-        GatewayReport { fleets: self.shared.fleets.iter().map(|f| f.counts(now)).collect() }
+        GatewayReport { fleets: served.fleets.iter().map(|f| f.counts(now)).collect() }
     }
 
     /// Seats taken on a backend now; zero when it is unknown.
     pub fn used(&self, fleet: &FleetName, backend: &BackendId) -> u32 {
-        self.fleet(fleet).and_then(|f| f.backend(backend)).map_or(0, |b| b.seats.used())
+        self.shared.served.load().fleet(fleet).and_then(|f| f.backend(backend)).map_or(0, |b| b.seats.used())
     }
 
     /// The sessions that `filter` means, oldest first.
@@ -207,18 +208,9 @@ impl Gateway {
         }
     }
 
-    /// Where it listens, in the configuration's order, with the ports that were found for port 0.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.addresses.clone()
-    }
-
-    fn fleet(&self, name: &FleetName) -> Option<&Arc<Fleet>> {
-        self.shared.fleets.iter().find(|f| f.policy.name == *name)
-    }
-
     /// Seats taken in all fleets.
     fn held(&self) -> u32 {
-        self.shared.fleets.iter().map(|f| f.held()).fold(0, u32::saturating_add)
+        self.shared.served.load().fleets.iter().map(|f| f.held()).fold(0, u32::saturating_add)
     }
 
     /// Nobody would miss the gateway: no seat is taken, and no client is connected (one may wait for its refusal, or for an answer).

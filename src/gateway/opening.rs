@@ -74,7 +74,7 @@ enum Failure {
 
 /// Opens the session that was asked for, or tells the client why not.
 pub(super) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
-    let had = asked.fleet.joined().preference(&asked.parts.headers);
+    let had = asked.fleet.joined().guide.preference(&asked.parts, &client.peer);
     let attempt = async {
         let slot = thread.shared.descriptors.session().ok_or(Failure::Refused(Refusal::busy(RefuseCause::Limit)))?;
         Ok((attempt(&thread, &asked, &client, &had).await?, slot))
@@ -100,9 +100,8 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
     let mut failed: Vec<BackendId> = Vec::new();
     let mut left = fleet.policy.timeouts.handshake;
     loop {
-        let preferred = had.backend().filter(|id| !failed.contains(id));
         let Admitted { backend, seat } =
-            match admit(fleet, preferred, &failed, client.stream.tcp(), shared.clock, &thread.rng).await {
+            match admit(fleet, &had.wish, &failed, client.stream.tcp(), shared.clock, &thread.rng).await {
                 Ok(admitted) => admitted,
                 Err(NotAdmitted::Gone) => return Err(Failure::Gone),
                 // It was the dial that failed; that no other seat is free comes second.
@@ -212,7 +211,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
             return refuse(thread, &asked, client, Refusal::INVALID).await;
         }
     };
-    let set_cookie = asked.fleet.joined().set_cookie(&backend.id, had);
+    let set_cookie = asked.fleet.joined().guide.set_cookie(&backend.id, had, client.peer.is_tls);
     let set_cookie = set_cookie.as_deref();
     let Client { mut stream, early, peer, stay } = client;
     if stream_body.is_none() {
@@ -224,8 +223,8 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     let Some((to_backend, seat)) = upstream.into_parts() else { return };
     asked.fleet.metrics.handshake(handshake_result::OPENED);
     let kind = if stream_body.is_some() { SessionKind::Sse } else { SessionKind::WebSocket };
-    let target = Arc::clone(&backend.target);
-    let session = Session { id, kind, client: peer.address, target, seat: Box::new((seat, slot)), stay: Box::new(stay) };
+    let target = backend.target();
+    let session = Session { id, kind, client: peer.address, target, seat, stay: Some(stay.of_session(slot)) };
     let behind = &read[head.len..];
     // Tasks of their own: they are small, this one is not.
     if let Some(body) = stream_body {

@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdline_core::affinity::Preference;
+use holdline_core::affinity::{Preference, Wish};
 use holdline_core::cause::RefuseCause;
 use holdline_core::ids::BackendId;
+use holdline_core::wire::guard::Refused;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::{Body, Incoming};
+use hyper::client::conn::TrySendError;
 use rand::Rng;
 
 use super::admission::any_backend;
@@ -41,7 +43,7 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
     let Plain { parts, body, host, fleet, peer } = request;
     let (method, path) = (parts.method.clone(), parts.uri.clone());
     let in_flight = Counted::new(Counter::Fleet(Arc::clone(&fleet)));
-    let had = fleet.joined().preference(&parts.headers);
+    let had = fleet.joined().guide.preference(&parts, &peer);
     let outgoing = Outgoing::new(&thread, parts, body, &host, peer);
     let sent = outgoing.send(&thread, &fleet, &had).await;
     let (backend, answered) = match sent {
@@ -53,7 +55,7 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
     };
     let cause = match &answered {
         Err(Failure::Refused(refusal)) => Some(refusal.cause),
-        Ok(_) | Err(Failure::Stalled) => None,
+        Ok(_) | Err(Failure::Stalled | Failure::Broken) => None,
     };
     let response = answered.unwrap_or_else(|failure| failed(&thread, &fleet, failure));
     let (status, took) = (response.status().as_u16(), clock.now().since(started));
@@ -94,10 +96,10 @@ struct Answered {
 
 /// What came of one connection.
 enum Tried {
-    /// Nothing reached the backend.
-    NotSent,
+    /// Nothing reached the backend. The refusal is for the case that it is not tried again.
+    NotSent(Refusal),
     /// It may have; the connection ended before any answer.
-    Lost,
+    Lost(Refusal),
     Failed(Failure),
 }
 
@@ -106,6 +108,8 @@ enum Failure {
     Refused(Refusal),
     /// The client did not send its body in time.
     Stalled,
+    /// The client broke its body off, or what it sent is none.
+    Broken,
 }
 
 impl From<Refusal> for Failure {
@@ -134,7 +138,7 @@ impl Outgoing {
         let mut failed: Vec<BackendId> = Vec::new();
         let mut replays = 0;
         loop {
-            let Some(backend) = choose(thread, fleet, had.backend(), &failed) else {
+            let Some(backend) = choose(thread, fleet, &had.wish, &failed) else {
                 if !failed.is_empty() {
                     return Err(Refusal::UNREACHABLE.into());
                 }
@@ -161,9 +165,9 @@ impl Outgoing {
             let is_reused = lease.is_reused;
             match self.over(thread, fleet, lease, counted).await {
                 Ok(answered) => return Ok(answered),
-                Err(Tried::NotSent) if is_reused => replays += 1,
-                Err(Tried::Lost) if is_reused && self.is_replayable => replays += 1,
-                Err(Tried::NotSent | Tried::Lost) => return Err(Refusal::UNREACHABLE.into()),
+                Err(Tried::NotSent(_)) if is_reused => replays += 1,
+                Err(Tried::Lost(_)) if is_reused && self.is_replayable => replays += 1,
+                Err(Tried::NotSent(refusal) | Tried::Lost(refusal)) => return Err(refusal.into()),
                 Err(Tried::Failed(failure)) => return Err(failure),
             }
         }
@@ -175,13 +179,14 @@ impl Outgoing {
             (Some(body), _) => body,
             (None, true) => RequestBody::Empty,
             // The client's body went out with the first try.
-            (None, false) => return Err(Tried::Lost),
+            (None, false) => return Err(Tried::Lost(Refusal::UNREACHABLE)),
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.headers.clone();
+        lease.connection.watch.ask(self.method == Method::HEAD);
         let answer = lease.connection.sender.try_send_request(request);
         let waited = tokio::select! {
             answer = answer => answer,
@@ -192,16 +197,28 @@ impl Outgoing {
         };
         match waited {
             Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone() }),
-            Err(mut unsent) => match unsent.take_message() {
-                Some(request) => {
-                    // What hyper gives back was not touched.
-                    let body = request.into_body();
-                    self.body = (!body.is_end_stream()).then_some(body);
-                    Err(Tried::NotSent)
-                }
-                None if unsent.error().is_parse() => Err(Tried::Failed(Refusal::INVALID.into())),
-                None => Err(Tried::Lost),
-            },
+            Err(unsent) => Err(self.failed(unsent, &lease)),
+        }
+    }
+
+    /// What it means that hyper has no answer.
+    fn failed(&mut self, mut unsent: TrySendError<Request<RequestBody>>, lease: &Lease) -> Tried {
+        let wrong = lease.connection.watch.wrong();
+        if let Some(wrong) = wrong {
+            tracing::warn!(backend = %lease.backend.id, reason = %wrong, "the backend's answer is not valid");
+        }
+        let refusal = if wrong.is_some() { Refusal::INVALID } else { Refusal::UNREACHABLE };
+        if let Some(request) = unsent.take_message() {
+            // What hyper gives back was not touched.
+            let body = request.into_body();
+            self.body = (!body.is_end_stream()).then_some(body);
+            return Tried::NotSent(refusal);
+        }
+        match wrong {
+            _ if self.progress.is_broken() => Tried::Failed(Failure::Broken),
+            // It came before the request went out, and says nothing of it.
+            None | Some(Refused::Unasked) if !unsent.error().is_parse() => Tried::Lost(refusal),
+            _ => Tried::Failed(Refusal::INVALID.into()),
         }
     }
 
@@ -224,12 +241,25 @@ async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>) -> 
     Lease::fresh(thread, backend, stream).await
 }
 
-/// The backend that the client had, full or draining or not; else the one with the least in flight and held, ties at random.
-fn choose(thread: &Thread, fleet: &Fleet, had: Option<&BackendId>, failed: &[BackendId]) -> Option<Arc<Backend>> {
+/// The backend that the client's cookie names, full or draining or not, or the first of its key that takes requests; else the one with the
+/// least in flight and held, ties at random.
+///
+/// A key is not kept from a full backend: where a request goes must not depend on who comes and goes meanwhile.
+fn choose(thread: &Thread, fleet: &Fleet, wish: &Wish, failed: &[BackendId]) -> Option<Arc<Backend>> {
     let joined = fleet.joined();
     let usable = || joined.members.iter().map(|m| &m.0).filter(|b| !failed.contains(&b.id));
-    if let Some(own) = usable().find(|b| Some(&b.id) == had && b.serves_its_own()) {
-        return Some(Arc::clone(own));
+    match (wish, joined.guide.ring()) {
+        (Wish::Backend(id), _) => {
+            if let Some(own) = usable().find(|b| b.id == *id && b.serves_its_own()) {
+                return Some(Arc::clone(own));
+            }
+        }
+        (Wish::Key(key), Some(ring)) => {
+            let takes =
+                |index: usize| joined.members.get(index).is_some_and(|m| m.0.takes_requests() && !failed.contains(&m.0.id));
+            return ring.first(*key, takes).map(|index| Arc::clone(&joined.members[index].0));
+        }
+        (Wish::Anywhere | Wish::Key(_), _) => {}
     }
     let least = usable().filter(|b| b.takes_requests()).map(|b| b.load()).min()?;
     let mut best: Vec<_> = usable().filter(|b| b.takes_requests() && b.load() <= least).collect();
@@ -252,14 +282,9 @@ fn relay(
 ) -> Result<Response<AnswerBody>, Refusal> {
     let Answered { response, lease, counted, progress } = answered;
     let (mut parts, body) = response.into_parts();
-    if parts.status.is_informational() {
-        // A 101 that nobody asked for.
-        thread.shared.metrics.bad_input("backend_answer");
-        return Err(Refusal::INVALID);
-    }
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers);
-    let cookie = fleet.joined().set_cookie(&lease.backend.id, had);
+    let cookie = fleet.joined().guide.set_cookie(&lease.backend.id, had, peer.is_tls);
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);
     }
@@ -286,6 +311,7 @@ fn failed(thread: &Thread, fleet: &Fleet, failure: Failure) -> Response<AnswerBo
             thread.shared.metrics.bad_input("request_body");
             problem(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time")
         }
+        Failure::Broken => problem(StatusCode::BAD_REQUEST, "the request's body is malformed or not whole"),
     };
     answer.map(AnswerBody::from)
 }

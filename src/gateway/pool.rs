@@ -16,6 +16,7 @@ use tokio::task::{AbortHandle, spawn_local};
 
 use super::backend::Backend;
 use super::body::RequestBody;
+use super::guard::checked::{Checked, Watch};
 use super::socket::Socket;
 use super::thread::Thread;
 
@@ -50,6 +51,7 @@ struct Idle {
 /// hyper's two halves of a connection: dropped, it closes, whatever it was about.
 pub(crate) struct Connection {
     pub(crate) sender: Sender,
+    pub(crate) watch: Rc<Watch>,
     task: AbortHandle,
 }
 
@@ -81,12 +83,13 @@ impl Lease {
     /// # Errors
     /// hyper's; there is nothing to fail in HTTP/1.
     pub(crate) async fn fresh(thread: &Rc<Thread>, backend: &Arc<Backend>, stream: Socket) -> io::Result<Lease> {
-        let (sender, connection) =
-            Builder::new().max_buf_size(BUFFER_MAX).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let watch = Watch::new(&thread.shared.metrics);
+        let io = TokioIo::new(Checked::new(stream, Rc::clone(&watch), BUFFER_MAX));
+        let (sender, connection) = Builder::new().max_buf_size(BUFFER_MAX).handshake(io).await.map_err(io::Error::other)?;
         // Its end and its errors show at the request that uses it.
         let task = spawn_local(connection).abort_handle();
         Ok(Lease {
-            connection: Connection { sender, task },
+            connection: Connection { sender, watch, task },
             backend: Arc::clone(backend),
             is_reused: false,
             thread: Rc::clone(thread),
@@ -131,7 +134,8 @@ impl Pool {
 
 impl Idle {
     fn is_fit(&self, now: Moment) -> bool {
-        !self.connection.sender.is_closed() && now.since(self.since) < IDLE_FOR
+        let connection = &self.connection;
+        !connection.sender.is_closed() && connection.watch.wrong().is_none() && now.since(self.since) < IDLE_FOR
     }
 }
 
@@ -155,6 +159,7 @@ mod tests {
 
     use super::super::fleets::tests::{address, fleet, ready, view};
     use super::*;
+    use crate::telemetry::Metrics;
 
     fn backend() -> Arc<Backend> {
         let fleet = fleet("chat");
@@ -168,7 +173,7 @@ mod tests {
         let (mut sender, connection) = Builder::new().handshake(TokioIo::new(ours)).await.unwrap();
         let task = spawn_local(connection).abort_handle();
         sender.ready().await.unwrap();
-        (Connection { sender, task }, theirs)
+        (Connection { sender, watch: Watch::new(&Metrics::new()), task }, theirs)
     }
 
     #[tokio::test]

@@ -84,7 +84,7 @@ fn explain(cause: RefuseCause) -> &'static str {
         RefuseCause::BackendUnreachable => "no backend can be reached, or it does not answer",
         RefuseCause::BackendInvalid => "the backend's answer is not valid",
         RefuseCause::Limit => "this gateway holds as many sessions as it may",
-        RefuseCause::Draining => "this gateway is stopping",
+        RefuseCause::Draining => "this gateway is stopping, or what the request is for was taken out of its configuration",
     }
 }
 

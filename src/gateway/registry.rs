@@ -53,10 +53,12 @@ impl Registry {
     }
 
     /// Enters `session`, which then is listed, timed and can be ordered to end until it is released.
-    pub fn enter(self: &Rc<Self>, session: Session) -> Entered {
-        let entry = Rc::new(Entry::new(session, self.now(), self.now_ms()));
-        let key = self.entries.borrow_mut().insert(Rc::clone(&entry)) as u32;
-        Entered { registry: Rc::clone(self), entry, key, cause: None }
+    pub(super) fn enter(self: &Rc<Self>, session: Session) -> Entered {
+        let mut entries = self.entries.borrow_mut();
+        let place = entries.vacant_entry();
+        let entry = Rc::new(Entry::new(session, place.key() as u32, self.now(), self.clock.now()));
+        place.insert(Rc::clone(&entry));
+        Entered { registry: Rc::clone(self), entry }
     }
 
     /// The thread's time, as of its last tick.
@@ -135,8 +137,6 @@ impl Registry {
 pub struct Entered {
     registry: Rc<Registry>,
     entry: Rc<Entry>,
-    key: u32,
-    cause: Option<EndCause>,
 }
 
 impl Entered {
@@ -151,13 +151,10 @@ impl Entered {
     }
 
     /// Settles why the session ends; the first cause stays.
-    pub fn settle(&mut self, cause: EndCause) {
-        self.cause.get_or_insert(cause);
-    }
-
-    /// Why the session ends, once that is settled.
-    pub fn cause(&self) -> Option<EndCause> {
-        self.cause
+    pub fn settle(&self, cause: EndCause) {
+        if self.entry.cause.get().is_none() {
+            self.entry.cause.set(Some(cause));
+        }
     }
 
     /// The seat was not given back yet.
@@ -166,14 +163,14 @@ impl Entered {
     }
 
     /// The backend's end was seen: records the session's end and gives the seat back, the first time. Without a settled cause it is `cut`.
-    pub fn release(&mut self) {
-        self.entry.release(self.cause.unwrap_or(EndCause::Cut), self.registry.now_ms());
+    pub fn release(&self) {
+        self.entry.release(self.registry.now_ms());
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         self.release();
-        self.registry.entries.borrow_mut().remove(self.key as usize);
+        self.registry.entries.borrow_mut().remove(self.entry.key as usize);
     }
 }

@@ -19,20 +19,26 @@ impl Routes {
     /// # Errors
     /// [`GatewayError::UnknownFleet`].
     pub(crate) fn new(routes: &[Route], fleets: &[Arc<Fleet>]) -> Result<Self, GatewayError> {
+        match routes.iter().find(|route| fleets.iter().all(|f| f.policy.name != route.fleet)) {
+            Some(astray) => Err(GatewayError::UnknownFleet(astray.fleet.to_string())),
+            None => Ok(Self::of(routes, fleets)),
+        }
+    }
+
+    /// The same of a configuration that was checked; a route to a fleet that is gone leads nowhere.
+    pub(crate) fn of(routes: &[Route], fleets: &[Arc<Fleet>]) -> Self {
         let mut ordered = Vec::with_capacity(routes.len());
         for route in routes {
-            let fleet = fleets
-                .iter()
-                .find(|f| f.policy.name == route.fleet)
-                .ok_or_else(|| GatewayError::UnknownFleet(route.fleet.to_string()))?;
-            ordered.push((route.host.clone(), route.path.clone(), Arc::clone(fleet)));
+            if let Some(fleet) = fleets.iter().find(|f| f.policy.name == route.fleet) {
+                ordered.push((route.host.clone(), route.path.clone(), Arc::clone(fleet)));
+            }
         }
         if let ([], [only]) = (routes, fleets) {
             ordered.push((HostMatch::Any, "/".to_owned(), Arc::clone(only)));
         }
         // Stable: of two equal routes the first of the file counts.
         ordered.sort_by_key(|(host, path, _)| (host_rank(host), std::cmp::Reverse(path.trim_end_matches('/').len())));
-        Ok(Routes { ordered })
+        Routes { ordered }
     }
 
     /// The fleet for `host` (without port, any case) and `path` (without query).

@@ -3,31 +3,31 @@
 //! For a session the service answers nothing. It lays the head down where the connection's task finds it and returns a future
 //! that never ends; the task then takes the socket and what was read ahead of the head, and hyper's state is dropped.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::Poll;
 
+use bytes::Bytes;
 use holdline_core::wire::handshake::{self, Kind, Rejection, RequestHead};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_local;
-use tokio::time::Sleep;
 
 use super::body::AnswerBody;
+use super::exchange::close_lingering;
 use super::fleets::Fleet;
+use super::guard::tap::{Between, Tap};
 use super::opening::{self, Asked, Client};
 use super::plain;
-use super::refuse::problem;
+use super::refuse::{self, problem};
 use super::route::without_port;
 use super::socket::{Peer, Socket};
 use super::thread::{Stay, Thread};
@@ -37,11 +37,11 @@ const HYPER_HEAD_MIN: usize = 8 << 10;
 
 /// Serves one client connection to its end, or to the session that it becomes.
 pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: Stay) {
-    let limits = thread.shared.limits;
-    let writes = Rc::new(Writes { blocked: Cell::new(false), timeout: Cell::new(limits.head_timeout) });
+    let limits = thread.shared.served.load().limits;
+    let between = Between::new(limits.head_timeout);
     let asked = Rc::new(RefCell::new(None));
-    let io = TokioIo::new(Tap { stream, writes: Rc::clone(&writes), patience: None });
-    let door = Door { thread: Rc::clone(&thread), peer, asked: Rc::clone(&asked), writes: Rc::clone(&writes) };
+    let io = TokioIo::new(Tap::new(stream, Rc::clone(&between), limits.head));
+    let door = Door { thread: Rc::clone(&thread), peer, asked: Rc::clone(&asked), between: Rc::clone(&between) };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
@@ -49,7 +49,7 @@ pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: 
         .max_header_size(limits.head)
         .serve_connection(io, door);
     // Answers to earlier requests of the pipeline must be out before the socket changes hands.
-    let taken = || asked.borrow().is_some() && !writes.blocked.get();
+    let taken = || between.is_taken.get() && !between.blocked.get();
     let mut stopping = Box::pin(thread.stopping());
     let mut told = false;
     let ended = poll_fn(|cx| {
@@ -64,30 +64,51 @@ pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: 
         }
     })
     .await;
-    if let Some(end) = ended {
-        return note_end(&thread, end);
-    }
-    let parts = connection.into_parts();
-    if let Some(asked) = asked.take() {
-        let client = Client { stream: parts.io.into_inner().stream, early: parts.read_buf, peer, stay };
-        // A task of its own: this one is as large as hyper's state.
-        drop(stopping);
-        spawn_local(opening::open(thread, asked, client));
+    let tap = connection.into_parts().io.into_inner();
+    // Tasks of their own: this one is as large as hyper's state.
+    drop(stopping);
+    match (ended, asked.take()) {
+        (Some(end), _) => ended_by_hyper(&thread, end, tap, &between, stay),
+        (None, Some(asked)) => {
+            let (stream, early) = tap.into_parts();
+            spawn_local(opening::open(thread, asked, Client { stream, early, peer, stay }));
+        }
+        (None, None) => {}
     }
 }
 
-fn note_end(thread: &Thread, end: hyper::Result<()>) {
-    let Err(error) = end else { return };
-    let reason = if error.is_parse_too_large() {
-        "head_too_large"
-    } else if error.is_parse() {
-        "head"
-    } else if error.is_timeout() {
-        "head_timeout"
-    } else {
-        return;
+/// hyper said all that it had to say.
+fn ended_by_hyper(thread: &Thread, end: hyper::Result<()>, tap: Tap<Socket>, between: &Between, stay: Stay) {
+    let reason = match (&end, between.refused.get()) {
+        (_, Some(refused)) => Some(refused.reason()),
+        _ if between.tls_failed.get() => Some("tls"),
+        (Err(error), None) if error.is_parse_too_large() => Some("head_too_large"),
+        (Err(error), None) if error.is_parse() => Some("head"),
+        (Err(error), None) if error.is_timeout() => Some("head_timeout"),
+        _ => None,
     };
-    thread.shared.metrics.bad_input(reason);
+    if let Some(reason) = reason {
+        thread.shared.metrics.bad_input(reason);
+    }
+    let last_words = match &end {
+        // hyper says nothing at this timeout, which is that of idle connections, too.
+        Err(error) if error.is_timeout() && tap.is_in_head() => {
+            Some(problem(StatusCode::REQUEST_TIMEOUT, "the request's head did not come in time"))
+        }
+        Err(error) if !error.is_parse() && between.refused.get().is_none() => return,
+        _ if !tap.lingers() => return,
+        _ => None,
+    };
+    let write_timeout = between.write_timeout.get();
+    spawn_local(async move {
+        let (mut stream, _) = tap.into_parts();
+        if let Some(answer) = last_words.map(refuse::written) {
+            // A client that does not take it gets the end without it.
+            let _ = tokio::time::timeout(write_timeout, stream.write_all(&answer)).await;
+        }
+        close_lingering(stream).await;
+        drop(stay);
+    });
 }
 
 /// The service of one connection.
@@ -95,7 +116,7 @@ struct Door {
     thread: Rc<Thread>,
     peer: Peer,
     asked: Rc<RefCell<Option<Asked>>>,
-    writes: Rc<Writes>,
+    between: Rc<Between>,
 }
 
 type Answer = Response<AnswerBody>;
@@ -107,14 +128,20 @@ impl hyper::service::Service<Request<Incoming>> for Door {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (parts, body) = request.into_parts();
+        if let Some(refused) = self.between.refused.get() {
+            let answer =
+                self.last(StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::BAD_REQUEST), &refused.to_string());
+            return Box::pin(std::future::ready(Ok(answer)));
+        }
         let answer = match self.judge(&parts) {
             Ok((fleet, host, Kind::Plain)) => {
-                self.writes.timeout.set(fleet.policy.timeouts.write);
+                self.between.write_timeout.set(fleet.policy.timeouts.write);
                 let request = plain::Plain { parts, body, host, fleet, peer: self.peer };
                 let thread = Rc::clone(&self.thread);
                 return Box::pin(async move { Ok(plain::answer(thread, request).await) });
             }
             Ok((fleet, host, kind)) => {
+                self.between.is_taken.set(true);
                 *self.asked.borrow_mut() = Some(Asked { parts, kind, fleet, host, at: self.thread.shared.clock.now() });
                 return Box::pin(std::future::pending());
             }
@@ -131,7 +158,24 @@ impl Door {
             return Err(Box::new(self.bad("method", StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here")));
         }
         let host = host_of(parts).map_err(|reason| Box::new(self.bad("host", StatusCode::BAD_REQUEST, reason)))?;
-        let Some(fleet) = self.thread.shared.routes.find(without_port(&host), parts.uri.path()) else {
+        if expects_more(parts) {
+            let detail = "nothing but `100-continue` can be expected here";
+            return Err(Box::new(self.bad("expect", StatusCode::EXPECTATION_FAILED, detail)));
+        }
+        match parts.uri.path() {
+            // It asks about the server as a whole (RFC 9110 9.3.7), which is this gateway, and has no path that could be routed.
+            "*" if parts.method == http::Method::OPTIONS => return Err(Box::new(no_content())),
+            path if path.starts_with('/') => {}
+            _ => {
+                return Err(Box::new(self.bad(
+                    "target",
+                    StatusCode::BAD_REQUEST,
+                    "the request target is neither a path nor a URL",
+                )));
+            }
+        }
+        let served = self.thread.shared.served.load();
+        let Some(fleet) = served.routes.find(without_port(&host), parts.uri.path()) else {
             return Err(Box::new(problem(StatusCode::NOT_FOUND, "no route matches this host and path").map(AnswerBody::from)));
         };
         let kind = handshake::classify(&head_of(parts, &host)).map_err(|rejection| Box::new(self.rejected(rejection)))?;
@@ -140,25 +184,43 @@ impl Door {
 
     fn rejected(&self, rejection: Rejection) -> Answer {
         let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
-        let mut answer = self.bad("handshake", status, rejection.reason);
-        let headers = answer.headers_mut();
+        if rejection.closes {
+            return self.bad("handshake", status, rejection.reason);
+        }
+        self.thread.shared.metrics.bad_input("handshake");
+        let mut answer = problem(status, rejection.reason).map(AnswerBody::from);
         if status == StatusCode::UPGRADE_REQUIRED {
+            let headers = answer.headers_mut();
             headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        }
-        if !rejection.closes {
-            headers.remove(header::CONNECTION);
         }
         answer
     }
 
-    /// An answer after which the connection closes: who knows what follows a head like this.
-    fn bad(&self, reason: &'static str, status: StatusCode, detail: &'static str) -> Answer {
+    fn bad(&self, reason: &'static str, status: StatusCode, detail: &str) -> Answer {
         self.thread.shared.metrics.bad_input(reason);
+        self.last(status, detail)
+    }
+
+    /// An answer after which the connection closes: who knows what follows a head like this.
+    fn last(&self, status: StatusCode, detail: &str) -> Answer {
+        self.between.lingers.set(true);
         let mut answer = problem(status, detail).map(AnswerBody::from);
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         answer
     }
+}
+
+/// Something else than `100-continue` is expected (RFC 9110 10.1.1). hyper knows that one, and HTTP/1.0 none.
+fn expects_more(parts: &Parts) -> bool {
+    let mut expected = parts.headers.get_all(header::EXPECT).iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+    parts.version == Version::HTTP_11 && expected.any(|e| !e.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn no_content() -> Answer {
+    let mut answer = Response::new(AnswerBody::from(Bytes::new()));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
 }
 
 /// The one host that a request is for (RFC 9112 3.2): exactly one `Host`, and the same as in an absolute target.
@@ -195,67 +257,6 @@ pub(super) fn head_of<'a>(parts: &'a Parts, host: &'a str) -> RequestHead<'a> {
         host,
         is_http11: parts.version == Version::HTTP_11,
         fields: parts.headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect(),
-    }
-}
-
-/// What a connection's tap and its door tell each other.
-struct Writes {
-    /// hyper still has bytes that the client does not take.
-    blocked: Cell<bool>,
-    /// How long the client may take none.
-    timeout: Cell<Duration>,
-}
-
-/// The socket under hyper. hyper has no limit for a client that does not read its answer: here it is.
-struct Tap {
-    stream: Socket,
-    writes: Rc<Writes>,
-    /// Runs while a write is blocked; made when the first one is.
-    patience: Option<Pin<Box<Sleep>>>,
-}
-
-impl Tap {
-    fn watched(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.patience = None;
-            self.writes.blocked.set(false);
-            return written;
-        }
-        self.writes.blocked.set(true);
-        let timeout = self.writes.timeout.get();
-        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        ready!(patience.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Tap {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Tap {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watched(cx, written)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watched(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a session carries from its handshake to its end.
 
-use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,28 +11,24 @@ use holdline_core::ids::{BackendId, FleetName, SessionId};
 use holdline_core::policy::{KeepalivePolicy, Timeouts};
 use serde::{Serialize, Serializer};
 
+use super::admission::SeatGuard;
+use super::thread::Stay;
 use super::timer::Limits;
 
-/// Gives the session's seat back when dropped; what it is, is its maker's business.
-pub type SeatGuard = Box<dyn Any>;
-
-/// Counts the client's connection until it is dropped.
-pub type StayGuard = Box<dyn Any>;
-
 /// One session at its beginning. It lives and dies on one thread.
-pub struct Session {
+pub(crate) struct Session {
     /// Its id, new for each.
-    pub id: SessionId,
+    pub(crate) id: SessionId,
     /// The client's protocol.
-    pub kind: SessionKind,
+    pub(crate) kind: SessionKind,
     /// The client.
-    pub client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// Its backend, and what all sessions there share.
-    pub target: Arc<Target>,
+    pub(crate) target: Arc<Target>,
     /// Dropped once the backend's end was seen.
-    pub seat: SeatGuard,
+    pub(crate) seat: SeatGuard,
     /// Dropped once the client's socket was closed, which may be later.
-    pub stay: StayGuard,
+    pub(crate) stay: Option<Box<Stay>>,
 }
 
 /// The protocol of a session.
@@ -56,7 +51,7 @@ impl SessionKind {
     }
 }
 
-/// What all sessions of one backend share: made once when the backend joins.
+/// What all sessions of one backend share that began under one policy.
 pub struct Target {
     /// The fleet.
     pub fleet: FleetName,
@@ -68,8 +63,14 @@ pub struct Target {
     pub watch: Arc<dyn Watch>,
     websocket: Limits,
     sse: Limits,
-    moved_total: AtomicU64,
-    cut_total: AtomicU64,
+    ends: Arc<Ends>,
+}
+
+/// A backend's counters of ends, whatever policy its sessions began under.
+#[derive(Debug, Default)]
+struct Ends {
+    moved: AtomicU64,
+    cut: AtomicU64,
 }
 
 impl Target {
@@ -81,24 +82,39 @@ impl Target {
         keepalive: &KeepalivePolicy,
         watch: Arc<dyn Watch>,
     ) -> Arc<Self> {
+        Self::counting(fleet, backend, (timeouts, keepalive), watch, Arc::default())
+    }
+
+    /// The same backend for sessions that begin with other deadlines; they are counted with those that began before.
+    pub fn with_deadlines(&self, timeouts: &Timeouts, keepalive: &KeepalivePolicy) -> Arc<Self> {
+        let (fleet, backend) = (self.fleet.clone(), self.backend.clone());
+        Self::counting(fleet, backend, (timeouts, keepalive), Arc::clone(&self.watch), Arc::clone(&self.ends))
+    }
+
+    fn counting(
+        fleet: FleetName,
+        backend: BackendId,
+        (timeouts, keepalive): (&Timeouts, &KeepalivePolicy),
+        watch: Arc<dyn Watch>,
+        ends: Arc<Ends>,
+    ) -> Arc<Self> {
         let limits = |kind| Limits::new(timeouts, keepalive, kind);
         let (websocket, sse) = (limits(SessionKind::WebSocket), limits(SessionKind::Sse));
-        let (moved_total, cut_total) = Default::default();
-        Arc::new(Target { fleet, backend, keepalive: *keepalive, watch, websocket, sse, moved_total, cut_total })
+        Arc::new(Target { fleet, backend, keepalive: *keepalive, watch, websocket, sse, ends })
     }
 
     /// Counts an end; before its seat is given back, so that who sees the free seat finds the end counted.
     pub(super) fn count_end(&self, cause: EndCause) {
         match cause {
-            EndCause::Drained | EndCause::Rebalanced => self.moved_total.fetch_add(1, Ordering::Relaxed),
-            EndCause::Cut => self.cut_total.fetch_add(1, Ordering::Relaxed),
+            EndCause::Drained | EndCause::Rebalanced => self.ends.moved.fetch_add(1, Ordering::Relaxed),
+            EndCause::Cut => self.ends.cut.fetch_add(1, Ordering::Relaxed),
             _ => 0,
         };
     }
 
     /// Counters: sessions that ended as drained or rebalanced, and as cut.
     pub(super) fn ends(&self) -> (u64, u64) {
-        (self.moved_total.load(Ordering::Relaxed), self.cut_total.load(Ordering::Relaxed))
+        (self.ends.moved.load(Ordering::Relaxed), self.ends.cut.load(Ordering::Relaxed))
     }
 
     /// The deadlines of its sessions of this kind.

@@ -1,6 +1,7 @@
 //! One side of a session: a socket, the bytes that wait for it, and how much of it is left.
 
 use std::cell::Cell;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -47,15 +48,20 @@ pub fn tune(socket: &TcpStream, keepalive: &KeepalivePolicy) {
     }
 }
 
-/// One side of a session.
+/// One side of a session; `None`: closed by us, and no flag is worth keeping. It is as small as it is because a flag's spare values say
+/// that.
 #[derive(Debug)]
-pub struct Side<S> {
-    /// `None`: closed by us.
-    io: Option<S>,
+pub struct Side<S>(Option<Open<S>>);
+
+#[derive(Debug)]
+struct Open<S> {
+    io: S,
     /// Bytes that the socket was not ready for.
     spill: Option<Box<Spill>>,
-    /// Its end was read: EOF or an error.
+    /// Its end was read.
     ended: bool,
+    /// Its end was an EOF that anybody could have made: TLS was not closed before.
+    torn: bool,
     /// It takes nothing more: a write failed.
     deaf: bool,
     /// Our end shall follow what is spilled.
@@ -83,129 +89,143 @@ impl<S: Transport> Side<S> {
     /// Both ends open; `early` bytes wait to be sent.
     pub fn new(io: S, early: &[u8]) -> Self {
         let spill = (!early.is_empty()).then(|| Box::new(Spill { bytes: early.to_vec(), at: 0 }));
-        Side { io: Some(io), spill, ended: false, deaf: false, finish: false, finished: false }
+        Side(Some(Open { io, spill, ended: false, torn: false, deaf: false, finish: false, finished: false }))
     }
 
     /// Reads once into `buffer`; zero bytes: it has ended, by EOF or by an error.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize> {
-        let Some(io) = self.io.as_mut().filter(|_| !self.ended) else { return Poll::Ready(0) };
+        let Some(open) = self.0.as_mut().filter(|open| !open.ended) else { return Poll::Ready(0) };
         let mut buffer = ReadBuf::new(buffer);
-        let read = std::task::ready!(Pin::new(io).poll_read(cx, &mut buffer));
+        let read = std::task::ready!(Pin::new(&mut open.io).poll_read(cx, &mut buffer));
         let n = buffer.filled().len();
-        if read.is_err() {
-            self.close();
+        open.ended = n == 0;
+        match read {
+            Ok(()) => {}
+            // As after any EOF, the other direction may go on.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => open.torn = true,
+            Err(_) => self.close(),
         }
-        self.ended |= n == 0;
         Poll::Ready(n)
     }
 
     /// Writes `bytes`, or keeps what is not taken at once. Do not send more while it [`waits`](Side::waits), save a few bytes of our own.
     pub fn send(&mut self, cx: &mut Context<'_>, mut bytes: &[u8], stall: Stall<'_>) {
-        if !self.hears() {
-            return;
-        }
-        if self.spill.is_none() {
-            let n = self.write(cx, bytes);
+        let Some(open) = self.0.as_mut().filter(|open| open.hears()) else { return };
+        if open.spill.is_none() {
+            let n = open.write(cx, bytes);
             bytes = &bytes[n..];
         }
-        if !bytes.is_empty() && self.hears() {
+        if !bytes.is_empty() && open.hears() {
             stall.since.set(stall.now);
-            self.spill.get_or_insert_with(|| Box::new(Spill { bytes: Vec::new(), at: 0 })).bytes.extend_from_slice(bytes);
+            open.spill.get_or_insert_with(|| Box::new(Spill { bytes: Vec::new(), at: 0 })).bytes.extend_from_slice(bytes);
         }
     }
 
     /// Sends what was kept, then our end if that is wanted.
     pub fn flush(&mut self, cx: &mut Context<'_>, stall: Stall<'_>) {
-        if let Some(mut spill) = self.spill.take() {
-            let n = self.write(cx, &spill.bytes[spill.at..]);
+        let Some(open) = &mut self.0 else { return };
+        if let Some(mut spill) = open.spill.take() {
+            let n = open.write(cx, &spill.bytes[spill.at..]);
             spill.at += n;
-            if spill.at < spill.bytes.len() && self.hears() {
+            if spill.at < spill.bytes.len() && open.hears() {
                 if n > 0 || stall.since.get() == 0 {
                     stall.since.set(stall.now);
                 }
-                self.spill = Some(spill);
+                open.spill = Some(spill);
                 return;
             }
             stall.since.set(0);
         }
-        if self.finish && !self.finished && self.hears() {
-            self.send_end(cx);
+        if open.finish && open.hears() {
+            open.send_end(cx);
         }
     }
 
     /// Bytes wait for it.
     pub fn waits(&self) -> bool {
-        self.spill.is_some()
+        self.0.as_ref().is_some_and(|open| open.spill.is_some())
     }
 
     /// Our end shall follow what was sent; whether that is new.
     pub fn finish(&mut self) -> bool {
-        !std::mem::replace(&mut self.finish, true) && self.hears()
+        self.0.as_mut().is_some_and(|open| !std::mem::replace(&mut open.finish, true) && open.hears())
     }
 
     /// Forgets what waits for it: our end follows at once.
     pub fn abandon(&mut self, stall: Stall<'_>) {
-        self.spill = None;
         stall.since.set(0);
-        self.finish = true;
+        if let Some(open) = &mut self.0 {
+            open.spill = None;
+            open.finish = true;
+        }
     }
 
     /// Closes the socket; nothing comes from it or goes to it any more.
     pub fn close(&mut self) {
-        self.io = None;
-        self.spill = None;
-        self.ended = true;
+        self.0 = None;
     }
 
     /// Closes the socket by a reset.
     pub fn reset(&mut self) {
-        if let Some(io) = &self.io {
-            io.reset_on_close();
+        if let Some(open) = &self.0 {
+            open.io.reset_on_close();
         }
         self.close();
     }
 
     /// It takes bytes: neither closed nor ended by us, no write failed.
     pub fn hears(&self) -> bool {
-        self.io.is_some() && !self.deaf && !self.finished
+        self.0.as_ref().is_some_and(Open::hears)
     }
 
-    /// Its end was read.
+    /// Its end was read: EOF or an error.
     pub fn ended(&self) -> bool {
-        self.ended
+        self.0.as_ref().is_none_or(|open| open.ended)
+    }
+
+    /// Its end is no proof that it sent no more.
+    pub fn torn(&self) -> bool {
+        self.0.as_ref().is_none_or(|open| open.torn)
     }
 
     /// A write failed, or it is closed.
     pub fn lost(&self) -> bool {
-        self.deaf || self.io.is_none()
+        self.0.as_ref().is_none_or(|open| open.deaf)
     }
 
     /// Our end was sent and waits for nothing.
     pub fn finished(&self) -> bool {
-        self.finished || self.lost()
+        self.0.as_ref().is_none_or(|open| open.finished || open.deaf)
     }
 
     /// Both ends are through.
     pub fn over(&self) -> bool {
-        self.ended && self.finished()
+        self.ended() && self.finished()
     }
 
     /// How many bytes wait for it.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
-        self.spill.as_ref().map_or(0, |spill| spill.bytes.len() - spill.at)
+        let spill = self.0.as_ref().and_then(|open| open.spill.as_ref());
+        spill.map_or(0, |spill| spill.bytes.len() - spill.at)
     }
 
     #[cfg(test)]
     pub(super) fn get_mut(&mut self) -> Option<&mut S> {
-        self.io.as_mut()
+        self.0.as_mut().map(|open| &mut open.io)
+    }
+}
+
+impl<S: Transport> Open<S> {
+    fn hears(&self) -> bool {
+        !self.deaf && !self.finished
     }
 
     /// Writes until nothing is left or the socket takes no more; how much it took.
     fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> usize {
         let mut at = 0;
-        while let Some(io) = self.io.as_mut().filter(|_| at < bytes.len()) {
-            match Pin::new(io).poll_write(cx, &bytes[at..]) {
+        while at < bytes.len() {
+            match Pin::new(&mut self.io).poll_write(cx, &bytes[at..]) {
                 Poll::Ready(Ok(n)) if n > 0 => at += n,
                 Poll::Ready(_) => {
                     // What it sent before it broke can still be read.
@@ -219,12 +239,10 @@ impl<S: Transport> Side<S> {
     }
 
     fn send_end(&mut self, cx: &mut Context<'_>) {
-        if let Some(io) = self.io.as_mut() {
-            match Pin::new(io).poll_shutdown(cx) {
-                Poll::Ready(Ok(())) => self.finished = true,
-                Poll::Ready(Err(_)) => self.deaf = true,
-                Poll::Pending => {}
-            }
+        match Pin::new(&mut self.io).poll_shutdown(cx) {
+            Poll::Ready(Ok(())) => self.finished = true,
+            Poll::Ready(Err(_)) => self.deaf = true,
+            Poll::Pending => {}
         }
     }
 }

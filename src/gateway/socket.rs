@@ -5,22 +5,26 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::side::Transport;
+use super::tls;
 
 /// What is known of the client behind a connection, before its first head.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
     /// Where it connects from.
     pub(crate) address: SocketAddr,
+    /// It speaks TLS.
+    pub(crate) is_tls: bool,
 }
 
 impl Peer {
     /// The scheme of its requests, as backends are told.
     pub(crate) fn proto(&self) -> &'static str {
-        "http"
+        if self.is_tls { "https" } else { "http" }
     }
 }
 
@@ -29,18 +33,25 @@ impl Peer {
 pub enum Socket {
     /// Plain TCP.
     Plain(TcpStream),
+    /// TLS.
+    Tls(Box<tls::Stream>),
 }
 
 impl Socket {
     /// The TCP connection below.
     pub fn tcp(&self) -> &TcpStream {
-        let Socket::Plain(tcp) = self;
-        tcp
+        match self {
+            Socket::Plain(tcp) => tcp,
+            Socket::Tls(stream) => stream.tcp(),
+        }
     }
 
-    fn io(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
-        let Socket::Plain(tcp) = self.get_mut();
-        Pin::new(tcp)
+    /// Whether the peer sent something that was not read. Asks the kernel: the runtime hears of it later. Of TLS it is not known before
+    /// it is read, since records need not carry any (RFC 8446 4.6).
+    pub(crate) fn has_unread(&self) -> bool {
+        let Socket::Plain(tcp) = self else { return false };
+        let peeked = rustix::net::recv(tcp, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(peeked, Ok((1.., _)))
     }
 }
 
@@ -52,28 +63,56 @@ impl Transport for Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_read(cx, buf)
+        match self.get_mut() {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.io().poll_write(cx, buf)
+        match self.get_mut() {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.io().poll_write_vectored(cx, bufs)
+        match self.get_mut() {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp().is_write_vectored()
+        match self {
+            Socket::Plain(tcp) => tcp.is_write_vectored(),
+            Socket::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_flush(cx)
+        match self.get_mut() {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_shutdown(cx)
+        match self.get_mut() {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_as_large_as_plain_tcp() {
+        assert_eq!(size_of::<Socket>(), size_of::<TcpStream>());
     }
 }

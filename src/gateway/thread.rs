@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use holdline_core::event::Event;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -15,18 +17,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::admission::doorman;
-use super::descriptors::{ClientSlot, Descriptors};
-use super::fleets::Fleet;
-use super::listener::Bound;
+use super::descriptors::{ClientSlot, Descriptors, SessionSlot};
+use super::doors::{self, Doors};
+use super::listener::Group;
 use super::orders::{self, Inbox};
 use super::pool::Pool;
 use super::registry::Registry;
-use super::route::Routes;
+use super::served::Served;
 use super::socket::{Peer, Socket};
-use super::{service, timer};
+use super::{service, timer, tls};
 use crate::clock::Clock;
-use crate::config::model::{Limits, Listener};
+use crate::config::model::Listener;
 use crate::telemetry::Metrics;
 
 /// Sockets on their way to another thread. One accept loop hands over one at a time; what finds no place stays where it is.
@@ -51,9 +52,10 @@ pub(crate) enum Stage {
 /// What all threads share.
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
-    pub(crate) fleets: Vec<Arc<Fleet>>,
-    pub(crate) routes: Routes,
-    pub(crate) limits: Limits,
+    /// Changes with the configuration, in whole.
+    pub(crate) served: ArcSwap<Served>,
+    /// Rung when it did.
+    pub(super) swapped: watch::Sender<()>,
     pub(crate) descriptors: Arc<Descriptors>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: mpsc::Sender<Event>,
@@ -95,7 +97,6 @@ impl<S> Accepted<S> {
 /// What a thread gets at its start.
 pub(super) struct Setup {
     pub(super) index: usize,
-    pub(super) listeners: Vec<Bound>,
     pub(super) inbox: Inbox,
     pub(super) handed: mpsc::Receiver<Handed>,
     pub(super) stage: watch::Receiver<Stage>,
@@ -115,7 +116,24 @@ pub(crate) struct Thread {
 /// A client's connection, counted: among the process's descriptors and on its thread.
 pub(crate) struct Stay {
     _slot: ClientSlot,
+    /// Once it is a session.
+    _session: Option<SessionSlot>,
     connections: Arc<AtomicUsize>,
+}
+
+impl Stay {
+    /// The stay of a session, which is counted as one besides.
+    pub(crate) fn of_session(mut self, slot: SessionSlot) -> Box<Self> {
+        self._session = Some(slot);
+        Box::new(self)
+    }
+
+    /// Of a client on no thread.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Box<Self> {
+        let slot = Descriptors::within(8).try_client().expect("a free slot");
+        Box::new(Stay { _slot: slot, _session: None, connections: Arc::new(AtomicUsize::new(1)) })
+    }
 }
 
 impl Drop for Stay {
@@ -138,16 +156,10 @@ pub(super) fn run(setup: Setup, shared: Arc<Shared>, ready: &std::sync::mpsc::Sy
         Err(error) => return drop(ready.send(Err(error))),
     };
     LocalSet::new().block_on(&runtime, async move {
-        let listen = |bound: Bound| Ok((TcpListener::from_std(bound.socket)?, bound.listener));
-        let listeners: io::Result<Vec<_>> = setup.listeners.into_iter().map(listen).collect();
-        let listeners = match listeners {
-            Ok(listeners) => listeners,
-            Err(error) => return drop(ready.send(Err(error))),
-        };
         let mut stage = setup.stage.clone();
         let thread = Thread::new(shared, setup.index, setup.stage, setup.seed);
-        thread.spawn_all(listeners, setup.inbox, setup.handed);
-        drop(ready.send(Ok(())));
+        let opened = thread.spawn_all(setup.inbox, setup.handed);
+        drop(ready.send(opened));
         // An error means that the gateway itself is gone.
         let _ = stage.wait_for(|s| *s == Stage::Over).await;
     });
@@ -165,21 +177,25 @@ impl Thread {
         })
     }
 
-    fn spawn_all(self: &Rc<Self>, listeners: Vec<(TcpListener, Arc<Listener>)>, inbox: Inbox, handed: mpsc::Receiver<Handed>) {
+    fn spawn_all(self: &Rc<Self>, inbox: Inbox, handed: mpsc::Receiver<Handed>) -> io::Result<()> {
         spawn_local(timer::run(Rc::clone(&self.registry)));
         spawn_local(orders::serve(inbox, Rc::clone(&self.registry)));
         spawn_local(super::pool::sweep(Rc::clone(self)));
         spawn_local(take_handed(Rc::clone(self), handed));
-        let threads = self.shared.neighbours.len();
-        for (at, fleet) in self.shared.fleets.iter().enumerate() {
-            if at % threads == self.index {
-                let rng = SmallRng::from_rng(&mut *self.rng.borrow_mut());
-                spawn_local(doorman(Arc::clone(fleet), self.shared.clock, rng));
-            }
-        }
-        for (socket, listener) in listeners {
-            spawn_local(accept(Rc::clone(self), socket, listener));
-        }
+        let mut doors = Doors::default();
+        doors.catch_up(self)?;
+        spawn_local(doors::follow(Rc::clone(self), doors));
+        Ok(())
+    }
+
+    /// Which of the threads it is.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Whether the fleet of this number is served from here.
+    pub(super) fn is_home(&self, number: usize) -> bool {
+        number % self.shared.neighbours.len() == self.index
     }
 
     /// Resolves when no new session may begin any more.
@@ -196,7 +212,7 @@ impl Thread {
     fn stay(&self, slot: ClientSlot) -> Stay {
         let connections = Arc::clone(&self.shared.neighbours[self.index].connections);
         connections.fetch_add(1, Ordering::Relaxed);
-        Stay { _slot: slot, connections }
+        Stay { _slot: slot, _session: None, connections }
     }
 
     /// The emptiest thread, if this one has drifted too far from it.
@@ -209,16 +225,20 @@ impl Thread {
     }
 }
 
-async fn accept(thread: Rc<Thread>, socket: TcpListener, listener: Arc<Listener>) {
+/// Accepts clients on one thread's socket of `group` until that is closed.
+pub(super) async fn accept(thread: Rc<Thread>, socket: TcpListener, group: Arc<Group>) {
+    let mut closed = group.is_closed();
     loop {
         let next = async {
             let slot = thread.shared.descriptors.client().await;
             let (socket, peer) = socket.accept().await?;
-            Ok(Accepted { socket, peer, listener: Arc::clone(&listener), slot })
+            Ok(Accepted { socket, peer, listener: group.listener(), slot })
         };
         let accepted = tokio::select! {
             biased;
             () = thread.stopping() => return,
+            // Fails only without a sender, and the group has one.
+            _ = closed.wait_for(|closed| *closed) => return accept_queued(&thread, &socket, &group).await,
             accepted = next => accepted,
         };
         match accepted {
@@ -230,6 +250,16 @@ async fn accept(thread: Rc<Thread>, socket: TcpListener, listener: Arc<Listener>
             // The client gave up between its SYN and our accept.
             Err(error) => tracing::debug!(%error, "accept"),
         }
+    }
+}
+
+/// Closing a socket resets what is queued on it: they came while we still listened.
+async fn accept_queued(thread: &Rc<Thread>, socket: &TcpListener, group: &Arc<Group>) {
+    loop {
+        let slot = thread.shared.descriptors.client().await;
+        let accepted = std::future::poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await;
+        let Poll::Ready(Ok((socket, peer))) = accepted else { return };
+        seat_client(thread, Accepted { socket, peer, listener: group.listener(), slot });
     }
 }
 
@@ -257,11 +287,19 @@ async fn take_handed(thread: Rc<Thread>, mut handed: mpsc::Receiver<Handed>) {
 }
 
 fn serve_here(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
-    let Accepted { socket, peer, listener: _, slot } = accepted;
+    let Accepted { socket, peer: address, listener, slot } = accepted;
     let stay = thread.stay(slot);
     // Small answers must not wait for the client's ACK. A dead socket shows at its first read.
     let _ = socket.set_nodelay(true);
-    spawn_local(service::serve(Rc::clone(thread), Socket::Plain(socket), Peer { address: peer }, stay));
+    let socket = match thread.shared.served.load().tls.server(&listener) {
+        None => Socket::Plain(socket),
+        Some(config) => match tls::Stream::server(socket, config) {
+            Ok(stream) => Socket::Tls(Box::new(stream)),
+            Err(error) => return tracing::error!(%error, "a connection's TLS cannot begin"),
+        },
+    };
+    let peer = Peer { address, is_tls: matches!(socket, Socket::Tls(_)) };
+    spawn_local(service::serve(Rc::clone(thread), socket, peer, stay));
 }
 
 /// The failure is this machine's, not the peer's: no descriptor, no port, no memory.

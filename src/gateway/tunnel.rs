@@ -35,7 +35,7 @@ pub struct Early<'a> {
 }
 
 /// The tunnel of `session`, to be spawned on its thread as a task of its own (`spawn_local`): it is small, its maker may not be.
-pub fn run(
+pub(super) fn run(
     client: Socket,
     backend: Socket,
     early: Early<'_>,

@@ -18,6 +18,7 @@ use rand::Rng;
 
 use super::admission::SeatGuard;
 use super::backend::Backend;
+use super::descriptors::SessionSlot;
 use super::fleets::Fleet;
 use super::registry::{EndOrder, Entered};
 use super::session::{Session, SessionKind};
@@ -30,6 +31,7 @@ pub(crate) struct Unasked {
     /// `None`: the content is coded, and events cannot be seen.
     events: Option<Boundary>,
     leaving: Option<EndCause>,
+    _slot: SessionSlot,
 }
 
 /// What shall become of the stream.
@@ -62,11 +64,10 @@ impl Unasked {
             headers.insert("holdline-session", value);
         }
         let events = (!headers.contains_key(header::CONTENT_ENCODING)).then(Boundary::default);
-        let target = Arc::clone(&backend.target);
+        let target = backend.target();
         // Its connection is hyper's, and counted there.
-        let stay = Box::new(());
-        let session = Session { id, kind: SessionKind::Sse, client, target, seat: Box::new((seat, slot)), stay };
-        Ok(Unasked { entered: thread.registry.enter(session), events, leaving: None })
+        let session = Session { id, kind: SessionKind::Sse, client, target, seat, stay: None };
+        Ok(Unasked { entered: thread.registry.enter(session), events, leaving: None, _slot: slot })
     }
 
     /// To be asked before the body is polled.

@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use holdline_core::event::Observation;
 use holdline_core::ids::BackendId;
+use holdline_core::policy::ProcessPolicy;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -28,11 +29,11 @@ pub(super) enum Order {
 }
 
 /// Runs one child and reports on it; returns when no process of its group is left.
-pub(super) async fn live(shared: &Shared, id: &BackendId, orders: watch::Receiver<Order>) {
-    let launched = launch(shared, id);
+pub(super) async fn live(shared: &Shared, policy: &ProcessPolicy, id: &BackendId, orders: watch::Receiver<Order>) {
+    let launched = launch(shared, policy, id);
     match launched {
         Ok((port, supervisor, pipes)) => {
-            Running { shared, id, port, pid: None, told: false }.watch(supervisor, pipes, orders).await
+            Running { shared, policy, id, port, pid: None, told: false }.watch(supervisor, pipes, orders).await
         }
         Err(reason) => shared.observed(id, Observation::StartFailed { reason }).await,
     }
@@ -41,13 +42,13 @@ pub(super) async fn live(shared: &Shared, id: &BackendId, orders: watch::Receive
 type Pipes = (ChildStdin, ChildStdout);
 
 /// Starts the supervisor; the error says what to do.
-fn launch(shared: &Shared, id: &BackendId) -> Result<(Port, Child, Pipes), String> {
-    let (policy, fleet) = (&shared.policy, &shared.fleet);
+fn launch(shared: &Shared, policy: &ProcessPolicy, id: &BackendId) -> Result<(Port, Child, Pipes), String> {
+    let fleet = &shared.fleet;
     let (first, last) = policy.ports;
     let port = shared.ports.take(policy.ports).ok_or_else(|| {
         format!("no port of {first}-{last} is free: widen fleets.{fleet}.backends.process.ports, or end what listens there")
     })?;
-    let log = open_log(shared, id)?;
+    let log = open_log(shared, policy, id)?;
     let fill = |text: &str| text.replace("{port}", &port.number().to_string()).replace("{id}", id.as_str());
     let mut command = Command::new(&shared.executable);
     command
@@ -73,9 +74,9 @@ fn launch(shared: &Shared, id: &BackendId) -> Result<(Port, Child, Pipes), Strin
     }
 }
 
-fn open_log(shared: &Shared, id: &BackendId) -> Result<File, String> {
-    let directory = &shared.policy.log_dir;
-    let path = shared.policy.log_file(id);
+fn open_log(shared: &Shared, policy: &ProcessPolicy, id: &BackendId) -> Result<File, String> {
+    let directory = &policy.log_dir;
+    let path = policy.log_file(id);
     fs::create_dir_all(directory).and_then(|()| OpenOptions::new().append(true).create(true).open(&path)).map_err(|error| {
         format!(
             "cannot write the log file {}: {error}; make the directory writable, or set fleets.{}.backends.process.log_dir",
@@ -87,6 +88,7 @@ fn open_log(shared: &Shared, id: &BackendId) -> Result<File, String> {
 
 struct Running<'a> {
     shared: &'a Shared,
+    policy: &'a ProcessPolicy,
     id: &'a BackendId,
     /// Held until the whole group is gone.
     port: Port,
@@ -151,7 +153,7 @@ impl Running<'_> {
     }
 
     fn start_failed(&self, errno: i32, text: &str) -> String {
-        let program = self.shared.policy.command.first().map_or("", String::as_str);
+        let program = self.policy.command.first().map_or("", String::as_str);
         let key = format!("fleets.{}.backends.process.command", self.shared.fleet);
         match io::Error::from_raw_os_error(errno).kind() {
             io::ErrorKind::NotFound => {

@@ -1,36 +1,39 @@
-//! What starts, lists and stops backends. A provider does what it is told and says what it saw; it decides nothing.
+//! What starts and stops backends. A provider does what it is told and says what it saw; it decides nothing.
+//! Fleets whose backends somebody else runs (`static`) need none.
 
 mod child;
 mod ports;
 pub mod process;
-pub mod static_;
 pub mod supervisor;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use holdline_core::event::{Effect, Event};
 use holdline_core::ids::{BackendId, FleetName};
-use holdline_core::policy::{FleetPolicy, ProviderPolicy};
+use holdline_core::policy::FleetPolicy;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use ports::Ports;
 use process::ProcessProvider;
-use static_::StaticProvider;
 
 /// The executable that is Holdline itself: it works after an upgrade has replaced the file, too.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
 /// A fleet's source of backends. No call waits; what comes of it arrives as [`Event::Observed`].
 pub trait Provider: Send + Sync {
-    /// Starts a backend under this id.
-    fn start(&self, id: BackendId);
+    /// Starts a backend under this id, as `policy` says.
+    fn start(&self, id: BackendId, policy: &FleetPolicy);
 
     /// Stops exactly this one; unknown ones are ignored.
     fn retire(&self, id: &BackendId);
+
+    /// Nothing that it started is left.
+    fn is_idle(&self) -> bool;
 
     /// Starts nothing any more, stops all, and waits until they are gone.
     fn shutdown(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
@@ -39,36 +42,34 @@ pub trait Provider: Send + Sync {
     fn kill(&self);
 }
 
-/// The providers of all fleets.
+/// The providers of all fleets: each is made when its fleet's first backend is started, for fleets come and go.
 #[derive(Clone)]
 pub struct Providers {
-    by_fleet: HashMap<FleetName, Arc<dyn Provider>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    executable: PathBuf,
+    open_files: Option<u64>,
+    /// Of all fleets, since their ranges may overlap.
+    ports: Arc<Ports>,
+    events: mpsc::Sender<Event>,
+    providers: Mutex<ByFleet>,
+}
+
+#[derive(Default)]
+struct ByFleet {
+    providers: HashMap<FleetName, Arc<dyn Provider>>,
+    closed: bool,
 }
 
 impl Providers {
-    /// A provider for each of `fleets`, reporting to `events`. `executable` is a Holdline binary ([`OWN_EXECUTABLE`]);
-    /// `open_files` is the soft limit that children get (`None`: Holdline's own, which the gateway raises for itself).
-    pub fn new<'a>(
-        fleets: impl Iterator<Item = &'a FleetPolicy>,
-        executable: &Path,
-        open_files: Option<u64>,
-        events: &mpsc::Sender<Event>,
-    ) -> Self {
-        // Shared, since the fleets' ranges may overlap.
-        let ports = Arc::new(Ports::default());
-        let provider = |fleet: &FleetPolicy| -> Arc<dyn Provider> {
-            match &fleet.provider {
-                ProviderPolicy::Static(_) => Arc::new(StaticProvider),
-                ProviderPolicy::Process(policy) => Arc::new(ProcessProvider::new(
-                    fleet.name.clone(),
-                    policy.clone(),
-                    (executable.to_owned(), open_files),
-                    Arc::clone(&ports),
-                    events.clone(),
-                )),
-            }
-        };
-        Providers { by_fleet: fleets.map(|f| (f.name.clone(), provider(f))).collect() }
+    /// Providers that report to `events`. `executable` is a Holdline binary ([`OWN_EXECUTABLE`]); `open_files` is the soft limit that
+    /// children get (`None`: Holdline's own, which the gateway raises for itself).
+    pub fn new(executable: &Path, open_files: Option<u64>, events: &mpsc::Sender<Event>) -> Self {
+        let (ports, providers) = Default::default();
+        let shared = Shared { executable: executable.to_owned(), open_files, ports, events: events.clone(), providers };
+        Providers { shared: Arc::new(shared) }
     }
 
     /// Carries out [`Effect::Start`] and [`Effect::Retire`] until the sender is gone. Awaits nothing but the next effect, so
@@ -76,13 +77,14 @@ impl Providers {
     pub async fn run(self, mut effects: mpsc::Receiver<Effect>) {
         while let Some(effect) = effects.recv().await {
             match effect {
-                Effect::Start { fleet, backend } => {
-                    if let Some(provider) = self.by_fleet.get(&fleet) {
-                        provider.start(backend);
+                Effect::Start { fleet, backend, policy } => {
+                    if let Some(provider) = self.for_start(&fleet) {
+                        provider.start(backend, &policy);
                     }
                 }
                 Effect::Retire { fleet, backend } => {
-                    if let Some(provider) = self.by_fleet.get(&fleet) {
+                    let provider = self.shared.providers.lock().providers.get(&fleet).cloned();
+                    if let Some(provider) = provider {
                         provider.retire(&backend);
                     }
                 }
@@ -93,8 +95,9 @@ impl Providers {
 
     /// Stops the backends of all fleets and waits until they are gone.
     pub async fn shutdown(&self) {
+        let providers = self.close();
         // All are told before any is waited for.
-        let mut waits: Vec<_> = self.by_fleet.values().map(|p| p.shutdown()).collect();
+        let mut waits: Vec<_> = providers.iter().map(|p| p.shutdown()).collect();
         std::future::poll_fn(|cx| {
             waits.retain_mut(|wait| wait.as_mut().poll(cx).is_pending());
             if waits.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
@@ -104,6 +107,30 @@ impl Providers {
 
     /// Stops the backends of all fleets at once.
     pub fn kill(&self) {
-        self.by_fleet.values().for_each(|p| p.kill());
+        self.close().iter().for_each(|p| p.kill());
+    }
+
+    /// The provider of `fleet`; `None`: nothing is started any more.
+    fn for_start(&self, fleet: &FleetName) -> Option<Arc<dyn Provider>> {
+        let mut by_fleet = self.shared.providers.lock();
+        if by_fleet.closed {
+            return None;
+        }
+        if !by_fleet.providers.contains_key(fleet) {
+            // Those of fleets that are gone are in nobody's way, but they would be more and more.
+            by_fleet.providers.retain(|_, p| !p.is_idle());
+        }
+        let Shared { executable, open_files, ports, events, .. } = &*self.shared;
+        let new = || -> Arc<dyn Provider> {
+            let program = (executable.clone(), *open_files);
+            Arc::new(ProcessProvider::new(fleet.clone(), program, Arc::clone(ports), events.clone()))
+        };
+        Some(Arc::clone(by_fleet.providers.entry(fleet.clone()).or_insert_with(new)))
+    }
+
+    fn close(&self) -> Vec<Arc<dyn Provider>> {
+        let mut by_fleet = self.shared.providers.lock();
+        by_fleet.closed = true;
+        by_fleet.providers.values().cloned().collect()
     }
 }

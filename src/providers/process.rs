@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use holdline_core::event::{Event, Observation};
 use holdline_core::ids::{BackendId, FleetName};
-use holdline_core::policy::ProcessPolicy;
+use holdline_core::policy::{FleetPolicy, ProcessPolicy, ProviderPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
@@ -24,7 +24,6 @@ pub struct ProcessProvider {
 /// What the provider and its children's tasks share.
 pub(super) struct Shared {
     pub(super) fleet: FleetName,
-    pub(super) policy: ProcessPolicy,
     /// A Holdline binary, for its hidden subcommand `supervise`.
     pub(super) executable: PathBuf,
     /// The soft limit of open files that children get; `None`: Holdline's own.
@@ -46,19 +45,19 @@ impl ProcessProvider {
     /// A provider without children.
     pub(super) fn new(
         fleet: FleetName,
-        policy: ProcessPolicy,
         (executable, open_files): (PathBuf, Option<u64>),
         ports: Arc<Ports>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         let children = Mutex::default();
         let alive = watch::Sender::new(0);
-        ProcessProvider { shared: Arc::new(Shared { fleet, policy, executable, open_files, ports, events, children, alive }) }
+        ProcessProvider { shared: Arc::new(Shared { fleet, executable, open_files, ports, events, children, alive }) }
     }
 }
 
 impl Provider for ProcessProvider {
-    fn start(&self, id: BackendId) {
+    fn start(&self, id: BackendId, policy: &FleetPolicy) {
+        let ProviderPolicy::Process(policy) = &policy.provider else { return };
         let (order, orders) = watch::channel(Order::Run);
         {
             let mut children = self.shared.children.lock();
@@ -69,13 +68,18 @@ impl Provider for ProcessProvider {
         }
         self.shared.alive.send_modify(|n| *n += 1);
         let entry = Entry { shared: Arc::clone(&self.shared), id };
-        tokio::spawn(async move { child::live(&entry.shared, &entry.id, orders).await });
+        let policy: ProcessPolicy = policy.clone();
+        tokio::spawn(async move { child::live(&entry.shared, &policy, &entry.id, orders).await });
     }
 
     fn retire(&self, id: &BackendId) {
         if let Some(order) = self.shared.children.lock().orders.get(id) {
             raise(order, Order::Stop);
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        *self.shared.alive.borrow() == 0
     }
 
     fn shutdown(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

@@ -12,6 +12,7 @@ use crate::admin::{Answering, Sessions};
 use crate::controller::{DataPlane, EndOrder};
 use crate::gateway::Gateway;
 use crate::gateway::session::{SessionFilter, SessionInfo};
+use crate::gateway::tls::Connector;
 
 /// The gateway, as the control plane needs it.
 pub(super) fn data_plane(gateway: &Arc<Gateway>) -> Arc<dyn DataPlane> {
@@ -36,6 +37,10 @@ impl DataPlane for GatewayPort {
 
     fn used(&self, fleet: &FleetName, backend: &BackendId) -> u32 {
         self.0.used(fleet, backend)
+    }
+
+    fn connector(&self, fleet: &FleetName) -> Option<Arc<Connector>> {
+        self.0.connector(fleet)
     }
 
     fn end_sessions<'a>(&'a self, order: &'a EndOrder) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>> {

@@ -1,15 +1,16 @@
 //! The families behind [`names`], made once in a registry of our own, and the handles that a fleet resolves once.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use holdline_core::cause::{EndCause, RefuseCause};
 use holdline_core::ids::FleetName;
 use holdline_core::snapshot::Snapshot;
 use holdline_core::time::Moment;
+use holdline_core::traffic::Totals;
 use parking_lot::Mutex;
-use prometheus::core::Collector;
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 
 use super::logs::DroppedLines;
@@ -21,9 +22,12 @@ use super::snapshot_gauges;
 pub struct Metrics {
     registry: Registry,
     families: Families,
-    fleets: Mutex<HashMap<FleetName, Arc<FleetMetrics>>>,
+    fleets: Fleets,
     dropped: Mutex<Option<DroppedLines>>,
 }
+
+/// The handles that somebody holds. Series of a fleet go with the last of them.
+type Fleets = Arc<Mutex<HashMap<FleetName, Weak<FleetMetrics>>>>;
 
 impl Metrics {
     /// Empty families, and those of the process where `/proc` exists.
@@ -32,18 +36,33 @@ impl Metrics {
         let families = Families::new(&registry);
         #[cfg(target_os = "linux")]
         register(&registry, prometheus::process_collector::ProcessCollector::for_self());
-        Arc::new(Metrics { registry, families, fleets: Mutex::default(), dropped: Mutex::default() })
+        Arc::new(Metrics { registry, families, fleets: Arc::default(), dropped: Mutex::default() })
     }
 
-    /// The handles of a fleet; the same ones for the same name.
+    /// The handles of a fleet; the same ones for the same name, as long as somebody holds them.
     pub fn fleet(&self, name: &FleetName) -> Arc<FleetMetrics> {
         let mut fleets = self.fleets.lock();
-        Arc::clone(fleets.entry(name.clone()).or_insert_with(|| Arc::new(FleetMetrics::new(&self.families, name))))
+        if let Some(held) = fleets.get(name).and_then(Weak::upgrade) {
+            return held;
+        }
+        let made = Arc::new(FleetMetrics::new(&self.families, name, &self.fleets));
+        fleets.insert(name.clone(), Arc::downgrade(&made));
+        made
+    }
+
+    /// The configuration was to be reloaded; `result` is one of [`names::reload`].
+    pub fn reloaded(&self, result: &'static str) {
+        self.families.config_reloads.with_label_values(&[result]).inc();
     }
 
     /// Something malformed or not allowed was rejected. `reason` is one of a closed list: it becomes a series.
     pub fn bad_input(&self, reason: &'static str) {
         self.families.bad_input.with_label_values(&[reason]).inc();
+    }
+
+    /// Changed files of TLS were taken over, or could not be.
+    pub fn tls_reload(&self, is_ok: bool) {
+        self.families.tls_reloads.with_label_values(&[if is_ok { "ok" } else { "failed" }]).inc();
     }
 
     /// From now on [`Metrics::render`] shows the lines that this log lost.
@@ -69,6 +88,8 @@ impl Metrics {
 #[derive(Debug)]
 pub struct FleetMetrics {
     name: FleetName,
+    /// In the order of [`names::handshake::ALL`].
+    handshakes: [IntCounter; 4],
     refused: Vec<IntCounter>,
     ended: Vec<IntCounter>,
     queue_wait: Histogram,
@@ -79,13 +100,26 @@ pub struct FleetMetrics {
     moved: IntCounter,
     cut: IntCounter,
     families: Families,
+    fleets: Fleets,
+}
+
+impl Drop for FleetMetrics {
+    fn drop(&mut self) {
+        let mut fleets = self.fleets.lock();
+        // A fleet of the same name may have been made meanwhile: it counts on in the same series.
+        if fleets.get(&self.name).is_some_and(|held| held.strong_count() == 0) {
+            fleets.remove(&self.name);
+            self.families.forget(&self.name);
+        }
+    }
 }
 
 impl FleetMetrics {
-    fn new(families: &Families, name: &FleetName) -> Self {
+    fn new(families: &Families, name: &FleetName, fleets: &Fleets) -> Self {
         let fleet = name.as_str();
         FleetMetrics {
             name: name.clone(),
+            handshakes: names::handshake::ALL.map(|result| families.handshakes.with_label_values(&[fleet, result])),
             refused: RefuseCause::ALL.iter().map(|c| families.refused.with_label_values(&[fleet, c.as_str()])).collect(),
             ended: EndCause::ALL.iter().map(|c| families.ended.with_label_values(&[fleet, c.as_str()])).collect(),
             queue_wait: families.queue_wait.with_label_values(&[fleet]),
@@ -96,6 +130,18 @@ impl FleetMetrics {
             moved: families.moves.with_label_values(&[fleet, "close", "moved"]),
             cut: families.moves.with_label_values(&[fleet, "cut", "cut"]),
             families: families.clone(),
+            fleets: Arc::clone(fleets),
+        }
+    }
+
+    /// Its counters, as the snapshot tells them: the same ones, so that page, API and metrics cannot disagree.
+    pub fn totals(&self) -> Totals {
+        let [opened, ..] = &self.handshakes;
+        Totals {
+            handshakes: self.handshakes.iter().map(IntCounter::get).sum(),
+            opened: opened.get(),
+            ended: std::array::from_fn(|cause| self.ended[cause].get()),
+            refused: std::array::from_fn(|cause| self.refused[cause].get()),
         }
     }
 
@@ -158,6 +204,8 @@ struct Families {
     scale_decisions: IntCounterVec,
     moves: IntCounterVec,
     bad_input: IntCounterVec,
+    tls_reloads: IntCounterVec,
+    config_reloads: IntCounterVec,
 }
 
 impl Families {
@@ -174,6 +222,27 @@ impl Families {
             scale_decisions: counter(registry, names::SCALE_DECISIONS),
             moves: counter(registry, names::MOVES),
             bad_input: counter(registry, names::BAD_INPUT),
+            tls_reloads: counter(registry, names::TLS_RELOADS),
+            config_reloads: counter(registry, names::CONFIG_RELOADS),
+        }
+    }
+
+    /// Removes every series of a fleet.
+    fn forget(&self, name: &FleetName) {
+        [&self.queue_wait, &self.session_duration, &self.request_duration].into_iter().for_each(|family| forget(family, name));
+        [&self.handshakes, &self.refused, &self.ended, &self.requests, &self.bytes, &self.scale_decisions, &self.moves]
+            .into_iter()
+            .for_each(|family| forget(family, name));
+    }
+}
+
+fn forget<T: MetricVecBuilder>(family: &MetricVec<T>, name: &FleetName) {
+    let found = family.collect();
+    for series in found.iter().flat_map(|f| f.get_metric()) {
+        let labels: HashMap<&str, &str> = series.get_label().iter().map(|l| (l.name(), l.value())).collect();
+        if labels.get("fleet") == Some(&name.as_str()) {
+            // It can only be gone already.
+            let _ = family.remove(&labels);
         }
     }
 }
@@ -205,7 +274,7 @@ mod tests {
     use super::*;
 
     /// Everything that can be counted, once.
-    fn busy() -> Arc<Metrics> {
+    fn busy() -> (Arc<Metrics>, Arc<FleetMetrics>) {
         let metrics = Metrics::new();
         let chat = metrics.fleet(&"chat".into());
         chat.handshake(names::handshake::OPENED);
@@ -217,12 +286,15 @@ mod tests {
         chat.ended(EndCause::Cut, Duration::from_secs(1000));
         chat.scaled(true, None);
         metrics.bad_input("head");
-        metrics
+        metrics.tls_reload(true);
+        metrics.reloaded(names::reload::OK);
+        (metrics, chat)
     }
 
     #[test]
     fn every_documented_metric_is_there_and_no_other() {
-        let text = busy().render(&snapshot(), Moment::from_millis(5_000));
+        let (metrics, _chat) = busy();
+        let text = metrics.render(&snapshot(), Moment::from_millis(5_000));
         let found: BTreeSet<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         let ours: BTreeSet<&str> = found.iter().copied().filter(|n| n.starts_with("holdline_")).collect();
         assert_eq!(ours, names::ALL.iter().map(|m| m.name).collect());
@@ -232,7 +304,8 @@ mod tests {
 
     #[test]
     fn counts_arrive_under_their_labels() {
-        let text = busy().render(&snapshot(), Moment::from_millis(5_000));
+        let (metrics, _chat) = busy();
+        let text = metrics.render(&snapshot(), Moment::from_millis(5_000));
         for line in [
             r#"holdline_handshakes_total{fleet="chat",result="opened"} 1"#,
             r#"holdline_refused_total{cause="queue_full",fleet="chat"} 1"#,
@@ -245,17 +318,46 @@ mod tests {
             r#"holdline_moves_total{fleet="chat",mode="cut",result="cut"} 1"#,
             r#"holdline_scale_decisions_total{direction="up",fleet="chat",limited_by="none"} 1"#,
             r#"holdline_bad_input_total{reason="head"} 1"#,
+            r#"holdline_tls_reloads_total{result="ok"} 1"#,
+            r#"holdline_config_reloads_total{result="ok"} 1"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
     }
 
     #[test]
+    fn a_snapshot_gets_the_counts_of_the_metrics() {
+        let totals = busy().1.totals();
+        assert_eq!((totals.handshakes, totals.opened), (1, 1));
+        assert_eq!((totals.ended[EndCause::Drained as usize], totals.ended[EndCause::Cut as usize]), (1, 1));
+        assert_eq!((totals.ended.iter().sum::<u64>(), totals.refused[RefuseCause::QueueFull as usize]), (2, 1));
+        let (_metrics, chat) = busy();
+        for result in names::handshake::ALL {
+            chat.handshake(result);
+        }
+        assert_eq!((chat.totals().handshakes, chat.totals().opened), (5, 2));
+    }
+
+    #[test]
     fn a_fleet_has_one_set_of_handles_and_two_registries_do_not_meet() {
         let (one, two) = (Metrics::new(), Metrics::new());
-        assert!(Arc::ptr_eq(&one.fleet(&"a".into()), &one.fleet(&"a".into())));
+        let held = one.fleet(&"a".into());
+        assert!(Arc::ptr_eq(&held, &one.fleet(&"a".into())));
         one.fleet(&"a".into()).refused(RefuseCause::Limit);
         let text = two.render(&snapshot(), Moment::START);
         assert!(!text.contains("fleet=\"a\""));
+    }
+
+    #[test]
+    fn the_series_of_a_fleet_go_with_its_last_handle() {
+        let (metrics, chat) = busy();
+        let other = metrics.fleet(&"other".into());
+        other.request(200, Duration::ZERO);
+        let empty = Snapshot { fleets: Vec::new(), ..snapshot() };
+        drop(chat);
+        let text = metrics.render(&empty, Moment::START);
+        assert!(!text.contains("fleet=\"chat\"") && text.contains("fleet=\"other\""), "{text}");
+        metrics.fleet(&"chat".into()).bytes(1, 0);
+        assert!(!metrics.render(&empty, Moment::START).contains("fleet=\"chat\""), "nobody held it");
     }
 }

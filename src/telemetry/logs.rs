@@ -3,10 +3,10 @@
 use std::io::IsTerminal;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use super::access;
 use crate::config::model::{LogConfig, LogFormat};
@@ -22,8 +22,9 @@ pub fn init(config: &LogConfig) -> Result<Guard, TryInitError> {
     let (writer, worker) = writer(std::io::stderr());
     let dropped = DroppedLines(writer.error_counter());
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    tracing_subscriber::registry().with(layer(config, writer, colours)).try_init()?;
-    Ok(Guard { _worker: worker, dropped })
+    let (filter, handle) = reload::Layer::new(filter(config));
+    tracing_subscriber::registry().with(layer(config, writer, colours, filter)).try_init()?;
+    Ok(Guard { _worker: worker, dropped, filter: LogFilter(handle) })
 }
 
 /// Keeps the log going; dropping it writes what is left.
@@ -31,12 +32,30 @@ pub fn init(config: &LogConfig) -> Result<Guard, TryInitError> {
 pub struct Guard {
     _worker: WorkerGuard,
     dropped: DroppedLines,
+    filter: LogFilter,
 }
 
 impl Guard {
     /// The counter of lost lines, for [`Metrics::follow_log`](super::Metrics::follow_log).
     pub fn dropped(&self) -> DroppedLines {
         self.dropped.clone()
+    }
+
+    /// What a reload of the configuration changes.
+    pub fn filter(&self) -> LogFilter {
+        self.filter.clone()
+    }
+}
+
+/// What decides which lines are written, while the log goes on.
+#[derive(Clone, Debug)]
+pub struct LogFilter(reload::Handle<Targets, Registry>);
+
+impl LogFilter {
+    /// Obeys level and access switch of another configuration; its format needs a new process.
+    pub fn set(&self, config: &LogConfig) {
+        // Fails only when the log is gone, and nobody reads it then.
+        let _ = self.0.reload(filter(config));
     }
 }
 
@@ -55,15 +74,16 @@ fn writer(to: impl std::io::Write + Send + 'static) -> (NonBlocking, WorkerGuard
     NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).thread_name("log").finish(to)
 }
 
-fn layer<S>(config: &LogConfig, writer: NonBlocking, colours: bool) -> Box<dyn Layer<S> + Send + Sync>
+fn layer<S, F>(config: &LogConfig, writer: NonBlocking, colours: bool, filter: F) -> Box<dyn Layer<S> + Send + Sync>
 where
+    F: Filter<S> + Send + Sync + 'static,
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
     match config.format {
-        LogFormat::Text => layer.with_filter(filter(config)).boxed(),
+        LogFormat::Text => layer.with_filter(filter).boxed(),
         LogFormat::Json => {
-            layer.json().flatten_event(true).with_current_span(false).with_span_list(false).with_filter(filter(config)).boxed()
+            layer.json().flatten_event(true).with_current_span(false).with_span_list(false).with_filter(filter).boxed()
         }
     }
 }
@@ -108,7 +128,10 @@ pub(super) mod tests {
     pub(in crate::telemetry) fn written(config: LogConfig, log: impl FnOnce()) -> String {
         let shared = Shared::default();
         let (writer, worker) = writer(shared.clone());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer(&config, writer, false)), log);
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(layer(&config, writer, false, filter(&config))),
+            log,
+        );
         drop(worker);
         String::from_utf8(shared.0.lock().clone()).unwrap()
     }

@@ -51,6 +51,19 @@ pub mod handshake {
     pub const REFUSED: &str = "refused";
     /// The client went before it had an answer.
     pub const GONE: &str = "gone";
+
+    /// All of them.
+    pub const ALL: [&str; 4] = [OPENED, ANSWERED, REFUSED, GONE];
+}
+
+/// Values of the label `result` of [`CONFIG_RELOADS`].
+pub mod reload {
+    /// It is in force.
+    pub const OK: &str = "ok";
+    /// It was refused, and nothing changed.
+    pub const FAILED: &str = "failed";
+    /// There was nothing to do.
+    pub const UNCHANGED: &str = "unchanged";
 }
 
 macro_rules! metrics {
@@ -108,6 +121,12 @@ metrics! {
          or rebalance asked them to close; mode `cut`, result `cut`: broken off, by a drain of that mode or at a deadline.";
     BAD_INPUT = Kind::Counter, "holdline_bad_input_total", ["reason"],
         "What Holdline rejected because it was malformed or not allowed, from clients, backends and callers of the admin API, by reason.";
+    TLS_RELOADS = Kind::Counter, "holdline_tls_reloads_total", ["result"],
+        "Changed files of certificates, keys and trusted certificates; result `ok`: in use for new connections, `failed`: not usable, what \
+         was there before goes on.";
+    CONFIG_RELOADS = Kind::Counter, "holdline_config_reloads_total", ["result"],
+        "Reloads of the configuration; result `ok`: it is in force, `failed`: it was refused and nothing changed, `unchanged`: there was \
+         nothing to do.";
     LOG_LINES_DROPPED = Kind::Counter, "holdline_log_lines_dropped_total", [],
         "Log lines lost because stderr was not read fast enough; Holdline never waits for its log.";
     BUILD_INFO = Kind::Gauge, "holdline_build_info", ["version"],

@@ -117,6 +117,7 @@ pub(super) mod samples {
     use holdline_core::policy::*;
     use holdline_core::scale::Decision;
     use holdline_core::snapshot::MoveView;
+    use holdline_core::traffic::Traffic;
 
     use super::*;
 
@@ -132,6 +133,8 @@ pub(super) mod samples {
             decision: Arc::new(Decision { desired: 4, ..Decision::default() }),
             scale_to: None,
             rebalance: None,
+            traffic: Traffic::default(),
+            leaving: false,
         };
         Snapshot { version: 1, at: Moment::START, fleets: vec![fleet], shutting_down: false }
     }

@@ -14,6 +14,11 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
+#[cfg(all(feature = "foreign-clients", feature = "demo"))]
+mod page;
+mod placement;
 mod processes;
+mod reload;
 #[cfg(feature = "demo")]
 mod scaling;
+mod tls;

@@ -3,12 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdline::clock::Clock;
 use holdline::providers::Providers;
 use holdline_core::event::{Effect, Event, Observation};
-use holdline_core::policy::{ProcessPolicy, ProviderPolicy};
+use holdline_core::policy::{FleetPolicy, ProcessPolicy, ProviderPolicy};
 use tokio::sync::mpsc;
 
 use crate::support::policy::{fleet, process};
@@ -22,6 +23,7 @@ const OPEN_FILES: u64 = 256;
 /// A fleet of children, told by effects and heard by events.
 struct Fleet {
     providers: Providers,
+    policy: Arc<FleetPolicy>,
     effects: mpsc::Sender<Effect>,
     events: mpsc::Receiver<Event>,
 }
@@ -33,15 +35,16 @@ impl Fleet {
 
     fn with(policy: ProcessPolicy, executable: &str) -> Self {
         let (sender, events) = mpsc::channel(64);
-        let fleets = [fleet("chat", ProviderPolicy::Process(policy))];
-        let providers = Providers::new(fleets.iter(), Path::new(executable), Some(OPEN_FILES), &sender);
+        let policy = Arc::new(fleet("chat", ProviderPolicy::Process(policy)));
+        let providers = Providers::new(Path::new(executable), Some(OPEN_FILES), &sender);
         let (effects, orders) = mpsc::channel(64);
         tokio::spawn(providers.clone().run(orders));
-        Fleet { providers, effects, events }
+        Fleet { providers, policy, effects, events }
     }
 
     async fn start(&self, id: &str) {
-        self.effects.send(Effect::Start { fleet: "chat".into(), backend: id.into() }).await.unwrap();
+        let policy = Arc::clone(&self.policy);
+        self.effects.send(Effect::Start { fleet: "chat".into(), backend: id.into(), policy }).await.unwrap();
     }
 
     async fn retire(&self, id: &str) {

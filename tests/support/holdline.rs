@@ -58,6 +58,27 @@ impl Holdline {
         (self.address, self.admin) = (address("listeners"), address("admin"));
     }
 
+    /// Its configuration file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.dir.path().join("holdline.yaml")
+    }
+
+    /// Puts another configuration in the file's place, as editors do: written beside it and renamed. What is not in `rest` is as at the
+    /// start.
+    pub(crate) fn configure(&self, rest: &str) {
+        let beside = self.dir.path().join("holdline.yaml.new");
+        std::fs::write(&beside, config_text(rest)).unwrap();
+        std::fs::rename(beside, self.config_file()).unwrap();
+    }
+
+    /// The events so far of one kind, oldest first.
+    pub(crate) async fn events(&self, kind: &str) -> Vec<Value> {
+        let (_, text) = client::http_text("GET", self.admin, "/v1/events?follow=0", None).await;
+        let events =
+            text.lines().filter_map(|l| l.strip_prefix("data:")).map(|json| serde_json::from_str::<Value>(json).unwrap());
+        events.filter(|e| e["kind"] == kind).collect()
+    }
+
     /// The next log line that contains `text`; blocks.
     pub(crate) fn log_line(&self, text: &str) -> Value {
         loop {
@@ -153,17 +174,20 @@ pub(crate) fn run_to_failure(config: &str) -> (i32, String) {
 }
 
 fn write_config(dir: &TestDir, rest: &str) -> PathBuf {
+    let path = dir.path().join("holdline.yaml");
+    std::fs::write(&path, config_text(rest)).unwrap();
+    path
+}
+
+fn config_text(rest: &str) -> String {
     let default = |key: &str, line: &str| if rest.contains(&format!("{key}:")) { String::new() } else { line.to_owned() };
-    let text = [
+    [
         default("listeners", "listeners: [ { address: \"127.0.0.1:0\" } ]\n"),
         default("admin", "admin: { address: \"127.0.0.1:0\" }\n"),
         default("log", "log: { format: json, level: info }\n"),
         rest.to_owned(),
     ]
-    .concat();
-    let path = dir.path().join("holdline.yaml");
-    std::fs::write(&path, text).unwrap();
-    path
+    .concat()
 }
 
 /// Copies the child's log into a file, where a failed test's reader finds it, and hands on its lines.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
+use crate::affinity::{Key, Ring};
 use crate::policy::Balance;
 use crate::seats::{NoSeat, Seat, Seats, UNLIMITED};
 use crate::time::Moment;
@@ -19,6 +20,14 @@ const COMPARISONS_MAX: u32 = 16;
 
 /// Draws of random-of-two before all backends are looked at: in a fleet that is nearly full most draws find no free seat.
 const DRAWS_MAX: u32 = 4;
+
+/// Hashed keys: a backend takes so many times its share of the fleet's sessions, then the next in a key's order is asked (Mirrokni, Thorup
+/// and Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2016). At the default fill of 80 % it is just its whole capacity.
+const LOAD_BOUND: f64 = 1.25;
+
+/// Below so many sessions a backend is never over its bound: of a handful, chance alone puts several in one place, and one user's few
+/// connections belong together.
+const LOAD_FLOOR: f64 = 16.0;
 
 /// Something with seats: what the gateway keeps of a backend, or a test's double.
 pub trait Seated {
@@ -37,8 +46,20 @@ pub enum NoPlace {
     NotBefore(Moment),
 }
 
-/// Reserves a seat: on `preferred` (an index) if it can have one now, else on the best by `balance`. `usable` leaves out backends
-/// that a dial just failed at. Returns the index and the seat. Does not allocate.
+/// What affinity asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Preferred<'a> {
+    /// Nothing.
+    Nobody,
+    /// The backend at this index.
+    One(usize),
+    /// The first in the key's order, whose ring has the same backends at the same indexes.
+    InOrder(&'a Ring, Key),
+}
+
+/// Reserves a seat: where affinity asks for one if that can be had now, else on the best by `balance`. A key's order is followed to its end:
+/// those within their share of the load first, then any. `usable` leaves out backends that a dial just failed at. Returns the index and the
+/// seat. Does not allocate.
 ///
 /// # Errors
 /// [`NoPlace`], of the usable backends.
@@ -46,13 +67,13 @@ pub fn place<B: Seated>(
     balance: Balance,
     fill: f64,
     backends: &[B],
-    preferred: Option<usize>,
+    preferred: Preferred<'_>,
     usable: impl Fn(usize) -> bool,
     now: Moment,
     rng: &mut impl Rng,
 ) -> Result<(usize, Seat), NoPlace> {
     // Affinity is a wish: a preferred backend that is full, draining or above its pace is no reason to wait.
-    if let Some(index) = preferred
+    if let Preferred::One(index) = preferred
         && usable(index)
         && let Some(backend) = backends.get(index)
         && let Ok(seat) = backend.seats().reserve(now)
@@ -60,15 +81,19 @@ pub fn place<B: Seated>(
         return Ok((index, seat));
     }
     let fleet = Fleet { backends, usable, now };
+    let choose = |rng: &mut _| match preferred {
+        Preferred::InOrder(ring, key) => fleet.by_key(ring, key),
+        Preferred::Nobody | Preferred::One(_) => fleet.choose(balance, fill, rng),
+    };
     for _ in 0..COMPARISONS_MAX {
-        let (index, used) = fleet.choose(balance, fill, rng)?;
+        let (index, used) = choose(rng)?;
         // Whatever the refusal, it means that the comparison is out of date.
         if let Ok(seat) = backends[index].seats().reserve_seen(used, now) {
             return Ok((index, seat));
         }
     }
     // Near enough to the best, then any at all: nobody is refused because others were faster.
-    let (index, _) = fleet.choose(balance, fill, rng)?;
+    let (index, _) = choose(rng)?;
     backends[index].seats().reserve(now).map(|seat| (index, seat)).or_else(|_| fleet.anywhere(rng))
 }
 
@@ -100,6 +125,38 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
             },
         }?;
         Ok((best.index, best.used))
+    }
+
+    /// The first in the order of `key` that is within its bound, else the first that has a seat; and the count it was judged by.
+    fn by_key(&self, ring: &Ring, key: Key) -> Result<(usize, u32), NoPlace> {
+        let bound = self.bound_of_weight(ring);
+        let mut best: Option<((bool, f64), Candidate)> = None;
+        let mut none = NoPlace::NoBackend;
+        for index in 0..self.backends.len() {
+            match self.candidate(index) {
+                Err(why) => none = none.or(why),
+                Ok(found) => {
+                    let is_over = f64::from(found.used) + 1.0 > LOAD_FLOOR.max((bound * ring.weight(index)).ceil());
+                    let held = match best {
+                        Some(((false, _), _)) if is_over => continue,
+                        Some(((held_over, rank), _)) if held_over == is_over => Some(rank),
+                        _ => None,
+                    };
+                    if let Some(rank) = ring.rank_before(index, key, held) {
+                        best = Some(((is_over, rank), found));
+                    }
+                }
+            }
+        }
+        best.map(|(_, found)| (found.index, found.used)).ok_or(none)
+    }
+
+    /// Sessions that a unit of weight may take once one more is placed: never so few that all are over their bound.
+    fn bound_of_weight(&self, ring: &Ring) -> f64 {
+        let open = self.backends.iter().enumerate().map(|(i, b)| (i, b.seats())).filter(|(_, seats)| seats.limit() > 0);
+        let (sessions, weight) =
+            open.fold((1.0, 0.0), |(sessions, weight), (i, seats)| (sessions + f64::from(seats.used()), weight + ring.weight(i)));
+        if weight > 0.0 { LOAD_BOUND * sessions / weight } else { f64::INFINITY }
     }
 
     /// The candidate that `order` puts first, ties at random; or why there is none.

@@ -1,13 +1,15 @@
 //! What goes into [`State`](crate::state::State) and what comes out of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cause::{EndCause, Phase, words};
 use crate::ids::{BackendId, FleetName};
-use crate::policy::DrainMode;
+use crate::policy::{DrainMode, FleetPolicy};
+use crate::traffic::Totals;
 
 /// Something that happened outside. Shells report; they do not judge.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +59,9 @@ pub enum Event {
         /// Whether it connected.
         connected: bool,
     },
+    /// The configuration is another one. Fleets are matched by name and backends by id: what stays keeps its sessions, what went is
+    /// drained as its old policy says and is then gone. Ignored after [`Event::Shutdown`].
+    Configure(Vec<Arc<FleetPolicy>>),
     /// The configuration's shutdown began: no more scaling, no more starts.
     Shutdown,
 }
@@ -128,6 +133,8 @@ pub struct FleetCounts {
     pub knocked_total: u64,
     /// Plain requests in flight or waiting.
     pub requests: u32,
+    /// Counters: what became of clients, as the metrics have it.
+    pub totals: Totals,
 }
 
 /// One backend's part of a [`GatewayReport`].
@@ -154,6 +161,8 @@ pub enum Effect {
         fleet: FleetName,
         /// The id it shall have.
         backend: BackendId,
+        /// How to start it.
+        policy: Arc<FleetPolicy>,
     },
     /// Provider: stop exactly this one (SIGTERM, then SIGKILL).
     Retire {
@@ -217,6 +226,10 @@ words! {
         RebalanceEnded = "rebalance_ended",
         /// Reported and counted sessions differ, and go on differing.
         CountMismatch = "count_mismatch",
+        /// The configuration was reloaded; what came and went with it.
+        ConfigReloaded = "config_reloaded",
+        /// A reload was refused, and nothing was changed.
+        ConfigRejected = "config_rejected",
     }
 }
 

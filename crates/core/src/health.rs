@@ -105,6 +105,16 @@ impl Health {
         }
     }
 
+    /// Other times from now on. If those of heartbeats changed, silence begins `anew`: what is too long by the new ones was not by the old.
+    pub fn set_policy(&mut self, policy: &HeartbeatPolicy, patience: Patience, anew: bool, now: Moment) {
+        self.suspect_after = policy.suspect_after;
+        self.dead_after = policy.dead_after;
+        self.patience = patience;
+        if anew {
+            self.not_asked(now);
+        }
+    }
+
     /// What it allows now.
     pub fn standing(&self) -> Standing {
         self.standing

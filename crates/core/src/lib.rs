@@ -20,4 +20,5 @@ pub mod shutdown;
 pub mod snapshot;
 pub mod state;
 pub mod time;
+pub mod traffic;
 pub mod wire;

@@ -86,6 +86,11 @@ pub struct ProcessPolicy {
 }
 
 impl ProcessPolicy {
+    /// Whether children of `self` and of `other` are the same programs; the rest is about how they are started and stopped.
+    pub fn runs_the_same(&self, other: &ProcessPolicy) -> bool {
+        self.command == other.command && self.env == other.env
+    }
+
     /// Where the child of this id writes its log.
     pub fn log_file(&self, id: &BackendId) -> std::path::PathBuf {
         // An id comes from the fleet's name; a file's name has no slash.
@@ -114,6 +119,18 @@ pub enum Affinity {
         /// The cookie's name.
         name: String,
     },
+    /// A request's field of this name, hashed.
+    Header {
+        /// The field's name, in lower case.
+        name: String,
+    },
+    /// A parameter of the request's query, hashed.
+    Query {
+        /// The parameter's name, as it reads when decoded.
+        name: String,
+    },
+    /// The client's address, hashed; IPv6 by its /64.
+    Address,
 }
 
 /// Bounds of the admission queue.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::affinity::Wish;
 use crate::balance::NoPlace;
 use crate::cause::RefuseCause;
-use crate::ids::BackendId;
 use crate::policy::QueuePolicy;
 use crate::seats::Seat;
 use crate::time::Moment;
@@ -23,11 +23,12 @@ pub struct Queue<W> {
     /// By ticket, so in the order of arrival. A map, since clients that come and go must leave nothing behind.
     waiters: BTreeMap<Ticket, Waiter<W>>,
     next: u64,
+    closed: bool,
 }
 
 #[derive(Debug)]
 struct Waiter<W> {
-    preferred: Option<BackendId>,
+    wish: Wish,
     since: Moment,
     tell: W,
 }
@@ -37,14 +38,30 @@ struct Waiter<W> {
 pub enum Outcome<T> {
     /// A seat, where the placement said.
     Admitted(T, Seat),
-    /// [`RefuseCause::QueueTimeout`].
+    /// [`RefuseCause::QueueTimeout`], or what closed the queue.
     Refused(RefuseCause),
 }
 
 impl<W> Queue<W> {
     /// Empty.
     pub fn new(policy: QueuePolicy) -> Self {
-        Queue { policy, waiters: BTreeMap::new(), next: 0 }
+        Queue { policy, waiters: BTreeMap::new(), next: 0, closed: false }
+    }
+
+    /// Other bounds from now on. Those who wait stay, however many they are; their time is the new one.
+    pub fn set_policy(&mut self, policy: QueuePolicy) {
+        self.policy = policy;
+    }
+
+    /// The fleet goes: nobody may enter, and who waits is handed back, first come first, to be refused as `Draining`.
+    pub fn close(&mut self) -> impl Iterator<Item = W> + use<W> {
+        self.closed = true;
+        std::mem::take(&mut self.waiters).into_values().map(|w| w.tell)
+    }
+
+    /// The fleet is back.
+    pub fn reopen(&mut self) {
+        self.closed = false;
     }
 
     /// Waiters now.
@@ -62,11 +79,14 @@ impl<W> Queue<W> {
         self.waiters.first_key_value().map_or(Duration::ZERO, |(_, first)| now.since(first.since))
     }
 
-    /// Joins at the end; `preferred` is the backend that affinity names.
+    /// Joins at the end; `wish` is what affinity asks for.
     ///
     /// # Errors
-    /// The waiter back, with `QueueFull` (or `Capacity` when the policy lets nobody wait).
-    pub fn enter(&mut self, preferred: Option<BackendId>, waiter: W, now: Moment) -> Result<Ticket, (W, RefuseCause)> {
+    /// The waiter back, with `QueueFull` (or `Capacity` when the policy lets nobody wait, `Draining` when the fleet goes).
+    pub fn enter(&mut self, wish: Wish, waiter: W, now: Moment) -> Result<Ticket, (W, RefuseCause)> {
+        if self.closed {
+            return Err((waiter, RefuseCause::Draining));
+        }
         if self.policy.length == 0 {
             return Err((waiter, RefuseCause::Capacity));
         }
@@ -75,7 +95,7 @@ impl<W> Queue<W> {
         }
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.waiters.insert(ticket, Waiter { preferred, since: now, tell: waiter });
+        self.waiters.insert(ticket, Waiter { wish, since: now, tell: waiter });
         Ok(ticket)
     }
 
@@ -90,12 +110,12 @@ impl<W> Queue<W> {
     pub fn serve<T>(
         &mut self,
         now: Moment,
-        mut place: impl FnMut(Option<&BackendId>) -> Result<(T, Seat), NoPlace>,
+        mut place: impl FnMut(&Wish) -> Result<(T, Seat), NoPlace>,
         mut tell: impl FnMut(W, Outcome<T>),
     ) -> Option<Moment> {
         let mut not_before = None;
         while let Some(first) = self.waiters.first_entry() {
-            match place(first.get().preferred.as_ref()) {
+            match place(&first.get().wish) {
                 Ok((at, seat)) => tell(first.remove().tell, Outcome::Admitted(at, seat)),
                 Err(why) => {
                     if let NoPlace::NotBefore(at) = why {

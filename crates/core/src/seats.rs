@@ -40,12 +40,20 @@ pub enum NoSeat {
 impl Seats {
     /// `limit` seats, all free; `admit_rate` sessions a second (`None`: no limit).
     pub fn new(limit: u32, admit_rate: Option<f64>) -> Arc<Self> {
-        let interval_ns = admit_rate.map_or(0, |r| (1e9 / r) as u64);
         Arc::new(Seats {
             word: AtomicU64::new(pack(limit, 0)),
             next_ns: AtomicU64::new(0),
-            interval_ns: AtomicU64::new(interval_ns),
+            interval_ns: AtomicU64::new(interval_ns(admit_rate)),
         })
+    }
+
+    /// From now on so many sessions a second are admitted (`None`: no limit).
+    pub fn set_rate(&self, admit_rate: Option<f64>) {
+        let interval = interval_ns(admit_rate);
+        if self.interval_ns.swap(interval, Ordering::Relaxed) != interval {
+            // The next one's time was told by the old pace, which may have been one an hour.
+            self.next_ns.store(0, Ordering::Release);
+        }
     }
 
     /// Seats taken.
@@ -148,6 +156,10 @@ impl Drop for Seat {
     }
 }
 
+fn interval_ns(admit_rate: Option<f64>) -> u64 {
+    admit_rate.map_or(0, |r| (1e9 / r) as u64)
+}
+
 fn pack(limit: u32, used: u32) -> u64 {
     u64::from(limit) << 32 | u64::from(used)
 }
@@ -194,6 +206,19 @@ mod tests {
         let _held = seats.reserve(now).unwrap();
         assert!(matches!(seats.reserve(now), Err(NoSeat::NotBefore(at)) if at > Moment::from_millis(u64::from(u32::MAX))));
         assert_eq!(seats.used(), 1);
+    }
+
+    #[test]
+    fn another_pace_counts_from_the_next_session_on() {
+        let seats = Seats::new(UNLIMITED, Some(0.001));
+        let _held = seats.reserve(Moment::START).unwrap();
+        assert!(matches!(seats.reserve(Moment::START), Err(NoSeat::NotBefore(_))));
+        seats.set_rate(Some(20.0));
+        let _second = seats.reserve(Moment::START).unwrap();
+        let held: Vec<_> = std::iter::from_fn(|| seats.reserve(Moment::START).ok()).collect();
+        assert!(held.len() <= 2, "{}", held.len());
+        seats.set_rate(None);
+        assert!((0..100).all(|_| seats.reserve(Moment::START).is_ok()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::ids::{BackendId, FleetName};
 use crate::policy::{DrainMode, FleetPolicy};
 use crate::scale::Decision;
 use crate::time::Moment;
+use crate::traffic::Traffic;
 
 /// Everything that is known at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +48,10 @@ pub struct FleetView {
     pub scale_to: Option<u32>,
     /// A rebalance under way.
     pub rebalance: Option<MoveView>,
+    /// What passes through it.
+    pub traffic: Traffic,
+    /// It is not in the configuration any more: it takes nobody, and is gone when its last backend is.
+    pub leaving: bool,
 }
 
 impl FleetView {

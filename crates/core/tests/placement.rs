@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdline_core::balance::{NoPlace, Seated, place};
+use holdline_core::affinity::{Key, Ring, Wish};
+use holdline_core::balance::{NoPlace, Preferred, Seated, place};
 use holdline_core::cause::RefuseCause;
+use holdline_core::ids::BackendId;
 use holdline_core::policy::{Balance, QueuePolicy};
 use holdline_core::queue::{Outcome, Queue};
 use holdline_core::seats::{Seat, Seats, UNLIMITED};
@@ -44,7 +46,7 @@ fn any(_: usize) -> bool {
 }
 
 fn put(balance: Balance, backends: &[Backend], seed: u64) -> Result<(usize, Seat), NoPlace> {
-    place(balance, 0.8, backends, None, any, Moment::START, &mut SmallRng::seed_from_u64(seed))
+    place(balance, 0.8, backends, Preferred::Nobody, any, Moment::START, &mut SmallRng::seed_from_u64(seed))
 }
 
 #[test]
@@ -57,7 +59,7 @@ fn a_storm_on_threads_spreads_as_one_thread_would() {
                     let backends = &backends;
                     s.spawn(move || {
                         let mut rng = SmallRng::seed_from_u64(t);
-                        let mut open = || place(balance, 0.8, backends, None, any, Moment::START, &mut rng);
+                        let mut open = || place(balance, 0.8, backends, Preferred::Nobody, any, Moment::START, &mut rng);
                         (0..20).filter_map(|_| open().ok()).map(|(_, seat)| seat).collect()
                     })
                 })
@@ -124,12 +126,81 @@ fn affinity_is_honoured_and_is_only_a_wish() {
     let (backends, _held) = fleet(&[(10, 0), (10, 9)]);
     let mut rng = SmallRng::seed_from_u64(0);
     let mut open = |usable: &dyn Fn(usize) -> bool| {
-        place(Balance::LeastSessions, 0.8, &backends, Some(1), usable, Moment::START, &mut rng).unwrap()
+        place(Balance::LeastSessions, 0.8, &backends, Preferred::One(1), usable, Moment::START, &mut rng).unwrap()
     };
     assert_eq!(open(&|i| i != 1).0, 0, "a dial just failed there");
     let (index, _seat) = open(&any);
     assert_eq!(index, 1);
     assert_eq!(open(&any).0, 0, "full");
+}
+
+/// A ring of as many backends, and a key for each number.
+fn ring(capacities: &[u32]) -> Ring {
+    let ids: Vec<BackendId> = (0..capacities.len()).map(|i| format!("b{i}").into()).collect();
+    Ring::new(ids.iter().zip(capacities.iter().map(|c| Some(*c))))
+}
+
+fn key(number: u32) -> Key {
+    Key::of_value(&number.to_be_bytes()).unwrap()
+}
+
+fn put_by_key(backends: &[Backend], ring: &Ring, number: u32, usable: impl Fn(usize) -> bool) -> Result<(usize, Seat), NoPlace> {
+    let (wanted, mut rng) = (Preferred::InOrder(ring, key(number)), SmallRng::seed_from_u64(0));
+    place(Balance::LeastSessions, 0.8, backends, wanted, usable, Moment::START, &mut rng)
+}
+
+#[test]
+fn a_key_that_finds_its_backend_full_closed_or_unreachable_goes_to_the_next_of_its_order() {
+    let ring = ring(&[10; 5]);
+    for number in 0..100 {
+        let first = ring.first(key(number), |_| true).unwrap();
+        let second = ring.first(key(number), |i| i != first).unwrap();
+        for (limit, used) in [(10, 10), (0, 3)] {
+            let mut limits = [(10, 0); 5];
+            limits[first] = (limit, used);
+            let (backends, _held) = fleet(&limits);
+            assert_eq!(put_by_key(&backends, &ring, number, any).unwrap().0, second);
+        }
+        let (backends, _held) = fleet(&[(10, 0); 5]);
+        assert_eq!(put_by_key(&backends, &ring, number, any).unwrap().0, first);
+        assert_eq!(put_by_key(&backends, &ring, number, |i| i != first).unwrap().0, second);
+    }
+}
+
+#[test]
+fn no_backend_takes_more_than_its_share_and_a_quarter() {
+    let capacities = [1000, 1000, 2000, 4000];
+    let backends: Vec<Backend> = capacities.iter().map(|c| Backend(Seats::new(*c, None))).collect();
+    let ring = ring(&capacities);
+    let mut held = Vec::new();
+    // A few keys are half of the load, so chance does not even it out.
+    for n in 0..4000_u32 {
+        let (index, seat) = put_by_key(&backends, &ring, if n % 2 == 0 { n } else { n % 6 }, any).unwrap();
+        held.push(seat);
+        let share = f64::from(n + 1) * f64::from(capacities[index]) / 8000.0;
+        let used = backends[index].0.used();
+        assert!(f64::from(used) <= (1.25 * share).ceil().max(16.0), "{used} of {} on {index}", n + 1);
+    }
+}
+
+#[test]
+fn one_user_stays_together_in_an_empty_fleet() {
+    let backends: Vec<Backend> = (0..10).map(|_| Backend(Seats::new(100, None))).collect();
+    let ring = ring(&[100; 10]);
+    let placed: Vec<_> = (0..16).map(|_| put_by_key(&backends, &ring, 7, any).unwrap()).collect();
+    assert!(placed.iter().all(|(index, _)| *index == placed[0].0));
+}
+
+#[test]
+fn a_bound_refuses_nobody() {
+    let backends: Vec<Backend> = [5, 5, 90].map(|c| Backend(Seats::new(c, None))).into();
+    let ring = ring(&[5, 5, 90]);
+    let held: Vec<_> = (0..100).map(|n| put_by_key(&backends, &ring, n % 2, any).unwrap()).collect();
+    assert_eq!(held.len(), 100);
+    assert_eq!(put_by_key(&backends, &ring, 1, any).unwrap_err(), NoPlace::Full);
+    // The one with room is far above its share of what may be used.
+    drop(held);
+    assert!((0..90).all(|n| put_by_key(&backends, &ring, n, |i| i == 2).map(std::mem::forget).is_ok()));
 }
 
 #[test]
@@ -184,7 +255,7 @@ proptest! {
         let mut held = Vec::new();
         for (id, step) in (0_u32..).zip(steps) {
             match step {
-                Step::Enter => match queue.enter(None, id, now) {
+                Step::Enter => match queue.enter(Wish::Anywhere, id, now) {
                     Ok(ticket) => {
                         tickets.push((ticket, id));
                         model.push_back((id, now));
@@ -245,9 +316,10 @@ proptest! {
     ) {
         let (backends, _held) = fleet(&limits_used);
         let free = |i: usize| limits_used[i].0 > limits_used[i].1 && !unusable.contains(&i);
+        let wanted = preferred.map_or(Preferred::Nobody, Preferred::One);
         for balance in BALANCES {
             let mut rng = SmallRng::seed_from_u64(seed);
-            let placed = place(balance, 0.8, &backends, preferred, |i| !unusable.contains(&i), Moment::START, &mut rng);
+            let placed = place(balance, 0.8, &backends, wanted, |i| !unusable.contains(&i), Moment::START, &mut rng);
             match placed {
                 Ok((index, seat)) => {
                     prop_assert!(free(index) && Arc::ptr_eq(seat.seats(), &backends[index].0));
@@ -267,14 +339,14 @@ proptest! {
 fn the_queue_comes_again_when_the_pace_allows() {
     let mut queue = Queue::new(QueuePolicy { length: 5, timeout: Duration::from_secs(10) });
     let backends = [Backend(Seats::new(9, Some(2.0)))];
-    (0..3).for_each(|id| assert!(queue.enter(None, id, Moment::START).is_ok()));
+    (0..3).for_each(|id| assert!(queue.enter(Wish::Anywhere, id, Moment::START).is_ok()));
     let mut rng = SmallRng::seed_from_u64(0);
     let (mut served, mut held) = (Vec::new(), Vec::new());
     let mut next = Some(Moment::START);
     while let Some(now) = next {
         next = queue.serve(
             now,
-            |_| place(Balance::LeastSessions, 0.8, &backends, None, any, now, &mut rng),
+            |_| place(Balance::LeastSessions, 0.8, &backends, Preferred::Nobody, any, now, &mut rng),
             |id, outcome| match outcome {
                 Outcome::Admitted(_, seat) => {
                     held.push(seat);
@@ -291,5 +363,5 @@ fn the_queue_comes_again_when_the_pace_allows() {
 #[test]
 fn with_a_length_of_zero_nobody_waits() {
     let mut queue = Queue::new(QueuePolicy { length: 0, timeout: Duration::from_secs(10) });
-    assert_eq!(queue.enter(None, "client", Moment::START), Err(("client", RefuseCause::Capacity)));
+    assert_eq!(queue.enter(Wish::Anywhere, "client", Moment::START), Err(("client", RefuseCause::Capacity)));
 }

@@ -207,7 +207,7 @@ fn introduction(wave: Wave, address: SocketAddr, admin: SocketAddr) -> String {
     let Wave { clients, arrive_over, show } = wave;
     let (over, show) = (duration(millis(arrive_over)), duration(millis(show)));
     format!(
-        "admin      http://{admin}   try: holdline status --admin http://{admin}\n\
+        "admin      http://{admin}/   the status page; or: holdline status --admin http://{admin}\n\
          clients    http://{address}   WebSocket at /ws, event stream at /events\n\
          story      {clients} clients arrive over {over} and leave again; {show} in all\n"
     )

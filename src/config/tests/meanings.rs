@@ -105,6 +105,32 @@ holdline.yaml:7: fleets.chat.keepalive.ping is 5m, not below timeouts.idle 1m; l
         r#"affinity: { by: cookie, name: "a b" }"#,
         r#"holdline.yaml:6: fleets.chat.affinity.name `a b` cannot be the name of a cookie; write letters, digits, `-` and `_`"#,
     ),
+    (
+        r#"affinity: { by: header }"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.by is header, and no name says which; add one, such as name: X-User"#,
+    ),
+    (
+        r#"affinity: { by: header, name: "X User" }"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.name `X User` cannot be the name of a header; write one such as X-User"#,
+    ),
+    (
+        r#"affinity: { by: header, name: X-Forwarded-For }"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.name `X-Forwarded-For` is a header that Holdline sets and clients cannot; write one that clients send, such as X-User; for their address write by: address"#,
+    ),
+    (
+        r#"affinity: { by: query }"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.by is query, and no name says which parameter; add one, such as name: user"#,
+    ),
+    (
+        r#"affinity: { by: query, name: "a=b" }"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.name `a=b` cannot be the name of a parameter; write it as it reads when decoded, such as user"#,
+    ),
+    (
+        r#"affinity:
+      by: address
+      name: X-User"#,
+        r#"holdline.yaml:8: fleets.chat.affinity.name is `X-User`, but the affinity is by address; remove the name, or write by: header or by: query"#,
+    ),
     (r#"refuse: { retry_after: 0s }"#, r#"holdline.yaml:6: fleets.chat.refuse.retry_after is 0s; write a time above zero"#),
 ];
 

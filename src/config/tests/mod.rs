@@ -10,6 +10,7 @@ mod files;
 mod meanings;
 mod models;
 mod shapes;
+mod tls;
 
 /// What is said about `text`; relative paths start at a directory that is not there.
 fn error_of(text: &str) -> String {

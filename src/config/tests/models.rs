@@ -17,7 +17,7 @@ fleets: { chat: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capac
 fn defaults_are_those_of_the_contract() {
     let s = Duration::from_secs;
     let config = model_of(LEAST);
-    assert_eq!(config.listeners, [Listener { address: ([127, 0, 0, 1], 0).into() }]);
+    assert_eq!(config.listeners, [Listener { address: ([127, 0, 0, 1], 0).into(), tls: None }]);
     assert_eq!(config.admin, ([127, 0, 0, 1], 9900).into());
     assert_eq!((config.log.format, config.log.level, config.log.access), (LogFormat::Text, tracing::Level::INFO, true));
     assert_eq!(config.routes, [Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into() }]);
@@ -165,6 +165,22 @@ fleets:
   b: { backends: { static: [ { address: "127.0.0.1:9002" } ] }, capacity: none, affinity: { by: cookie } }
 "#;
     assert_eq!(model_of(text).fleets.len(), 2);
+}
+
+#[test]
+fn affinity_has_a_name_where_it_needs_one() {
+    let affinity = |by: &str| {
+        let text = format!(
+            "listeners: [ {{ address: \"127.0.0.1:0\" }} ]\nfleets:\n  a: {{ backends: {{ static: [ {{ address: \"127.0.0.1:9001\" }} ] }}, \
+             capacity: none, affinity: {{ {by} }} }}"
+        );
+        model_of(&text).fleets[0].policy.affinity.clone()
+    };
+    assert_eq!(affinity("by: none, name: x"), Affinity::None);
+    assert_eq!(affinity("by: cookie"), Affinity::Cookie { name: "holdline".into() });
+    assert_eq!(affinity("by: header, name: X-User"), Affinity::Header { name: "x-user".into() });
+    assert_eq!(affinity("by: query, name: User"), Affinity::Query { name: "User".into() });
+    assert_eq!(affinity("by: address"), Affinity::Address);
 }
 
 #[test]

@@ -66,7 +66,7 @@ fleets: {}
   - address: "0.0.0.0:8443"
     proxy_protocol: true
 "#,
-        r#"holdline.yaml:3:5: there is no key `proxy_protocol` here; there are: address
+        r#"holdline.yaml:3:5: there is no key `proxy_protocol` here; there are: address, tls
   |
 3 |     proxy_protocol: true
   |     ^^^^^^^^^^^^^^"#,
@@ -84,12 +84,12 @@ fleets: {}
     (
         r#"fleets:
   chat:
-    affinity: { by: header }
+    affinity: { by: ip }
 "#,
-        r#"holdline.yaml:3:21: `header` is none of none, cookie
+        r#"holdline.yaml:3:21: `ip` is none of none, cookie, header, query, address
   |
-3 |     affinity: { by: header }
-  |                     ^^^^^^"#,
+3 |     affinity: { by: ip }
+  |                     ^^"#,
     ),
     (
         r#"fleets: { chat: { drain: { mode: handoff } } }

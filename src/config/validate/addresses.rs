@@ -6,6 +6,7 @@ use super::super::located::At;
 use super::super::model::Listener;
 use super::super::raw;
 use super::check::Check;
+use super::tls;
 
 /// Stands in for an address that could not be read; the configuration is refused then.
 const UNREAD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -18,16 +19,18 @@ pub(super) fn listeners(check: &mut Check<'_>, raw: &At<Vec<raw::Listener>>) -> 
             "say where clients connect: listeners: [ { address: \"0.0.0.0:8080\" } ]",
         );
     }
-    let mut found: Vec<(u64, SocketAddr)> = Vec::new();
+    let mut found: Vec<(u64, Listener)> = Vec::new();
     for listener in &raw.value {
         let at = &listener.address;
         let Some(address) = address(check, "listeners.address", at) else { continue };
-        if let Some((line, other)) = found.iter().find(|(_, other)| overlap(*other, address)) {
+        if let Some((line, other)) = found.iter().find(|(_, other)| overlap(other.address, address)) {
+            let other = other.address;
             check.wrong(at.line, format!("listener {address} overlaps {other} of line {line}"), "remove one, or change its port");
         }
-        found.push((at.line, address));
+        let tls = listener.tls.as_ref().map(|raw| tls::listener(check, &raw.value));
+        found.push((at.line, Listener { address, tls }));
     }
-    found.into_iter().map(|(_, address)| Listener { address }).collect()
+    found.into_iter().map(|(_, listener)| listener).collect()
 }
 
 pub(super) fn admin(check: &mut Check<'_>, raw: &At<String>, listeners: &[Listener]) -> SocketAddr {
@@ -42,7 +45,7 @@ pub(super) fn admin(check: &mut Check<'_>, raw: &At<String>, listeners: &[Listen
             ),
         );
     }
-    for Listener { address: listener } in listeners {
+    for Listener { address: listener, .. } in listeners {
         if overlap(*listener, address) {
             check.wrong(raw.line, format!("admin.address {address} overlaps the listener {listener}"), "change one of the ports");
         }

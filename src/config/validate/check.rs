@@ -17,17 +17,29 @@ pub(super) struct Check<'a> {
     /// The line for what nobody wrote: that of the fleet under check, or 1.
     pub(super) home: u64,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
 }
 
 impl<'a> Check<'a> {
     pub(super) fn new(base: &'a Path, programs: Programs) -> Self {
-        Check { base, programs, home: 1, problems: Vec::new() }
+        Check { base, programs, home: 1, problems: Vec::new(), warnings: Vec::new() }
     }
 
     /// Notes a problem on `line`; 0: on what surrounds it.
     pub(super) fn wrong(&mut self, line: u64, what: impl Into<String>, remedy: impl Into<String>) {
         let line = if line == 0 { self.home } else { line };
         self.problems.push(Problem { line, what: what.into(), remedy: remedy.into() });
+    }
+
+    /// Notes what can be used but may not be meant.
+    pub(super) fn odd(&mut self, line: u64, what: impl Into<String>, remedy: impl Into<String>) {
+        let line = if line == 0 { self.home } else { line };
+        self.warnings.push(Problem { line, what: what.into(), remedy: remedy.into() });
+    }
+
+    /// What is odd, in words.
+    pub(super) fn warnings(&self, file: &str) -> Vec<String> {
+        self.warnings.iter().map(|Problem { line, what, remedy }| format!("{file}:{line}: {what}; {remedy}")).collect()
     }
 
     /// A duration above zero.

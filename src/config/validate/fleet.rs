@@ -12,7 +12,7 @@ use super::super::raw_fleet as raw;
 use super::super::units::{Count, OrNone, Rate};
 use super::check::{Check, NAME_SHAPE, default_mark, is_name, later};
 use super::process::{Ranges, process};
-use super::{addresses, scale};
+use super::{addresses, affinity, scale, tls};
 
 pub(super) fn fleets(
     check: &mut Check<'_>,
@@ -60,7 +60,7 @@ fn fleet(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, own: &[SocketAddr]
             raw::Balance::Packed => Balance::Packed,
             raw::Balance::RandomOfTwo => Balance::RandomOfTwo,
         },
-        affinity: affinity(check, name, &raw.affinity),
+        affinity: affinity::affinity(check, name, &raw.affinity),
         queue: QueuePolicy {
             length: raw.queue.length.0,
             timeout: check.positive(&format!("fleets.{name}.queue.timeout"), &raw.queue.timeout),
@@ -86,7 +86,8 @@ fn fleet(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, own: &[SocketAddr]
         timeouts,
         scale: scale::scale(check, name, &raw.scale),
     };
-    model::Fleet { policy: Arc::new(policy), heartbeat_token }
+    let tls = raw.backends.tls.as_ref().map(|raw| tls::backends(check, name, &raw.value, raw.line));
+    model::Fleet { policy: Arc::new(policy), heartbeat_token, tls }
 }
 
 fn per_second(rate: OrNone<Rate>) -> Option<f64> {
@@ -194,20 +195,6 @@ fn fill(check: &mut Check<'_>, name: &str, raw: &raw::Fleet) -> f64 {
         check.wrong(raw.fill.line, format!("fleets.{name}.fill is {}", raw.fill.value), "write more than 0% and at most 100%");
     }
     fill
-}
-
-fn affinity(check: &mut Check<'_>, fleet: &str, raw: &raw::Affinity) -> Affinity {
-    // RFC 6265 section 4.1.1: a cookie's name is a token of RFC 9110 section 5.6.2.
-    let name = raw.name.value.as_str();
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(token) {
-        let what = format!("fleets.{fleet}.affinity.name `{name}` cannot be the name of a cookie");
-        check.wrong(raw.name.line, what, "write letters, digits, `-` and `_`");
-    }
-    match raw.by {
-        raw::AffinityBy::None => Affinity::None,
-        raw::AffinityBy::Cookie => Affinity::Cookie { name: name.to_owned() },
-    }
 }
 
 fn heartbeat(check: &mut Check<'_>, name: &str, raw: &raw::Heartbeat) -> (HeartbeatPolicy, Option<String>) {

@@ -1,11 +1,13 @@
 //! From [`raw`] to [`model`](super::model). Everything that cannot be meant is collected; only a file without a problem becomes a model.
 
 mod addresses;
+mod affinity;
 mod check;
 mod fleet;
 mod process;
 mod routes;
 mod scale;
+mod tls;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -44,6 +46,7 @@ pub(super) fn validate(raw: &raw::Config, file: &str, base: &Path, programs: Pro
         limits: limits(&mut check, &raw.limits),
         threads: threads(&mut check, &raw.threads),
         shutdown_deadline: raw.shutdown.deadline.value.0,
+        warnings: check.warnings(file),
     };
     match check.into_problems() {
         problems if problems.is_empty() => Ok(config),

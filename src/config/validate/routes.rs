@@ -142,7 +142,7 @@ fn shared_cookies(check: &mut Check<'_>, routes: &[Route], named: &Entries<raw_f
         if let Some(other) = fleets[..n].iter().find(shares) {
             let this = fleet.policy.name.as_str();
             let raw = named.0.iter().find(|(name, _)| name.value == this);
-            let line = raw.map_or(0, |(key, raw)| if raw.affinity.name.line == 0 { key.line } else { raw.affinity.name.line });
+            let line = raw.map_or(0, |(key, raw)| raw.affinity.name.as_ref().map_or(key.line, |name| name.line));
             let what = format!(
                 "fleets.{this}.affinity.name is `{name}`, as for fleet `{}`, which the same clients reach",
                 other.policy.name

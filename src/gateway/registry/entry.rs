@@ -1,7 +1,7 @@
 //! What a thread knows of one session.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -9,30 +9,60 @@ use std::time::Duration;
 use holdline_core::cause::EndCause;
 use holdline_core::ids::SessionId;
 use holdline_core::policy::DrainMode;
+use holdline_core::time::Moment;
 
 use super::Candidate;
-use crate::gateway::session::{Ended, SeatGuard, Session, SessionInfo, SessionKind, StayGuard, Target};
-use crate::gateway::timer::{self, Due, Stamps, TICK, Tick};
+use crate::gateway::admission::SeatGuard;
+use crate::gateway::session::{Ended, Session, SessionInfo, SessionKind, Target};
+use crate::gateway::thread::Stay;
+use crate::gateway::timer::{self, Due, Stamps, TICK, Tick, tick_of};
 
 /// Silent for so long, a session counts as idle when sessions to move are chosen.
 const IDLE_TICKS: Tick = 10;
 
-/// What the thread knows of one session. All cells: the session and the timer share it on one thread.
+/// What the thread knows of one session. All cells: the session and the timer share it on one thread. Each session has one for as long
+/// as it lives, so its fields are no wider than what they hold (docs/decisions/0013-bytes-per-session.md).
 pub struct Entry {
     pub(super) id: SessionId,
-    kind: SessionKind,
-    client: SocketAddr,
     pub(super) target: Arc<Target>,
     seat: Cell<Option<SeatGuard>>,
-    _stay: StayGuard,
-    opened_ms: u64,
+    _stay: Option<Box<Stay>>,
     waker: Cell<Option<Waker>>,
+    bytes: [Cell<u64>; 2],
+    /// The lower halves of what was told of `bytes`: between two ticks nothing moves 4 GiB.
+    bytes_told: [Cell<u32>; 2],
     /// When things last happened.
     pub stamps: Stamps,
+    pub(super) key: u32,
+    client: Address,
+    /// Milliseconds of the tick in which it was opened that had passed.
+    opened_rest_ms: u8,
+    kind: SessionKind,
     due: Cell<Option<Due>>,
     order: Cell<Option<EndOrder>>,
-    bytes: [Cell<u64>; 2],
-    bytes_told: [Cell<u64>; 2],
+    pub(super) cause: Cell<Option<EndCause>>,
+}
+
+/// A client's address in 18 bytes instead of 32: without an IPv6 scope, and IPv4 as its own or mapped into IPv6 is the same.
+struct Address {
+    ip: Ipv6Addr,
+    port: u16,
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Address { ip, port: address.port() }
+    }
+}
+
+impl Address {
+    fn get(&self) -> SocketAddr {
+        SocketAddr::new(self.ip.to_canonical(), self.port)
+    }
 }
 
 /// An order to end: how, and what to record.
@@ -45,23 +75,31 @@ pub struct EndOrder {
 }
 
 impl Entry {
-    pub(super) fn new(session: Session, now: Tick, now_ms: u64) -> Self {
+    /// `key`: where it stands; `now` is the thread's time, `opened` the time itself.
+    pub(super) fn new(session: Session, key: u32, now: Tick, opened: Moment) -> Self {
         let Session { id, kind, client, target, seat, stay } = session;
+        let opened_rest_ms = (opened.since_start().as_millis() % TICK.as_millis()) as u8;
         Entry {
             id,
-            kind,
-            client,
             target,
             seat: Cell::new(Some(seat)),
             _stay: stay,
-            opened_ms: now_ms,
             waker: Cell::default(),
-            stamps: Stamps { opened: now.into(), moved: now.into(), heard: now.into(), ..Stamps::default() },
-            due: Cell::default(),
-            order: Cell::default(),
             bytes: Default::default(),
             bytes_told: Default::default(),
+            stamps: Stamps { opened: tick_of(opened).into(), moved: now.into(), heard: now.into(), ..Stamps::default() },
+            key,
+            client: client.into(),
+            opened_rest_ms,
+            kind,
+            due: Cell::default(),
+            order: Cell::default(),
+            cause: Cell::default(),
         }
+    }
+
+    fn opened_ms(&self) -> u64 {
+        u64::from(self.stamps.opened.get() - 1) * TICK.as_millis() as u64 + u64::from(self.opened_rest_ms)
     }
 
     /// Its protocol.
@@ -121,18 +159,19 @@ impl Entry {
         self.wake();
     }
 
-    /// Records the session's end and gives its seat back, the first time.
-    pub(super) fn release(&self, cause: EndCause, now_ms: u64) {
+    /// Records the session's end and gives its seat back, the first time. Without a settled cause it is `cut`.
+    pub(super) fn release(&self, now_ms: u64) {
         let Some(seat) = self.seat.take() else { return };
+        let cause = self.cause.get().unwrap_or(EndCause::Cut);
         Tally::default().add(self);
         self.target.watch.ended(&Ended {
             id: self.id,
             kind: self.kind,
             fleet: &self.target.fleet,
             backend: &self.target.backend,
-            client: self.client,
+            client: self.client.get(),
             cause,
-            age: Duration::from_millis(now_ms.saturating_sub(self.opened_ms)),
+            age: Duration::from_millis(now_ms.saturating_sub(self.opened_ms())),
             bytes_in: self.bytes[0].get(),
             bytes_out: self.bytes[1].get(),
         });
@@ -164,7 +203,7 @@ impl Entry {
 
     pub(super) fn candidate(&self, key: usize, now: Tick) -> Candidate {
         let busy = now.saturating_sub(self.stamps.moved.get()) < IDLE_TICKS;
-        Candidate { busy, opened_ms: self.opened_ms, id: self.id, key }
+        Candidate { busy, opened_ms: self.opened_ms(), id: self.id, key }
     }
 
     pub(super) fn info(&self, now: Tick, now_ms: u64) -> SessionInfo {
@@ -173,8 +212,8 @@ impl Entry {
             kind: self.kind,
             fleet: self.target.fleet.clone(),
             backend: self.target.backend.clone(),
-            client: self.client,
-            age_ms: now_ms.saturating_sub(self.opened_ms),
+            client: self.client.get(),
+            age_ms: now_ms.saturating_sub(self.opened_ms()),
             idle_ms: u64::from(now.saturating_sub(self.stamps.moved.get())) * TICK.as_millis() as u64,
             bytes_in: self.bytes[0].get(),
             bytes_out: self.bytes[1].get(),
@@ -191,7 +230,10 @@ pub(super) struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     pub(super) fn add(&mut self, entry: &'a Entry) {
-        let new = [0, 1].map(|i| entry.bytes[i].get() - entry.bytes_told[i].replace(entry.bytes[i].get()));
+        let new = [0, 1].map(|i| {
+            let low = entry.bytes[i].get() as u32;
+            u64::from(low.wrapping_sub(entry.bytes_told[i].replace(low)))
+        });
         if new == [0, 0] {
             return;
         }

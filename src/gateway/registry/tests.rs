@@ -1,4 +1,3 @@
-use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Wake, Waker};
@@ -9,8 +8,10 @@ use parking_lot::Mutex;
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::gateway::fleets::tests::taken_seat;
 use crate::gateway::orders;
 use crate::gateway::session::{Ended, SessionKind, Target, Watch};
+use crate::gateway::thread::Stay;
 use crate::gateway::timer::TICK;
 
 #[derive(Default)]
@@ -52,8 +53,8 @@ fn session(id: u64, target: &Arc<Target>) -> Session {
         kind: SessionKind::WebSocket,
         client: "127.0.0.1:1234".parse().unwrap(),
         target: Arc::clone(target),
-        seat: Box::new(()) as Box<dyn Any>,
-        stay: Box::new(()),
+        seat: taken_seat().0,
+        stay: Some(Stay::alone()),
     }
 }
 
@@ -159,7 +160,7 @@ async fn a_tick_wakes_only_who_is_due() {
 async fn an_end_is_recorded_once_with_the_first_cause_and_bytes_are_handed_on_once() {
     let record = Arc::new(Record::default());
     let (registry, backend) = (Registry::new(Clock::start(), 1), target("b1", None, &record));
-    let (mut one, two) = (registry.enter(session(1, &backend)), registry.enter(session(2, &backend)));
+    let (one, two) = (registry.enter(session(1, &backend)), registry.enter(session(2, &backend)));
     one.entry().count_in(5);
     two.entry().count_out(7);
     registry.tick();
@@ -181,5 +182,6 @@ async fn an_end_is_recorded_once_with_the_first_cause_and_bytes_are_handed_on_on
 
 #[test]
 fn an_entry_is_small() {
-    assert!(size_of::<Entry>() <= 192, "{} bytes", size_of::<Entry>());
+    // With the two counts of its `Rc` it is an allocation of 160 bytes.
+    assert_eq!(size_of::<Entry>(), 144);
 }

@@ -47,7 +47,7 @@ pub struct Start<'a> {
 }
 
 /// The relay of `session`, from the head to the client on; to be spawned on its thread as a task of its own (`spawn_local`).
-pub fn run(
+pub(super) fn run(
     client: Socket,
     backend: Socket,
     start: Start<'_>,
@@ -200,7 +200,7 @@ impl<C: Transport, B: Transport> Stream<C, B> {
 
     /// The backend's connection ended before its body was known to: properly, or else in the middle of it.
     fn backend_ended(&mut self, cx: &mut Context<'_>) {
-        if !self.backend.lost() && self.body.ends_with_connection() {
+        if !self.backend.lost() && !self.backend.torn() && self.body.ends_with_connection() {
             self.client.send(cx, self.body.last(), stall(&self.entered));
             self.end(EndCause::BackendClosed);
         } else {

@@ -1,12 +1,12 @@
 //! The relay between real sockets, in paused time.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdline_core::ids::SessionId;
 use holdline_core::policy::{FleetPolicy, ProviderPolicy, Timeouts};
+use holdline_core::seats::Seats;
 use holdline_core::time::Moment;
 use parking_lot::Mutex;
 use socket2::SockRef;
@@ -14,8 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 
+use super::super::fleets::tests::taken_seat;
 use super::super::registry::Candidate;
 use super::super::session::{Ended, SessionFilter, SessionKind, Target, Watch};
+use super::super::thread::Stay;
 use super::super::timer;
 use super::*;
 use crate::clock::Clock;
@@ -37,22 +39,13 @@ impl Watch for Record {
     }
 }
 
-/// A seat that says when it is given back.
-struct Seat(Rc<Cell<u32>>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() + 1);
-    }
-}
-
 /// One relayed stream, seen from both ends.
 struct Bench {
     client: TcpStream,
     backend: TcpStream,
     registry: Rc<Registry>,
     record: Arc<Record>,
-    seats_back: Rc<Cell<u32>>,
+    seats: Arc<Seats>,
     relay: JoinHandle<()>,
     opened: Moment,
     clock: Clock,
@@ -80,17 +73,18 @@ impl Bench {
         let clock = Clock::start();
         let registry = Registry::new(clock, 1);
         tokio::task::spawn_local(timer::run(Rc::clone(&registry)));
-        let (record, seats_back) = (Arc::new(Record::default()), Rc::new(Cell::new(0)));
+        let record = Arc::new(Record::default());
+        let (seat, seats) = taken_seat();
         let session = Session {
             id: SessionId(7),
             kind: SessionKind::Sse,
             client: SocketAddr::from(([127, 0, 0, 1], 9)),
             target: target(change, record.clone()),
-            seat: Box::new(Seat(Rc::clone(&seats_back))),
-            stay: Box::new(()),
+            seat,
+            stay: Some(Stay::alone()),
         };
         let relay = tokio::task::spawn_local(relay(Socket::Plain(client_side), Socket::Plain(backend_side), session, &registry));
-        Bench { client, backend, registry, record, seats_back, relay, opened: clock.now(), clock }
+        Bench { client, backend, registry, record, seats, relay, opened: clock.now(), clock }
     }
 
     /// What the client reads, up to and with `end`.
@@ -134,7 +128,7 @@ impl Bench {
             self.relay.await.unwrap();
         }
         let causes: Vec<_> = self.record.ended.lock().iter().map(|(cause, _)| *cause).collect();
-        assert_eq!((causes, self.seats_back.get(), self.registry.len()), (vec![cause], 1, 0));
+        assert_eq!((causes, self.seats.used(), self.registry.len()), (vec![cause], 0, 0));
     }
 }
 
@@ -263,7 +257,7 @@ async fn the_seat_is_back_when_the_backend_ended_after_the_client() {
         bench.client.shutdown().await.unwrap();
         assert_eq!(bench.backend.read(&mut [0; 8]).await.unwrap(), 0);
         bench.send(b"1\r\na\r\n").await;
-        assert_eq!((bench.seats_back.get(), bench.record.ended.lock().len()), (0, 0));
+        assert_eq!((bench.seats.used(), bench.record.ended.lock().len()), (1, 0));
         bench.backend.shutdown().await.unwrap();
         bench.ends_by(EndCause::ClientClosed).await;
     })
@@ -280,7 +274,7 @@ async fn a_backend_that_never_ends_is_reset_after_five_seconds() {
         assert_eq!(bench.backend.read(&mut [0; 8]).await.unwrap(), 0);
         assert!(bench.backend.write_all(b"x").await.is_err() || bench.backend.read_u8().await.is_err());
         assert_eq!(*bench.record.ended.lock().first().map(|(cause, _)| cause).unwrap(), EndCause::ClientLost);
-        assert_eq!(bench.seats_back.get(), 1);
+        assert_eq!(bench.seats.used(), 0);
     })
     .await;
 }
@@ -399,7 +393,7 @@ async fn a_client_that_never_reads_holds_up_the_backend_and_is_cut() {
         (&mut bench.relay).await.unwrap();
         assert!((Duration::from_secs(35)..Duration::from_secs(38)).contains(&bench.elapsed()), "{:?}", bench.elapsed());
         assert_eq!(bench.record.ended.lock()[0].0, EndCause::WriteTimeout);
-        assert_eq!(bench.seats_back.get(), 1);
+        assert_eq!(bench.seats.used(), 0);
     })
     .await;
 }
@@ -424,7 +418,7 @@ async fn a_task_that_is_dropped_gives_its_seat_back() {
         let bench = Bench::open(CHUNKED).await;
         bench.relay.abort();
         assert!(bench.relay.await.unwrap_err().is_cancelled());
-        assert_eq!((bench.record.ended.lock()[0].0, bench.seats_back.get(), bench.registry.len()), (EndCause::Cut, 1, 0));
+        assert_eq!((bench.record.ended.lock()[0].0, bench.seats.used(), bench.registry.len()), (EndCause::Cut, 0, 0));
     })
     .await;
 }

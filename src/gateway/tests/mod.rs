@@ -1,6 +1,7 @@
 //! The data plane over real sockets on loopback.
 
 mod admission;
+mod affinity;
 mod leaving;
 mod plain;
 mod sessions;

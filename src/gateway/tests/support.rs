@@ -54,14 +54,15 @@ impl Rig {
         change(&mut policy);
         let policy = Arc::new(policy);
         let config = Config {
-            listeners: vec![Listener { address: ([127, 0, 0, 1], 0).into() }],
+            listeners: vec![Listener { address: ([127, 0, 0, 1], 0).into(), tls: None }],
             admin: ([127, 0, 0, 1], 0).into(),
             log: LogConfig { format: LogFormat::Text, level: tracing::Level::ERROR, access: false },
             routes: Vec::new(),
-            fleets: vec![Fleet { policy: Arc::clone(&policy), heartbeat_token: None }],
+            fleets: vec![Fleet { policy: Arc::clone(&policy), heartbeat_token: None, tls: None }],
             limits: Limits { head: 16 << 10, head_timeout: Duration::from_secs(10) },
             threads: NonZeroUsize::new(threads),
             shutdown_deadline: Duration::from_secs(5),
+            warnings: Vec::new(),
         };
         let (events, seen) = mpsc::channel(64);
         let metrics = Metrics::new();

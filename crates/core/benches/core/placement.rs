@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
-use holdline_core::balance::{Seated, place};
+use holdline_core::balance::{Preferred, Seated, place};
 use holdline_core::policy::Balance;
 use holdline_core::seats::{Seat, Seats};
 use holdline_core::time::Moment;
@@ -41,7 +41,7 @@ pub(crate) fn admission(c: &mut Criterion) {
             let mut rng = SmallRng::seed_from_u64(1);
             group.bench_function(BenchmarkId::new(format!("{balance:?}"), backends), |b| {
                 b.iter(|| {
-                    let placed = place(balance, 0.8, &fleet, None, |_| true, black_box(Moment::START), &mut rng);
+                    let placed = place(balance, 0.8, &fleet, Preferred::Nobody, |_| true, black_box(Moment::START), &mut rng);
                     let (_, seat) = placed.expect("half of the seats are free");
                     // Somebody else leaves, so that the fleet keeps its shape.
                     let leaves = rng.random_range(0..held.len());

@@ -12,6 +12,7 @@ use holdline_core::policy::{FleetPolicy, ProviderPolicy, StaticBackend};
 use holdline_core::scale::{BackendLoad, Observation, Scaler};
 use holdline_core::state::State;
 use holdline_core::time::Moment;
+use holdline_core::traffic::Totals;
 
 use crate::policy;
 
@@ -46,6 +47,7 @@ fn report(fleet: &FleetPolicy, used: u32) -> Event {
             refused_total: 0,
             knocked_total: 0,
             requests: 0,
+            totals: Totals::default(),
         }],
     })
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::cause::Phase;
 use crate::drain::Move;
 use crate::health::{Health, Standing};
 use crate::ids::BackendId;
-use crate::policy::DrainMode;
+use crate::policy::{DrainMode, FleetPolicy};
 use crate::scale::BackendLoad;
 use crate::seats::UNLIMITED;
 use crate::snapshot::BackendView;
@@ -20,6 +21,8 @@ use super::reported::Reported;
 pub(super) struct Backend {
     pub(super) id: BackendId,
     pub(super) address: Option<SocketAddr>,
+    /// The policy that a child of ours was started by; `None`: somebody else runs it.
+    pub(super) started_by: Option<Arc<FleetPolicy>>,
     /// By configuration; `None`: no limit.
     pub(super) configured: Option<u32>,
     pub(super) since: Moment,
@@ -109,21 +112,26 @@ pub(super) struct Owners {
     pub(super) operator: bool,
     pub(super) backend: bool,
     pub(super) scale: bool,
+    /// It goes for good: the configuration has it no more.
+    pub(super) config: bool,
 }
 
 impl Owners {
-    pub(super) const OPERATOR: Owners = Owners { operator: true, backend: false, scale: false };
-    pub(super) const BACKEND: Owners = Owners { operator: false, backend: true, scale: false };
-    pub(super) const SCALE: Owners = Owners { operator: false, backend: false, scale: true };
+    const NOBODY: Owners = Owners { operator: false, backend: false, scale: false, config: false };
+    pub(super) const OPERATOR: Owners = Owners { operator: true, ..Owners::NOBODY };
+    pub(super) const BACKEND: Owners = Owners { backend: true, ..Owners::NOBODY };
+    pub(super) const SCALE: Owners = Owners { scale: true, ..Owners::NOBODY };
+    pub(super) const CONFIG: Owners = Owners { config: true, ..Owners::NOBODY };
 
     pub(super) fn add(&mut self, more: Owners) {
         self.operator |= more.operator;
         self.backend |= more.backend;
         self.scale |= more.scale;
+        self.config |= more.config;
     }
 
     pub(super) fn nobody(self) -> bool {
-        self == Owners::default()
+        self == Owners::NOBODY
     }
 }
 
@@ -132,6 +140,7 @@ impl Backend {
         Backend {
             id,
             address,
+            started_by: None,
             configured,
             since: now,
             health,
@@ -145,6 +154,11 @@ impl Backend {
             moved_total: 0,
             ended: Ends::default(),
         }
+    }
+
+    /// Whether we started it and may stop it.
+    pub(super) fn is_child(&self) -> bool {
+        self.started_by.is_some()
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -38,7 +38,9 @@ impl Fleet {
         let at = self.known(id)?;
         let backend = &self.backends[at];
         let phase = backend.phase();
-        let remedy = if backend.retiring {
+        let remedy = if backend.drain.as_ref().is_some_and(|d| d.owners.config) {
+            Some("it goes for good, for the configuration changed: put it back there and reload".to_owned())
+        } else if backend.retiring {
             Some(format!("it is being stopped: start another with `holdline scale {} --to N`", self.name()))
         } else if backend.asks_drain {
             Some("it asks for the drain itself in its heartbeats: make it report \"ready\"".to_owned())
@@ -51,7 +53,7 @@ impl Fleet {
             return Err(wrong_phase(phase, id, &remedy));
         }
         let given_up = self.backends[at].drain.as_ref().is_some_and(|d| d.owners.scale);
-        let everybody = Owners { operator: true, backend: true, scale: true };
+        let everybody = Owners { operator: true, backend: true, scale: true, config: false };
         self.give_up_drain(at, everybody, "an operator asks for it");
         let mut message = format!("`{id}` is {}", self.backends[at].phase());
         if given_up {
@@ -103,6 +105,11 @@ impl Fleet {
     pub(super) fn fix_scale(&mut self, to: Option<u32>, now: Moment) -> Result<Answer, CommandError> {
         let (min, max) = (self.policy.scale.min, self.policy.scale.max);
         let fleet = self.name().clone();
+        if self.leaving {
+            return Err(CommandError::Invalid(format!(
+                "fleet `{fleet}` is not in the configuration any more and goes when its sessions have left: put it back there and reload"
+            )));
+        }
         if !self.is_elastic() {
             return Err(CommandError::Invalid(format!(
                 "fleet `{fleet}` is static: Holdline cannot start or stop its backends; change fleets.{fleet}.backends.static instead"

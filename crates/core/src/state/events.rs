@@ -20,6 +20,7 @@ impl Fleet {
         let before = (self.queued, self.oldest_wait, self.requests);
         (self.queued, self.oldest_wait, self.requests) = (counts.queued, counts.oldest_wait, counts.requests);
         let mut changed = before != (self.queued, self.oldest_wait, self.requests);
+        changed |= self.meter.take(counts.totals, counts.queued, now);
         let mut lines = &counts.backends[..];
         for backend in &mut self.backends {
             // The gateway's lines are in the order of the snapshot, so it is mostly the next one; else all are looked through.
@@ -129,7 +130,7 @@ impl Fleet {
         self.phase_changed(at, before, &change.reason);
         match change.to {
             Standing::Ready if change.from == Standing::Starting && self.is_elastic() => self.scaler.started_up(now.since(since)),
-            Standing::Dead if self.is_elastic() => {
+            Standing::Dead if self.backends[at].is_child() => {
                 self.retire(at);
                 let remedy = self.remedy(&id, change.from == Standing::Starting);
                 self.failed(&id, &format!("{}; it is stopped{remedy}", change.reason), now);
@@ -140,14 +141,14 @@ impl Fleet {
 
     /// What a provider saw; static backends have none that could see anything.
     pub(super) fn observed(&mut self, id: &BackendId, observation: Observation, now: Moment) {
-        let Some(at) = self.position(id).filter(|_| self.is_elastic()) else { return };
+        let Some(at) = self.position(id).filter(|&at| self.backends[at].is_child()) else { return };
         match observation {
             Observation::Started { address } => {
                 self.backends[at].address = Some(address);
                 self.changed();
             }
             Observation::StartFailed { reason } => {
-                self.remove(at);
+                self.remove(at, now);
                 self.failed(id, &format!("it could not be started: {reason}"), now);
             }
             Observation::Exited { reason } => self.exited(at, &reason, now),
@@ -156,7 +157,7 @@ impl Fleet {
 
     /// Its process is gone: as it was to, or a crash.
     fn exited(&mut self, at: usize, reason: &str, now: Moment) {
-        let backend = self.remove(at);
+        let backend = self.remove(at, now);
         let (id, left) = (&backend.id, backend.used);
         if let Some(drain) = backend.drain.as_ref().filter(|d| !d.done) {
             let (took, outcome) = (now.since(drain.sessions.started()), drain.outcome(backend.ended, left));
@@ -183,9 +184,12 @@ impl Fleet {
         self.changed();
     }
 
-    fn remove(&mut self, at: usize) -> Backend {
+    fn remove(&mut self, at: usize, now: Moment) -> Backend {
         self.changed();
-        self.backends.remove(at)
+        let removed = self.backends.remove(at);
+        // A backend of the configuration may have waited for its id.
+        self.join_missing(now);
+        removed
     }
 
     /// Where to look after a child of ours failed, and what to change when it was only slow.
@@ -202,7 +206,10 @@ impl Fleet {
     /// A failed start or a crash.
     fn failed(&mut self, id: &BackendId, reason: &str, now: Moment) {
         let wait = self.backoff.failed(now);
-        let message = format!("`{id}` failed: {reason}; the next start is in {wait:.1?} at the earliest");
+        let message = match self.leaving {
+            true => format!("`{id}` failed: {reason}"),
+            false => format!("`{id}` failed: {reason}; the next start is in {wait:.1?} at the earliest"),
+        };
         self.notice(Some(id), NoticeKind::BackendFailed, message);
     }
 }

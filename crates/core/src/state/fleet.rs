@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use crate::cause::Phase;
 use crate::event::{Effect, Notice, NoticeKind};
-use crate::health::{Health, Patience};
 use crate::ids::{BackendId, FleetName};
 use crate::policy::{FleetPolicy, ProviderPolicy};
 use crate::scale::{Decision, Scaler};
 use crate::snapshot::FleetView;
 use crate::time::Moment;
+use crate::traffic::Meter;
 
 use super::backend::Backend;
 use super::backoff::Backoff;
 use super::moves::Rebalance;
+use super::roll::Replacement;
 use super::scaling::{Counters, SCALE_EVERY};
 
 /// One fleet.
@@ -27,6 +28,7 @@ pub(super) struct Fleet {
     pub(super) oldest_wait: Duration,
     pub(super) requests: u32,
     pub(super) counters: Counters,
+    pub(super) meter: Meter,
     pub(super) scaler: Scaler,
     pub(super) decision: Arc<Decision>,
     /// What the operator fixed.
@@ -37,6 +39,10 @@ pub(super) struct Fleet {
     /// Ids of started backends are `FLEET-N`; no N is used twice.
     pub(super) last_number: u64,
     pub(super) shutting_down: bool,
+    /// It is not in the configuration any more.
+    pub(super) leaving: bool,
+    /// A child whose command changed is being replaced.
+    pub(super) replacement: Option<Replacement>,
     /// Effects not collected yet.
     pub(super) out: Vec<Effect>,
     revision: u64,
@@ -44,6 +50,11 @@ pub(super) struct Fleet {
 
 impl Fleet {
     pub(super) fn new(policy: Arc<FleetPolicy>, now: Moment) -> Self {
+        Self::numbered(policy, 0, now)
+    }
+
+    /// A fleet whose backends are numbered from behind `last_number`.
+    pub(super) fn numbered(policy: Arc<FleetPolicy>, last_number: u64, now: Moment) -> Self {
         let mut fleet = Fleet {
             scaler: Scaler::new(&policy, now),
             policy: Arc::clone(&policy),
@@ -52,24 +63,21 @@ impl Fleet {
             oldest_wait: Duration::ZERO,
             requests: 0,
             counters: Counters::default(),
+            meter: Meter::default(),
             decision: Arc::default(),
             fixed: None,
             scale_at: now + SCALE_EVERY,
             backoff: Backoff::default(),
             rebalance: None,
-            last_number: 0,
+            last_number,
             shutting_down: false,
+            leaving: false,
+            replacement: None,
             out: Vec::new(),
             revision: 0,
         };
         match &policy.provider {
-            ProviderPolicy::Static(backends) => {
-                for b in backends {
-                    let health = Health::new(&policy.heartbeat, Patience::Silence(policy.heartbeat.dead_after), now);
-                    let capacity = b.capacity.or(policy.capacity);
-                    fleet.join(Backend::new(b.id.clone(), Some(b.address), capacity, health, now), "it is in the configuration");
-                }
-            }
+            ProviderPolicy::Static(_) => fleet.join_missing(now),
             ProviderPolicy::Process(_) => {
                 for _ in 0..policy.scale.min {
                     fleet.start("a fleet begins with scale.min backends", now);
@@ -115,6 +123,7 @@ impl Fleet {
         self.finish_drains(now);
         self.step_drains(now);
         self.step_rebalance(now);
+        self.roll(now);
         self.scale(now);
     }
 
@@ -157,6 +166,8 @@ impl Fleet {
             decision: Arc::clone(&self.decision),
             scale_to: self.fixed,
             rebalance: self.rebalance.as_ref().map(|r| r.view(&self.backends)),
+            traffic: self.meter.traffic(),
+            leaving: self.leaving,
         }
     }
 }

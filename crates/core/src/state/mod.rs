@@ -1,7 +1,8 @@
 //! The one owner of what is known: events and commands in, effects and snapshots out.
 //!
 //! Each fleet is on its own ([`fleet`]); what happens to one is told by file: what shells saw (`events`), how sessions are
-//! moved (`moves`, planned in `plan`), how many backends there are (`scaling`), what operators ask for (`commands`).
+//! moved (`moves`, planned in `plan`), how many backends there are (`scaling`, `roll`), what operators ask for
+//! (`commands`), another configuration (`reload`).
 
 mod backend;
 mod backoff;
@@ -10,11 +11,14 @@ mod events;
 mod fleet;
 mod moves;
 mod plan;
+mod reload;
 mod reported;
+mod roll;
 mod scaling;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::event::{Answer, Command, CommandError, Effect, Event};
@@ -31,6 +35,10 @@ pub struct State {
     fleets: Vec<Fleet>,
     effects: Vec<Effect>,
     shutting_down: bool,
+    /// Part of the version: of fleets that are gone, and of changes of their list.
+    past: u64,
+    /// The last numbers of fleets that are gone: should one come back, no id is used twice.
+    numbers: BTreeMap<FleetName, u64>,
 }
 
 impl State {
@@ -38,7 +46,7 @@ impl State {
     /// yet: ties are broken by the order in which backends joined.
     pub fn new(fleets: Vec<Arc<FleetPolicy>>, _seed: u64, now: Moment) -> Self {
         let fleets = fleets.into_iter().map(|policy| Fleet::new(policy, now)).collect();
-        let mut state = State { fleets, effects: Vec::new(), shutting_down: false };
+        let mut state = State { fleets, effects: Vec::new(), shutting_down: false, past: 0, numbers: BTreeMap::new() };
         state.collect();
         state
     }
@@ -58,12 +66,14 @@ impl State {
             Event::HeartbeatMissed { fleet, backend } => self.with(&fleet, |f| f.missed(&backend)),
             Event::HeartbeatNotAsked { fleet, backend } => self.with(&fleet, |f| f.not_asked(&backend, now)),
             Event::Dial { fleet, backend, connected } => self.with(&fleet, |f| f.dialled(&backend, connected, now)),
+            Event::Configure(policies) => self.configure(policies, now),
             Event::Shutdown => {
                 self.shutting_down = true;
                 self.fleets.iter_mut().for_each(Fleet::shut_down);
             }
         }
         self.collect();
+        self.forget_gone();
     }
 
     /// Does what an operator asks, or plans it.
@@ -94,7 +104,7 @@ impl State {
     /// Everything that is known, as of `now`. Its version is higher than the last one's exactly if something changed.
     pub fn snapshot(&self, now: Moment) -> Snapshot {
         Snapshot {
-            version: self.fleets.iter().map(Fleet::revision).sum(),
+            version: self.past + self.fleets.iter().map(Fleet::revision).sum::<u64>(),
             at: now,
             fleets: self.fleets.iter().map(Fleet::view).collect(),
             shutting_down: self.shutting_down,

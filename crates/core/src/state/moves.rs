@@ -98,6 +98,7 @@ impl Fleet {
         drain.owners.operator &= !owner.operator;
         drain.owners.backend &= !owner.backend;
         drain.owners.scale &= !owner.scale;
+        drain.owners.config &= !owner.config;
         if drain.owners == before || retiring {
             return;
         }
@@ -135,19 +136,22 @@ impl Fleet {
             self.notice(Some(&id), NoticeKind::DrainEnded, message);
             self.retire_if_wanted(at);
         }
+        self.remove_let_go(now);
     }
 
     fn retire_if_wanted(&mut self, at: usize) {
         let backend = &self.backends[at];
-        let wanted = backend.drain.as_ref().is_some_and(|d| d.done && d.owners.scale && !d.owners.operator);
-        if wanted && !backend.retiring && self.is_elastic() {
+        let gives_up = |owners: Owners| owners.config || (owners.scale && !owners.operator);
+        let wanted = backend.drain.as_ref().is_some_and(|d| d.done && gives_up(d.owners));
+        if wanted && !backend.retiring && backend.is_child() {
             self.retire(at);
         }
     }
 
     /// Tells as many sessions to go as their paces and the seats elsewhere allow.
     pub(super) fn step_drains(&mut self, now: Moment) {
-        let mut room = self.room(now);
+        // Clients of a fleet that goes find their seats in another one, or none.
+        let mut room = if self.leaving { None } else { self.room(now) };
         // Seats that are scarce go to those who are cut first.
         let deadline = |at: &usize| self.backends[*at].drain.as_ref().map(|d| d.sessions.deadline());
         let mut draining: Vec<usize> = (0..self.backends.len()).filter(|at| deadline(at).is_some()).collect();

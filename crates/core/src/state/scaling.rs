@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::cause::Phase;
 use crate::event::{Effect, FleetCounts, NoticeKind};
-use crate::health::{Health, Patience, Standing};
+use crate::health::{Health, Standing};
 use crate::ids::BackendId;
-use crate::policy::ProviderPolicy;
-use crate::scale::{Decision, Observation};
+use crate::scale::{BackendLoad, Decision, Observation};
 use crate::time::Moment;
 
 use super::backend::{Backend, Owners};
 use super::fleet::Fleet;
+use super::reload::patience;
 
 /// Between two decisions.
 pub(super) const SCALE_EVERY: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ impl Fleet {
     /// Once a second: asks the autoscaler and does what it says.
     pub(super) fn scale(&mut self, now: Moment) {
         self.wake(now);
-        if self.shutting_down || now < self.scale_at {
+        if self.shutting_down || self.leaving || now < self.scale_at {
             return;
         }
         self.scale_at = now + SCALE_EVERY;
@@ -88,8 +88,14 @@ impl Fleet {
 
     fn observe(&mut self) -> Observation {
         let grown = std::mem::take(&mut self.counters.grown);
+        // One whose successor starts already is as good as gone: the two count as one.
+        let replaced = |b: &Backend| self.replacement.as_ref().is_some_and(|r| r.old == b.id);
+        let load = |b: &Backend| match b.load() {
+            load if replaced(b) && load.phase != Phase::Drained => BackendLoad { phase: Phase::Draining, ..load },
+            load => load,
+        };
         Observation {
-            backends: self.backends.iter().filter(|b| b.phase() != Phase::Dead).map(Backend::load).collect(),
+            backends: self.backends.iter().filter(|b| b.phase() != Phase::Dead).map(load).collect(),
             queued: self.queued,
             oldest_wait: self.oldest_wait,
             admitted: grown.admitted,
@@ -135,7 +141,7 @@ impl Fleet {
     /// Somebody waits at a fleet without backends: one comes at once, by taking back a drain if there is one.
     pub(super) fn wake(&mut self, now: Moment) {
         let knocked = self.queued > 0 || self.counters.grown.knocked > 0;
-        let forbidden = self.shutting_down || !self.is_elastic() || self.fixed == Some(0);
+        let forbidden = self.shutting_down || self.leaving || !self.is_elastic() || self.fixed == Some(0);
         if !knocked || forbidden || self.counting() > 0 {
             return;
         }
@@ -151,16 +157,24 @@ impl Fleet {
 
     /// Starts a backend; returns its id.
     pub(super) fn start(&mut self, reason: &str, now: Moment) -> BackendId {
-        self.last_number += 1;
-        let id = BackendId::from(format!("{}-{}", self.name(), self.last_number));
-        let patience = match &self.policy.provider {
-            ProviderPolicy::Process(process) => Patience::Total(process.ready_timeout),
-            ProviderPolicy::Static(_) => Patience::Silence(self.policy.heartbeat.dead_after),
-        };
-        let health = Health::new(&self.policy.heartbeat, patience, now);
-        self.out.push(Effect::Start { fleet: self.policy.name.clone(), backend: id.clone() });
-        self.join(Backend::new(id.clone(), None, self.policy.capacity, health, now), &format!("it is started: {reason}"));
+        let id = self.next_id();
+        let policy = Arc::clone(&self.policy);
+        let health = Health::new(&policy.heartbeat, patience(&policy, true), now);
+        self.out.push(Effect::Start { fleet: policy.name.clone(), backend: id.clone(), policy: Arc::clone(&policy) });
+        let backend = Backend::new(id.clone(), None, policy.capacity, health, now);
+        self.join(Backend { started_by: Some(policy), ..backend }, &format!("it is started: {reason}"));
         id
+    }
+
+    /// An id that no backend has had, nor one that somebody else runs has now.
+    fn next_id(&mut self) -> BackendId {
+        loop {
+            self.last_number += 1;
+            let id = BackendId::from(format!("{}-{}", self.name(), self.last_number));
+            if self.position(&id).is_none() {
+                return id;
+            }
+        }
     }
 
     fn take_back(&mut self, id: &BackendId, reason: &str) {

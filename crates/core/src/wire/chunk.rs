@@ -7,7 +7,7 @@ pub const CRLF: &[u8] = b"\r\n";
 pub const LAST: &[u8] = b"0\r\n\r\n";
 
 /// The longest extension of one chunk, in bytes. Nobody sends any; unbounded, they are work for nothing.
-const EXTENSION_MAX: usize = 4 << 10;
+pub(super) const EXTENSION_MAX: usize = 4 << 10;
 
 /// The longest trailer section, in bytes. Trailers are checked and dropped.
 const TRAILERS_MAX: usize = 16 << 10;
@@ -16,6 +16,7 @@ const TRAILERS_MAX: usize = 16 << 10;
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
     state: State,
+    extensions: u64,
 }
 
 /// What the decoder found next.
@@ -55,7 +56,12 @@ enum State {
     Size {
         size: u64,
     },
-    /// After the digits: white space and extensions, dropped.
+    /// After the digits: white space, which some servers pad the size with.
+    Padding {
+        size: u64,
+        len: usize,
+    },
+    /// After a semicolon: extensions, dropped.
     Extension {
         size: u64,
         len: usize,
@@ -110,7 +116,13 @@ impl Decoder {
             let Some((&byte, rest)) = input.split_first() else { return Ok(Piece::Hungry) };
             *input = rest;
             self.state = step(self.state, byte)?;
+            self.extensions += u64::from(matches!(self.state, State::Padding { .. } | State::Extension { .. }));
         }
+    }
+
+    /// Bytes of extensions and padding so far, of all chunks together.
+    pub fn extensions(&self) -> u64 {
+        self.extensions
     }
 }
 
@@ -118,13 +130,18 @@ impl Decoder {
 fn step(state: State, byte: u8) -> Result<State, ChunkError> {
     Ok(match (state, byte) {
         (State::Start, _) => State::Size { size: digit(byte).ok_or(ChunkError::Size)? },
-        (State::Size { size } | State::Extension { size, .. }, b'\r') => State::SizeLf { size },
-        (State::Size { size }, b';' | b' ' | b'\t') => State::Extension { size, len: 1 },
+        (State::Size { size } | State::Padding { size, .. } | State::Extension { size, .. }, b'\r') => State::SizeLf { size },
+        (State::Size { size }, b' ' | b'\t') => State::Padding { size, len: 1 },
+        (State::Size { size }, b';') => State::Extension { size, len: 1 },
         (State::Size { size }, _) => {
             let digit = digit(byte).ok_or(ChunkError::Size)?;
             State::Size { size: size.checked_mul(16).ok_or(ChunkError::Size)? + digit }
         }
-        (State::Extension { len, .. }, _) if len >= EXTENSION_MAX => return Err(ChunkError::TooLarge),
+        (State::Padding { len, .. } | State::Extension { len, .. }, _) if len >= EXTENSION_MAX => {
+            return Err(ChunkError::TooLarge);
+        }
+        (State::Padding { size, len }, b' ' | b'\t') => State::Padding { size, len: len + 1 },
+        (State::Padding { size, len }, b';') => State::Extension { size, len: len + 1 },
         (State::Extension { size, len }, _) if is_text(byte) => State::Extension { size, len: len + 1 },
         (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart { len: 0 },
         (State::SizeLf { size }, b'\n') => State::Data { left: size },
@@ -149,14 +166,15 @@ fn digit(byte: u8) -> Option<u64> {
     char::from(byte).to_digit(16).map(u64::from)
 }
 
-/// Anything that may stand in a field's value: no control character but the tab.
-fn is_text(byte: u8) -> bool {
+/// Anything that may stand in a field's value: no control character but the tab (RFC 9110 5.5).
+pub(super) const fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 /// RFC 9110 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+pub(super) const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
 /// The line before a chunk's data.
@@ -245,6 +263,8 @@ mod tests {
             ("1\na", ChunkError::Size),
             ("1\ra", ChunkError::Line),
             ("1;a\nb", ChunkError::Line),
+            ("1 1\r\n", ChunkError::Line),
+            (" 1\r\n", ChunkError::Size),
             ("1;a\0", ChunkError::Line),
             ("1\r\nab", ChunkError::Line),
             ("1\r\na\n", ChunkError::Line),

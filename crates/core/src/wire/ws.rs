@@ -8,23 +8,30 @@ const OPCODE_CLOSE: u8 = 8;
 const OPCODE_PING: u8 = 9;
 const OPCODE_PONG: u8 = 10;
 
-/// Follows the frames of one direction through any split of its bytes.
+/// Follows the frames of one direction through any split of its bytes. Two of them are in every session, so it is small: 16 bytes.
 #[derive(Clone, Debug)]
 pub struct Tracker {
     /// Payload bytes left; while a length is collected, what there is of it.
     left: u64,
     step: Step,
     opcode: u8,
-    masked: bool,
-    /// A message began and its final fragment has not.
-    in_message: bool,
-    /// Of a Close: the first two bytes of its mask, and those of its payload that arrived.
-    mask: [u8; 2],
+    /// Of a Close: what arrived of its code, each byte in place of the byte of the mask that was on it.
     code: [u8; 2],
     code_len: u8,
-    close_begun: bool,
-    ping_seen: bool,
-    pong_seen: bool,
+    flags: u8,
+}
+
+/// Bits of [`Tracker::flags`].
+mod flag {
+    /// The direction is the one from client to server.
+    pub(super) const MASKED: u8 = 1;
+    /// A message began and its final fragment has not.
+    pub(super) const IN_MESSAGE: u8 = 1 << 1;
+    pub(super) const CLOSE_BEGUN: u8 = 1 << 2;
+    pub(super) const PING_SEEN: u8 = 1 << 3;
+    pub(super) const PONG_SEEN: u8 = 1 << 4;
+    /// The frame that broke a rule was not passed on in part.
+    pub(super) const CLEAN: u8 = 1 << 5;
 }
 
 /// Which byte comes next.
@@ -42,8 +49,8 @@ enum Step {
     Payload,
     /// None: a Close frame is complete.
     Closed,
-    /// None: a rule was broken; `clean`: the frame that broke it was not passed on in part.
-    Broken { rule: Violation, clean: bool },
+    /// None: a rule was broken.
+    Broken(Violation),
 }
 
 /// What became of the bytes fed.
@@ -84,19 +91,7 @@ pub enum Violation {
 impl Tracker {
     /// At the start of a direction; `masked`: it is the one from client to server.
     pub fn new(masked: bool) -> Self {
-        Tracker {
-            left: 0,
-            step: Step::First,
-            opcode: 0,
-            masked,
-            in_message: false,
-            mask: [0; 2],
-            code: [0; 2],
-            code_len: 0,
-            close_begun: false,
-            ping_seen: false,
-            pong_seen: false,
-        }
+        Tracker { left: 0, step: Step::First, opcode: 0, code: [0; 2], code_len: 0, flags: if masked { flag::MASKED } else { 0 } }
     }
 
     /// Follows `bytes`. After a complete Close frame or a violation nothing more is taken.
@@ -113,17 +108,17 @@ impl Tracker {
         let mut at = 0;
         // Where the present frame's header began, if in these bytes.
         let mut frame_at = None;
-        let mut close_at = (self.close_begun && self.step != Step::Closed).then_some(0);
+        let mut close_at = (self.close_begun() && self.step != Step::Closed).then_some(0);
         while at < bytes.len() {
             let before = self.step;
             match before {
-                Step::Closed | Step::Broken { .. } => break,
+                Step::Closed | Step::Broken(_) => break,
                 Step::Payload => at += self.skip(&bytes[at..]),
                 Step::First => {
                     frame_at = Some(at);
                     self.header_byte(bytes[at]);
                     at += 1;
-                    if self.close_begun && close_at.is_none() {
+                    if self.close_begun() && close_at.is_none() {
                         close_at = frame_at;
                     }
                 }
@@ -132,8 +127,8 @@ impl Tracker {
                     at += 1;
                 }
             }
-            if let Step::Broken { rule, .. } = self.step {
-                self.step = Step::Broken { rule, clean: frame_at.is_some() };
+            if let Step::Broken(_) = self.step {
+                self.set(flag::CLEAN, frame_at.is_some());
                 return Fed { taken: frame_at.unwrap_or(0), close_at: None };
             }
             if one_frame && self.step == Step::First {
@@ -145,17 +140,21 @@ impl Tracker {
 
     /// What was taken ends with a frame, so another may follow.
     pub fn at_boundary(&self) -> bool {
-        matches!(self.step, Step::First | Step::Closed | Step::Broken { clean: true, .. })
+        match self.step {
+            Step::First | Step::Closed => true,
+            Step::Broken(_) => self.is(flag::CLEAN),
+            _ => false,
+        }
     }
 
     /// What was taken ends within a fragmented message; at a boundary, only control frames may come between.
     pub fn in_message(&self) -> bool {
-        self.in_message
+        self.is(flag::IN_MESSAGE)
     }
 
     /// The first byte of a Close frame was seen.
     pub fn close_begun(&self) -> bool {
-        self.close_begun
+        self.is(flag::CLOSE_BEGUN)
     }
 
     /// A whole Close frame was seen.
@@ -171,19 +170,33 @@ impl Tracker {
     /// The rule that was broken, if one was.
     pub fn violation(&self) -> Option<Violation> {
         match self.step {
-            Step::Broken { rule, .. } => Some(rule),
+            Step::Broken(rule) => Some(rule),
             _ => None,
         }
     }
 
     /// Whether a Ping was seen since this was last asked.
     pub fn take_ping(&mut self) -> bool {
-        std::mem::take(&mut self.ping_seen)
+        self.take(flag::PING_SEEN)
     }
 
     /// Whether a Pong was seen since this was last asked.
     pub fn take_pong(&mut self) -> bool {
-        std::mem::take(&mut self.pong_seen)
+        self.take(flag::PONG_SEEN)
+    }
+
+    fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn set(&mut self, flag: u8, on: bool) {
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    }
+
+    fn take(&mut self, flag: u8) -> bool {
+        let was = self.is(flag);
+        self.set(flag, false);
+        was
     }
 
     fn header_byte(&mut self, byte: u8) {
@@ -192,14 +205,14 @@ impl Tracker {
             Step::Second => self.second_byte(byte),
             Step::Length(n) => self.length_byte(byte, n),
             Step::Mask(n) => {
-                if let Some(kept) = self.mask.get_mut(usize::from(4 - n)) {
+                if let Some(kept) = self.code.get_mut(usize::from(4 - n)) {
                     *kept = byte;
                 }
                 Ok(if n > 1 { Step::Mask(n - 1) } else { self.payload() })
             }
-            step @ (Step::Payload | Step::Closed | Step::Broken { .. }) => Ok(step),
+            step @ (Step::Payload | Step::Closed | Step::Broken(_)) => Ok(step),
         };
-        self.step = next.unwrap_or_else(|rule| Step::Broken { rule, clean: false });
+        self.step = next.unwrap_or_else(Step::Broken);
     }
 
     fn first_byte(&mut self, byte: u8) -> Result<Step, Violation> {
@@ -215,18 +228,18 @@ impl Tracker {
             return Err(Violation::FragmentedControl);
         }
         if !control {
-            if (opcode == OPCODE_CONTINUATION) != self.in_message {
+            if (opcode == OPCODE_CONTINUATION) != self.in_message() {
                 return Err(Violation::Fragments);
             }
-            self.in_message = !fin;
+            self.set(flag::IN_MESSAGE, !fin);
         }
         self.opcode = opcode;
-        self.close_begun = opcode == OPCODE_CLOSE;
+        self.set(flag::CLOSE_BEGUN, opcode == OPCODE_CLOSE);
         Ok(Step::Second)
     }
 
     fn second_byte(&mut self, byte: u8) -> Result<Step, Violation> {
-        if (byte & 0x80 != 0) != self.masked {
+        if (byte & 0x80 != 0) != self.is(flag::MASKED) {
             return Err(Violation::Mask);
         }
         let short = byte & 0x7f;
@@ -253,7 +266,7 @@ impl Tracker {
     }
 
     fn after_length(&mut self) -> Step {
-        if self.masked { Step::Mask(4) } else { self.payload() }
+        if self.is(flag::MASKED) { Step::Mask(4) } else { self.payload() }
     }
 
     /// The header is complete.
@@ -280,7 +293,8 @@ impl Tracker {
             if i == self.code.len() {
                 return;
             }
-            self.code[i] = if self.masked { byte ^ self.mask[i] } else { *byte };
+            // Without a mask these are zero: the only Close is the last frame.
+            self.code[i] ^= byte;
             self.code_len += 1;
         }
     }
@@ -288,8 +302,8 @@ impl Tracker {
     fn frame_end(&mut self) -> Step {
         match self.opcode {
             OPCODE_CLOSE => return Step::Closed,
-            OPCODE_PING => self.ping_seen = true,
-            OPCODE_PONG => self.pong_seen = true,
+            OPCODE_PING => self.set(flag::PING_SEEN, true),
+            OPCODE_PONG => self.set(flag::PONG_SEEN, true),
             _ => {}
         }
         Step::First

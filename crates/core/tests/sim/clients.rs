@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdline_core::balance::place;
+use holdline_core::balance::{Preferred, place};
 use holdline_core::cause::EndCause;
 use holdline_core::event::Event;
 use holdline_core::ids::BackendId;
@@ -161,7 +161,7 @@ impl World {
         let (gateway, policy) = (&mut self.gateway, &self.scenario.policy);
         let usable = |at: usize| !session.tried.contains(&gateway.backends[at].id);
         let tries = session.tried.len();
-        let place = place(policy.balance, policy.fill, &gateway.backends, None, usable, self.now, &mut self.rng);
+        let place = place(policy.balance, policy.fill, &gateway.backends, Preferred::Nobody, usable, self.now, &mut self.rng);
         match place {
             Ok((at, seat)) if tries < 3 => {
                 let stays = session.leaves_at.since(self.now);

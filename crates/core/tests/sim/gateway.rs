@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdline_core::balance::{NoPlace, Seated, place};
+use holdline_core::affinity::Wish;
+use holdline_core::balance::{NoPlace, Preferred, Seated, place};
 use holdline_core::cause::{EndCause, Phase, RefuseCause};
 use holdline_core::event::{BackendCounts, FleetCounts, GatewayReport};
 use holdline_core::ids::BackendId;
@@ -13,6 +14,7 @@ use holdline_core::queue::{Outcome, Queue, Ticket};
 use holdline_core::seats::{Seat, Seats};
 use holdline_core::snapshot::Snapshot;
 use holdline_core::time::Moment;
+use holdline_core::traffic::Totals;
 use rand::rngs::SmallRng;
 
 use crate::mutation::Mutation;
@@ -131,7 +133,7 @@ impl Gateway {
     pub(crate) fn handshake(&mut self, client: Client, now: Moment, rng: &mut SmallRng) -> Fate {
         if self.queue.is_empty() {
             let usable = |at: usize| !client.tried.contains(&self.backends[at].id);
-            match place(self.policy.balance, self.policy.fill, &self.backends, None, usable, now, rng) {
+            match place(self.policy.balance, self.policy.fill, &self.backends, Preferred::Nobody, usable, now, rng) {
                 Ok((at, seat)) => return Fate::Placed(client, at, seat),
                 Err(NoPlace::NoBackend) => self.knocked += 1,
                 Err(NoPlace::Full | NoPlace::NotBefore(_)) => {}
@@ -141,7 +143,7 @@ impl Gateway {
             return Fate::Refused(client, RefuseCause::QueueFull);
         }
         let id = client.id;
-        match self.queue.enter(None, client, now) {
+        match self.queue.enter(Wish::Anywhere, client, now) {
             Ok(ticket) => {
                 self.waiting.insert(id, ticket);
                 Fate::Waits
@@ -156,7 +158,7 @@ impl Gateway {
         let mut fates = Vec::new();
         self.queue.serve(
             now,
-            |_| place(policy.balance, policy.fill, backends, None, |_| true, now, rng),
+            |_| place(policy.balance, policy.fill, backends, Preferred::Nobody, |_| true, now, rng),
             |client, outcome| {
                 fates.push(match outcome {
                     Outcome::Admitted(at, seat) => Fate::Placed(client, at, seat),
@@ -193,6 +195,7 @@ impl Gateway {
                 refused_total: self.refused,
                 knocked_total: self.knocked,
                 requests: self.backends.iter().map(|b| b.requests.len() as u32).sum(),
+                totals: Totals::default(),
             }],
         }
     }

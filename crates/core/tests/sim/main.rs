@@ -8,6 +8,7 @@ mod chaos;
 mod clients;
 mod gateway;
 mod mutation;
+mod reload;
 mod scenario;
 mod servers;
 mod shadow;
@@ -71,6 +72,7 @@ fn all_rules_hold_over_many_seeds() {
             seen.cut,
             seen.started,
             seen.stopped,
+            seen.reloaded,
         ];
         assert!(all.iter().all(|n| *n >= 50), "the world was too quiet to prove anything: {seen:?}");
     }

@@ -123,7 +123,7 @@ fn process() -> ProviderPolicy {
     })
 }
 
-fn fixed(count: u16) -> ProviderPolicy {
+pub(crate) fn fixed(count: u16) -> ProviderPolicy {
     let backend = |n| StaticBackend {
         id: format!("static-{n}").into(),
         address: ([127, 0, 0, 1], 9_000 + n).into(),

@@ -77,7 +77,7 @@ struct Heard {
 /// The model.
 #[derive(Debug)]
 pub(crate) struct Shadow {
-    policy: Arc<FleetPolicy>,
+    pub(crate) policy: Arc<FleetPolicy>,
     heard: BTreeMap<BackendId, Heard>,
     /// Drained by an operator.
     pub(crate) held_empty: BTreeSet<BackendId>,

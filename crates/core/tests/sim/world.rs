@@ -57,6 +57,7 @@ pub(crate) struct Tally {
     pub(crate) cut: u64,
     pub(crate) started: u64,
     pub(crate) stopped: u64,
+    pub(crate) reloaded: u64,
 }
 
 impl Tally {
@@ -70,6 +71,7 @@ impl Tally {
         self.cut += other.cut;
         self.started += other.started;
         self.stopped += other.stopped;
+        self.reloaded += other.reloaded;
     }
 }
 
@@ -109,6 +111,7 @@ impl World {
         if self.scenario.rough {
             self.misfortune()?;
             self.operators()?;
+            self.reload()?;
         }
         self.processes()?;
         self.clients()?;
@@ -117,6 +120,7 @@ impl World {
         self.apply(Event::Report(self.gateway.report(self.now)))?;
         self.apply(Event::Tick)?;
         self.queue()?;
+        self.forget_let_go();
         let snapshot = self.state.snapshot(self.now);
         self.shadow.check(&snapshot, &self.gateway, &self.servers, self.now)?;
         self.count_backends(&snapshot.fleets[0]);

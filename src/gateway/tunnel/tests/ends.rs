@@ -41,7 +41,7 @@ async fn a_backend_that_never_ends_is_reset_and_only_then_free() {
         rig.backend.write_all(&close::frame(1000, "", None)).await.unwrap();
         assert_eq!(rest(&mut rig.backend).await, b"");
         let ended_at = rig.clock.now();
-        assert_eq!(rig.freed.get(), 0);
+        assert_eq!(rig.seats.used(), 1);
         let error = loop {
             // A paused clock moves on while nothing is ready, so this waits for the reset, not for a time.
             match rig.backend.ready(tokio::io::Interest::ERROR).await.map(|_| rig.backend.take_error()) {
@@ -82,7 +82,7 @@ async fn a_drain_waits_for_the_end_of_the_frame_and_tears_nothing() {
         assert_eq!(expect_masked_close(&mut rig.backend).await, Some(1001));
         assert_eq!(rest(&mut rig.client).await, b"");
         rig.client.shutdown().await.unwrap();
-        assert_eq!(rig.freed.get(), 0);
+        assert_eq!(rig.seats.used(), 1);
         rig.backend.write_all(&[1; 3]).await.unwrap();
         rig.backend.write_all(&close::frame(1001, "", None)).await.unwrap();
         assert_eq!(rest(&mut rig.backend).await, b"");

@@ -102,8 +102,8 @@ async fn exchange(rig: &mut Rig, up: &[u8], down: &[u8]) {
 
 #[test]
 fn it_is_small() {
-    let size = size_of::<Tunnel<Socket, Socket>>();
-    assert!(size <= 250, "{size} bytes");
+    // tokio adds 104 bytes and rounds up to whole 128s: with one word more a session would cost 128 bytes more.
+    assert_eq!(size_of::<Tunnel<Socket, Socket>>(), 152);
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn a_client_that_only_half_closes_still_hears_the_backend() {
         rig.client.write_all(&message(true, b"last words")).await.unwrap();
         rig.client.shutdown().await.unwrap();
         assert_eq!(rest(&mut rig.backend).await, message(true, b"last words"));
-        assert_eq!(rig.freed.get(), 0, "the backend has not ended");
+        assert_eq!(rig.seats.used(), 1, "the backend has not ended");
         rig.backend.write_all(&message(false, b"answer")).await.unwrap();
         rig.backend.shutdown().await.unwrap();
         assert_eq!(rest(&mut rig.client).await, message(false, b"answer"));

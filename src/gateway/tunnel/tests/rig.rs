@@ -1,7 +1,5 @@
 //! A tunnel between two real sockets, driven by a test.
 
-use std::any::Any;
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +7,7 @@ use std::time::Duration;
 use holdline_core::cause::EndCause;
 use holdline_core::ids::SessionId;
 use holdline_core::policy::{DrainMode, KeepalivePolicy, Timeouts};
+use holdline_core::seats::Seats;
 use holdline_core::wire::{close, ws::Tracker};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,8 +16,10 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::super::*;
 use crate::clock::Clock;
+use crate::gateway::fleets::tests::taken_seat;
 use crate::gateway::registry::Registry;
 use crate::gateway::session::{Ended, Session, SessionFilter, SessionKind, Target, Watch};
+use crate::gateway::thread::Stay;
 use crate::gateway::timer;
 
 /// What was told of the session.
@@ -39,21 +40,12 @@ impl Watch for Record {
     }
 }
 
-/// Counts how often a seat was given back.
-struct Seat(Rc<Cell<u32>>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() + 1);
-    }
-}
-
 pub(super) struct Rig {
     pub(super) client: TcpStream,
     pub(super) backend: TcpStream,
     pub(super) registry: Rc<Registry>,
     pub(super) clock: Clock,
-    pub(super) freed: Rc<Cell<u32>>,
+    pub(super) seats: Arc<Seats>,
     record: Arc<Record>,
     pub(super) task: JoinHandle<()>,
 }
@@ -95,19 +87,20 @@ impl Rig {
         let registry = Registry::new(clock, 7);
         tokio::task::spawn_local(timer::run(Rc::clone(&registry)));
         let ((client, client_far), (backend_far, backend)) = (pair().await, pair().await);
-        let (record, freed) = (Arc::new(Record::default()), Rc::new(Cell::new(0)));
+        let record = Arc::new(Record::default());
+        let (seat, seats) = taken_seat();
         let watch = Arc::clone(&record) as Arc<dyn Watch>;
         let session = Session {
             id: SessionId(1),
             kind: SessionKind::WebSocket,
             client: client.local_addr().unwrap(),
             target: Target::new("chat".into(), "b1".into(), &timeouts, &keepalive, watch),
-            seat: Box::new(Seat(Rc::clone(&freed))) as Box<dyn Any>,
-            stay: Box::new(()),
+            seat,
+            stay: Some(Stay::alone()),
         };
         let tunnel = Tunnel::new(wrap(client_far), wrap(backend_far), early, registry.enter(session));
         let task = tokio::task::spawn_local(tunnel);
-        Rig { client, backend, registry, clock, freed, record, task }
+        Rig { client, backend, registry, clock, seats, record, task }
     }
 
     /// Orders the session to end; whether one was there to obey.
@@ -122,7 +115,7 @@ impl Rig {
         let _ = self.task.await;
         let ends = self.record.ends.lock().clone();
         assert_eq!(ends.iter().map(|e| e.0).collect::<Vec<_>>(), [cause]);
-        assert_eq!(self.freed.get(), 1, "the seat was given back");
+        assert_eq!(self.seats.used(), 0, "the seat was given back");
         assert!(self.registry.is_empty());
         assert_eq!(*self.record.bytes.lock(), (ends[0].1, ends[0].2));
         (ends[0].1, ends[0].2)

@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod moves;
+mod reload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::ids::{BackendId, FleetName};
 use crate::policy::*;
 use crate::snapshot::{BackendView, FleetView};
 use crate::time::Moment;
+use crate::traffic::Totals;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -96,6 +98,7 @@ impl Bench {
             refused_total: 0,
             knocked_total: self.knocked,
             requests: 0,
+            totals: Totals::default(),
         };
         self.apply(Event::Report(GatewayReport { fleets: vec![counts] }));
     }

@@ -1,0 +1,39 @@
+// The event log, newest first.
+
+import { byId, el } from "./dom.js";
+import { clock } from "./words.js";
+
+/** Lines kept on the page; `holdline events` has more. */
+const LINES_MAX = 200;
+
+const MARKS = {
+  scale: "⇅",
+  drain_started: "↘",
+  drain_ended: "✓",
+  undrained: "↗",
+  rebalance_started: "⇄",
+  rebalance_ended: "✓",
+  backend_added: "+",
+  backend_removed: "−",
+  backend_failed: "✕",
+  count_mismatch: "≠",
+};
+
+let last = 0;
+
+export function show(event) {
+  const list = byId("events");
+  // Ids start anew with Holdline: what is on the page is of an earlier life.
+  if (event.id <= last) list.replaceChildren();
+  last = event.id;
+  list.prepend(line(event));
+  while (list.children.length > LINES_MAX) list.lastElementChild.remove();
+  byId("no-events").hidden = true;
+}
+
+function line(event) {
+  const time = el("time", { datetime: new Date(event.at_unix_ms).toISOString(), text: clock(event.at_unix_ms) });
+  const kind = el("span", { class: "kind" }, el("span", { "aria-hidden": "true", text: `${MARKS[event.kind] ?? "·"} ` }), event.kind.replaceAll("_", " "));
+  const where = el("span", { class: "where", text: event.fleet ?? "" });
+  return el("li", { "data-kind": event.kind }, el("p", { class: "when" }, time, kind, where), el("p", { text: event.message }));
+}

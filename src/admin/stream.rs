@@ -1,0 +1,50 @@
+//! Server-Sent Events, bounded whatever the reader does: what is sent is made only as the reader takes it, one chunk is in memory,
+//! and a reader that takes nothing for [`STALL`] is let go.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use http_body_util::channel::{Channel, Sender};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Problem;
+
+/// A reader that takes nothing for so long is let go; an EventSource comes back.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Milliseconds after which an EventSource comes back.
+pub(super) const RETRY: &str = "retry: 2000\n\n";
+
+/// One reader of a stream, counted until it is dropped.
+pub(super) struct Reader {
+    sender: Sender<Bytes>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    /// A reader and the response that it reads.
+    pub(super) fn new(permit: OwnedSemaphorePermit) -> (Self, Response) {
+        let (sender, body) = Channel::<Bytes>::new(1);
+        let mut response = Response::new(Body::new(body));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        (Reader { sender, _permit: permit }, response)
+    }
+
+    /// False when the reader went or stalled.
+    pub(super) async fn take(&mut self, chunk: impl Into<Bytes>) -> bool {
+        matches!(tokio::time::timeout(STALL, self.sender.send_data(chunk.into())).await, Ok(Ok(())))
+    }
+}
+
+/// The query `follow`: 1 stays, 0 ends after what there is.
+pub(super) fn follows(asked: Option<u8>, default: bool) -> Result<bool, Problem> {
+    match asked {
+        None => Ok(default),
+        Some(0) => Ok(false),
+        Some(1) => Ok(true),
+        Some(other) => Err(Problem::invalid(format!("follow is {other}; it must be 0 or 1"))),
+    }
+}

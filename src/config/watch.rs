@@ -1,0 +1,139 @@
+//! Tells when the configuration file says something else than before, by whatever way it got there: written in place, renamed over, or
+//! a symlink on its path turned elsewhere (Kubernetes' ConfigMaps).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::watch::Watch;
+
+/// A file that is watched for what it says.
+pub struct Watched {
+    path: PathBuf,
+    /// What it said when it was last looked at.
+    seen: Vec<u8>,
+    watch: Watch,
+}
+
+impl Watched {
+    /// Watches `path`, which said `seen` when its reader read it. To be made within a runtime.
+    ///
+    /// # Errors
+    /// The path is no regular file.
+    pub fn new(path: &Path, seen: Vec<u8>) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        if !path.metadata()?.is_file() {
+            // A pipe can be read once.
+            return Err(io::Error::other("it is no regular file"));
+        }
+        Ok(Watched { watch: Watch::new([path.clone()]), path, seen })
+    }
+
+    /// Its reader has seen this: it is no news any more.
+    pub fn saw(&mut self, text: &str) {
+        self.seen = text.as_bytes().to_owned();
+    }
+
+    /// Resolves when the file says something else. One that is missing or cannot be read has not changed yet: it may be on its way.
+    pub async fn changed(&mut self) {
+        // At first without waiting, for what happened before it was watched is told by nobody.
+        while !self.says_else() {
+            self.watch.changed().await;
+        }
+    }
+
+    fn says_else(&mut self) -> bool {
+        let Ok(now) = std::fs::read(&self.path) else { return false };
+        let other = now != self.seen;
+        self.seen = now;
+        other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Longer than anything here takes.
+    const SOON: Duration = Duration::from_secs(20);
+
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("holdline-watch-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).unwrap();
+            Dir(path)
+        }
+
+        fn write(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    async fn changes(watched: &mut Watched) -> String {
+        tokio::time::timeout(SOON, watched.changed()).await.expect("a change is noticed");
+        String::from_utf8(watched.seen.clone()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn written_renamed_or_missing_for_a_moment() {
+        let dir = Dir::new("ways");
+        let path = dir.write("a.yaml", "one");
+        let mut watched = Watched::new(&path, b"one".to_vec()).unwrap();
+        assert!(watched.changed().now_or_never().is_none());
+        fs::write(&path, "two").unwrap();
+        assert_eq!(changes(&mut watched).await, "two");
+        fs::rename(dir.write("b.yaml", "three"), &path).unwrap();
+        assert_eq!(changes(&mut watched).await, "three");
+        // The file that was renamed over it is watched like the first one.
+        fs::write(&path, "four").unwrap();
+        assert_eq!(changes(&mut watched).await, "four");
+        fs::remove_file(&path).unwrap();
+        assert!(watched.changed().now_or_never().is_none(), "it may be on its way");
+        fs::write(&path, "five").unwrap();
+        assert_eq!(changes(&mut watched).await, "five");
+    }
+
+    #[tokio::test]
+    async fn a_config_map_is_swapped_by_its_symlink() {
+        let dir = Dir::new("map");
+        dir.write("..1/a.yaml", "one");
+        dir.write("..2/a.yaml", "two");
+        symlink("..1", dir.0.join("..data")).unwrap();
+        symlink("..data/a.yaml", dir.0.join("a.yaml")).unwrap();
+        let mut watched = Watched::new(&dir.0.join("a.yaml"), b"one".to_vec()).unwrap();
+        for (n, text) in [("..2", "two"), ("..1", "one"), ("..2", "two")] {
+            symlink(n, dir.0.join("..tmp")).unwrap();
+            fs::rename(dir.0.join("..tmp"), dir.0.join("..data")).unwrap();
+            assert_eq!(changes(&mut watched).await, text);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_changed_before_it_was_watched_is_noticed_and_what_was_seen_is_no_news() {
+        let dir = Dir::new("seen");
+        let path = dir.write("a.yaml", "two");
+        let mut watched = Watched::new(&path, b"one".to_vec()).unwrap();
+        assert_eq!(changes(&mut watched).await, "two");
+        fs::write(&path, "three").unwrap();
+        watched.saw("three");
+        assert!(watched.changed().now_or_never().is_none());
+        assert!(Watched::new(Path::new("/dev/null"), Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! Another configuration for a running Holdline: on SIGHUP, and when the file says something else. It is taken as a whole or not at all.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use holdline_core::event::NoticeKind;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Holdline, RunError, heartbeat_tokens};
+use crate::config::model::Config;
+use crate::config::{ConfigError, ConfigFile, NeedsRestart, Watched};
+use crate::controller::Stopped;
+use crate::gateway::GatewayError;
+use crate::telemetry::names;
+
+/// Why a reload was refused. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{file}: {source}")]
+    Restart { file: String, source: NeedsRestart },
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    #[error("Holdline is stopping and takes no other configuration")]
+    Stopping,
+}
+
+impl From<Stopped> for ReloadError {
+    fn from(_: Stopped) -> Self {
+        ReloadError::Stopping
+    }
+}
+
+/// Hears that the configuration is to be reloaded.
+pub(super) struct Reloads {
+    path: PathBuf,
+    hangup: Signal,
+    /// `None`: changes cannot be noticed.
+    watched: Option<Watched>,
+}
+
+impl Reloads {
+    /// From now on SIGHUP reloads `file` and does not end the process.
+    pub(super) fn new(file: ConfigFile) -> Result<Self, RunError> {
+        let hangup = signal(SignalKind::hangup()).map_err(RunError::Runtime)?;
+        let watched = Watched::new(&file.path, file.text.into_bytes())
+            .inspect_err(|error| {
+                tracing::warn!(%error, file = %file.path.display(), "changes of the configuration are not noticed; SIGHUP reloads it");
+            })
+            .ok();
+        Ok(Reloads { path: file.path, hangup, watched })
+    }
+
+    /// Resolves when it is time.
+    pub(super) async fn asked(reloads: &mut Option<Reloads>) {
+        let Some(Reloads { hangup, watched, .. }) = reloads else { return std::future::pending().await };
+        let changed = async {
+            match watched {
+                Some(watched) => watched.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(()) = hangup.recv() => {}
+            () = changed => {}
+        }
+    }
+}
+
+impl Holdline {
+    /// Reads the file and obeys it, or says why not.
+    pub(super) async fn reload(&mut self) {
+        let done = self.try_reload().await;
+        self.tell(done);
+    }
+
+    /// It is too late for another configuration.
+    pub(super) fn refuse_reload(&self) {
+        self.tell(Err(ReloadError::Stopping));
+    }
+
+    fn tell(&self, done: Result<bool, ReloadError>) {
+        let result = match done {
+            Ok(true) => {
+                self.note(NoticeKind::ConfigReloaded, "the configuration was reloaded and is in force".to_owned());
+                names::reload::OK
+            }
+            Ok(false) => {
+                tracing::info!("the configuration was read again and says what it said");
+                names::reload::UNCHANGED
+            }
+            Err(error) => {
+                self.note(NoticeKind::ConfigRejected, format!("the configuration is not reloaded, and nothing changed: {error}"));
+                names::reload::FAILED
+            }
+        };
+        self.metrics.reloaded(result);
+    }
+
+    fn note(&self, kind: NoticeKind, message: String) {
+        self.control.note(kind, message, self.clock.unix_ms());
+    }
+
+    /// Whether anything changed.
+    async fn try_reload(&mut self) -> Result<bool, ReloadError> {
+        let Some(reloads) = &mut self.reloads else { return Ok(false) };
+        let file = ConfigFile::read(&reloads.path)?;
+        if let Some(watched) = &mut reloads.watched {
+            watched.saw(&file.text);
+        }
+        let next = file.parse()?;
+        let named = |source| ReloadError::Restart { file: file.path.display().to_string(), source };
+        if next.is_same(&self.config).map_err(named)? {
+            return Ok(false);
+        }
+        // All that can fail comes first.
+        let prepared = self.gateway.prepare(&next)?;
+        self.keep_tokens(&next);
+        let gateway = Arc::clone(&self.gateway);
+        let fleets = next.fleets.iter().map(|f| Arc::clone(&f.policy)).collect();
+        self.control.configure(fleets, Box::new(move |snapshot| gateway.adopt_with(snapshot, prepared))).await?;
+        if let Some(filter) = &self.log_filter {
+            filter.set(&next.log);
+        }
+        self.config = next;
+        Ok(true)
+    }
+
+    /// A fleet that goes still hears its backends, by the token that they know.
+    fn keep_tokens(&self, next: &Config) {
+        let mut tokens = heartbeat_tokens(next);
+        let known = self.control.current();
+        for (fleet, token) in self.admin.heartbeat_tokens.load().iter() {
+            let goes = next.fleets.iter().all(|f| f.policy.name != *fleet) && known.fleet(fleet.as_str()).is_some();
+            if goes {
+                tokens.insert(fleet.clone(), token.clone());
+            }
+        }
+        self.admin.heartbeat_tokens.store(Arc::new(tokens));
+    }
+}

@@ -1,0 +1,210 @@
+//! Tells when files change: those that the configuration names, and the configuration itself.
+//!
+//! It asks for their status once a second instead of having the kernel tell. A status follows links, so that a rename over the file, a
+//! link that is turned (Kubernetes' `..data`, certbot's `live`) and a write in place look alike, on every file system and in every mount;
+//! the kernel's notices would need a watch on each directory of each link's way, and are silent on NFS and for a file that is mounted by
+//! itself. A few `stat` a second cost some microseconds.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A set of files whose changes are waited for.
+///
+/// Make it before the files are read: what changes before it is made is not told.
+#[derive(Debug)]
+pub struct Watch {
+    paths: Arc<[PathBuf]>,
+    /// In the order of `paths`.
+    files: Vec<File>,
+    looks: Interval,
+}
+
+#[derive(Debug)]
+struct File {
+    /// When its content was last known to its reader.
+    told: Option<Mark>,
+    /// At the last look.
+    last: Option<Mark>,
+}
+
+/// What a file's status says of its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Watch {
+    /// Watches `paths` from now on; they may be missing. To be made within a runtime.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let paths: Arc<[PathBuf]> = paths.into_iter().collect();
+        let files = marks(&paths).into_iter().map(|mark| File { told: mark, last: mark }).collect();
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Watch { paths, files, looks }
+    }
+
+    /// Resolves when files have changed, appeared or vanished, and for a second have not changed again: somebody may still be writing. Says
+    /// which. A future that is dropped on the way loses nothing; the next call goes on where it was.
+    pub async fn changed(&mut self) -> Vec<PathBuf> {
+        loop {
+            self.looks.tick().await;
+            let paths = Arc::clone(&self.paths);
+            // A disk, or a network's, may let a look wait.
+            let Ok(marks) = tokio::task::spawn_blocking(move || marks(&paths)).await else { continue };
+            let changed = self.compare(&marks);
+            if !changed.is_empty() {
+                return changed;
+            }
+        }
+    }
+
+    fn compare(&mut self, marks: &[Option<Mark>]) -> Vec<PathBuf> {
+        let mut changed = Vec::new();
+        for ((path, file), mark) in self.paths.iter().zip(&mut self.files).zip(marks) {
+            // Twice the same, a second apart, is also what makes the clock's grain harmless: a write in the same tick as a look, which leaves
+            // the status as it was, is over when the next look finds it.
+            if file.last == *mark && file.told != *mark {
+                file.told = *mark;
+                changed.push(path.clone());
+            }
+            file.last = *mark;
+        }
+        changed
+    }
+}
+
+fn marks(paths: &[PathBuf]) -> Vec<Option<Mark>> {
+    paths.iter().map(|path| mark(path).ok()).collect()
+}
+
+fn mark(path: &PathBuf) -> io::Result<Mark> {
+    let status = std::fs::metadata(path)?;
+    Ok(Mark {
+        device: status.dev(),
+        inode: status.ino(),
+        size: status.size(),
+        modified: (status.mtime(), status.mtime_nsec()),
+        changed: (status.ctime(), status.ctime_nsec()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// A directory that goes with the test.
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("holdline-watch-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&dir);
+            fs::create_dir_all(&dir).unwrap();
+            Dir(dir)
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    async fn looks(watch: &mut Watch, count: u32) -> Option<Vec<PathBuf>> {
+        tokio::time::timeout(LOOK_EVERY * count, watch.changed()).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_a_rename_an_appearance_and_an_end_are_told_once_each_and_a_still_file_never() {
+        let dir = Dir::new("kinds");
+        let (a, b, still) = (dir.file("a", "1"), dir.0.join("b"), dir.file("still", "1"));
+        let mut watch = Watch::new([a.clone(), b.clone(), still]);
+        assert_eq!(looks(&mut watch, 3).await, None);
+        fs::write(&a, "22").unwrap();
+        assert_eq!(watch.changed().await, std::slice::from_ref(&a));
+        assert_eq!(looks(&mut watch, 3).await, None);
+        fs::rename(dir.file("new", "33"), &a).unwrap();
+        assert_eq!(watch.changed().await, std::slice::from_ref(&a));
+        dir.file("b", "");
+        assert_eq!(watch.changed().await, std::slice::from_ref(&b));
+        fs::remove_file(&a).unwrap();
+        fs::remove_file(&b).unwrap();
+        assert_eq!(watch.changed().await, [a, b]);
+        assert_eq!(looks(&mut watch, 3).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn links_are_followed_to_their_end() {
+        let dir = Dir::new("links");
+        // As Kubernetes mounts a secret: the file leads over `..data` into a directory of its version.
+        dir.file("..v1/tls.crt", "one");
+        dir.file("..v2/tls.crt", "two");
+        symlink("..v1", dir.0.join("..data")).unwrap();
+        symlink("..data/tls.crt", dir.0.join("tls.crt")).unwrap();
+        let path = dir.0.join("tls.crt");
+        let mut watch = Watch::new([path.clone()]);
+        symlink("..v2", dir.0.join("..data_tmp")).unwrap();
+        fs::rename(dir.0.join("..data_tmp"), dir.0.join("..data")).unwrap();
+        assert_eq!(watch.changed().await, std::slice::from_ref(&path));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        fs::write(dir.0.join("..v2/tls.crt"), "three").unwrap();
+        assert_eq!(watch.changed().await, [path]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_being_written_is_told_when_it_rests() {
+        let dir = Dir::new("rests");
+        let path = dir.file("a", "");
+        let mut watch = Watch::new([path.clone()]);
+        let (mut looked, mut length) = (0, 0);
+        while looked < 10 {
+            length += 1;
+            fs::write(&path, "x".repeat(length)).unwrap();
+            assert_eq!(step(&mut watch, &path), Vec::<PathBuf>::new());
+            looked += 1;
+        }
+        assert_eq!(step(&mut watch, &path), [path]);
+    }
+
+    /// One look, without its clock.
+    fn step(watch: &mut Watch, path: &Path) -> Vec<PathBuf> {
+        watch.compare(&marks(&[path.to_owned()]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_is_given_up_loses_nothing() {
+        let dir = Dir::new("given-up");
+        let path = dir.file("a", "1");
+        let mut watch = Watch::new([path.clone()]);
+        fs::write(&path, "22").unwrap();
+        for _ in 0..20 {
+            assert_eq!(watch.changed().now_or_never(), None);
+        }
+        assert_eq!(watch.changed().await, [path]);
+    }
+}

@@ -1,0 +1,186 @@
+//! What sessions that nobody uses hold on the heap: counted to the byte, by an allocator that counts. A binary of its own, for the
+//! counts are the process's; clients and backends are therefore plain sockets, which own no heap.
+//!
+//! `cargo test -p holdline --test session_bytes -- --nocapture` prints the allocations by size (docs/decisions/0013-bytes-per-session.md).
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use holdline::config;
+use holdline::runtime::{self, Hooks, Stop};
+use holdline_core::wire::handshake;
+
+/// Longer than anything should take; a test that meets it has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sessions of each kind over which the bytes are averaged, so that a table which grows by doubling is no news.
+const SESSIONS: usize = 256;
+
+const WEBSOCKET: &str = "GET /app HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const EVENTS: &str = "GET /app HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n";
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Live allocations by class of size, as jemalloc rounds them.
+static LIVE: [AtomicI64; CLASSES] = [const { AtomicI64::new(0) }; CLASSES];
+const CLASSES: usize = 96;
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator as it is; counting touches nothing but atomics.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE[class(layout.size())].fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are the same as ours.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE[class(layout.size())].fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// jemalloc's classes: multiples of 16 up to 128, then four for each doubling.
+fn class(size: usize) -> usize {
+    if size <= 128 {
+        return size.div_ceil(16);
+    }
+    let doubling = (size - 1).ilog2() as usize;
+    (8 + (doubling - 7) * 4 + (((size - 1) >> (doubling - 2)) & 3) + 1).min(CLASSES - 1)
+}
+
+/// The largest size of a class.
+fn bytes_of(class: usize) -> i64 {
+    match class {
+        0..=8 => class as i64 * 16,
+        _ => {
+            let (doubling, quarter) = (7 + (class - 9) / 4, ((class - 9) % 4) as i64 + 1);
+            (1 << doubling) + (quarter << (doubling - 2))
+        }
+    }
+}
+
+type Counts = [i64; CLASSES];
+
+fn live() -> Counts {
+    std::array::from_fn(|class| LIVE[class].load(Ordering::SeqCst))
+}
+
+/// Allocations per session, more than half of one, by size; and their bytes.
+fn per_session(before: &Counts, after: &Counts) -> (Vec<(i64, f64)>, f64) {
+    let each = |class: usize| (after[class] - before[class]) as f64 / SESSIONS as f64;
+    let found: Vec<_> = (0..CLASSES).map(|c| (bytes_of(c), each(c))).filter(|(_, n)| n.abs() > 0.5).collect();
+    let bytes = found.iter().map(|(size, n)| *size as f64 * n.round()).sum();
+    (found, bytes)
+}
+
+/// Answers at once, in a way that a client can hold on to.
+fn backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut held = Vec::with_capacity(8 * SESSIONS);
+        for stream in listener.incoming() {
+            held.extend(stream.and_then(answer).ok());
+        }
+    });
+    address
+}
+
+fn answer(mut stream: TcpStream) -> io::Result<TcpStream> {
+    let head = read_head(&mut stream)?;
+    let answer = if head.contains("websocket") {
+        let accept = handshake::accept(b"dGhlIHNhbXBsZSBub25jZQ==");
+        let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket";
+        format!("{head}\r\nSec-WebSocket-Accept: {accept}\r\n\r\n")
+    } else {
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()
+    };
+    stream.write_all(answer.as_bytes())?;
+    Ok(stream)
+}
+
+fn read_head(stream: &mut TcpStream) -> io::Result<String> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Connects, sends `request` and awaits this status.
+fn ask(address: SocketAddr, request: &str, status: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let head = read_head(&mut stream).unwrap();
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    stream
+}
+
+/// One data thread before one backend; where it listens.
+fn start() -> SocketAddr {
+    let text = format!(
+        "listeners: [ {{ address: \"127.0.0.1:0\" }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nthreads: 1\n\
+         fleets:\n  chat:\n    backends: {{ static: [ {{ address: \"{}\" }} ] }}\n    capacity: none\n",
+        backend()
+    );
+    let config = config::parse(&text, "test", Path::new("/")).unwrap();
+    let (tell, ready) = mpsc::channel();
+    let hooks = Hooks {
+        ready: Box::new(move |running| tell.send(running.listeners[0]).unwrap()),
+        stop: Stop::default(),
+        signals: false,
+        seed: Some(1),
+        ..Hooks::default()
+    };
+    std::thread::spawn(move || runtime::run(config, hooks));
+    ready.recv_timeout(PATIENCE).unwrap()
+}
+
+/// Awaits that each of `SESSIONS` such sessions holds at most `bytes_max`, once what made them is gone.
+fn held(what: &str, bytes_max: f64, connect: impl Fn() -> TcpStream) {
+    // Whatever the first of a kind leaves behind is not the second's.
+    let mut all: Vec<_> = Vec::with_capacity(2 * SESSIONS);
+    all.extend((0..SESSIONS).map(|_| connect()));
+    let before = settled();
+    all.extend((0..SESSIONS).map(|_| connect()));
+    let (found, bytes) = per_session(&before, &settled());
+    println!("{what}: {bytes} bytes");
+    for (size, count) in found {
+        println!("{size:>8} bytes × {count:.2}");
+    }
+    assert!(bytes <= bytes_max, "{what}: {bytes} bytes, more than {bytes_max}");
+}
+
+/// The counts, once nothing is at work any more: equal over a while.
+fn settled() -> Counts {
+    let (_keep, never) = mpsc::channel::<()>();
+    let mut last = live();
+    loop {
+        let _ = never.recv_timeout(Duration::from_millis(300));
+        let now = live();
+        if per_session(&last, &now).0.is_empty() {
+            return now;
+        }
+        last = now;
+    }
+}
+
+#[test]
+fn an_idle_session_holds_little() {
+    let address = start();
+    held("an idle WebSocket session", 960.0, || ask(address, WEBSOCKET, "101"));
+    held("an idle event stream", 1_088.0, || ask(address, EVENTS, "200"));
+}
