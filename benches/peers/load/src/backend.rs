@@ -1,4 +1,4 @@
-//! WebSocket servers that echo, and answer heartbeats.
+//! Servers that echo WebSocket messages, keep event streams open, and answer heartbeats.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,6 +16,9 @@ use crate::client::{PAYLOAD, head};
 /// Longest queue of connections that were not accepted yet: a storm must not meet a full one.
 const BACKLOG: i32 = 65_535;
 
+/// A large message passes through a buffer of this size, which goes when the message has passed.
+const CHUNK: usize = 64 * 1024;
+
 /// Serves at `count` consecutive addresses from `first` on, until standard input ends.
 pub(crate) async fn serve(first: SocketAddr, count: u32) -> Result<(), Failure> {
     let IpAddr::V4(ip) = first.ip() else { return Err("first= must be an IPv4 address".into()) };
@@ -25,7 +28,7 @@ pub(crate) async fn serve(first: SocketAddr, count: u32) -> Result<(), Failure> 
         tokio::spawn(accept(listener));
     }
     println!("ready");
-    crate::load::stdin_ends().await;
+    crate::hold::stdin_ends().await;
     Ok(())
 }
 
@@ -65,10 +68,13 @@ async fn answer(mut stream: TcpStream, sessions: &AtomicU32) -> io::Result<()> {
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
             );
             stream.write_all(answer.as_bytes()).await?;
-            sessions.fetch_add(1, Ordering::Relaxed);
-            let end = echo(stream).await;
-            sessions.fetch_sub(1, Ordering::Relaxed);
-            return end;
+            return counted(sessions, echo(stream)).await;
+        }
+        if field(&request, "accept") == Some("text/event-stream") {
+            let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n\
+                d\r\ndata: hello\n\n\r\n";
+            stream.write_all(answer.as_bytes()).await?;
+            return counted(sessions, async { stream.read(&mut [0]).await.map(drop) }).await;
         }
         let body = format!("{{\"sessions\": {}}}", sessions.load(Ordering::Relaxed));
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -76,19 +82,49 @@ async fn answer(mut stream: TcpStream, sessions: &AtomicU32) -> io::Result<()> {
     }
 }
 
-/// Every message of [`PAYLOAD`] bytes comes back unmasked; anything else, a Close among it, is the end.
+async fn counted(sessions: &AtomicU32, session: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    sessions.fetch_add(1, Ordering::Relaxed);
+    let end = session.await;
+    sessions.fetch_sub(1, Ordering::Relaxed);
+    end
+}
+
+/// Every masked binary message of [`PAYLOAD`] bytes comes back unmasked, and every larger one with the long length and a mask of zero;
+/// anything else, a Close among it, is the end.
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     // An idle session shall not hold a buffer here either, so that the machine has room for the proxy's.
-    while stream.readable().await.is_ok() {
-        let mut frame = [0; 8 + PAYLOAD];
+    let mut frame = [0; 8 + PAYLOAD];
+    loop {
         stream.read_exact(&mut frame).await?;
-        if frame[..2] != [0x82, 0xfe] {
+        let small = [0x82, 0xfe, 0, PAYLOAD as u8];
+        if frame[..4] == small {
+            let (header, payload) = frame.split_at_mut(8);
+            payload.iter_mut().zip(header[4..8].iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+            header[4..].copy_from_slice(&[0x82, 0x7e, 0, PAYLOAD as u8]);
+            stream.write_all(&frame[4..]).await?;
+        } else if frame[..2] == [0x82, 0xff] && frame[10..14] == [0; 4] {
+            Box::pin(echo_large(&mut stream, &frame)).await?;
+        } else {
             return Ok(());
         }
-        let (header, payload) = frame.split_at_mut(8);
-        payload.iter_mut().zip(header[4..8].iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-        header[4..].copy_from_slice(&[0x82, 0x7e, 0, PAYLOAD as u8]);
-        stream.write_all(&frame[4..]).await?;
+    }
+}
+
+/// `start`: the header and the payload's first bytes.
+async fn echo_large(stream: &mut TcpStream, start: &[u8]) -> io::Result<()> {
+    let (header, payload) = start.split_at(14);
+    let length = header[2..10].iter().fold(0_u64, |length, byte| length << 8 | u64::from(*byte));
+    stream.write_all(&[&[0x82, 0x7f], &header[2..10], payload].concat()).await?;
+    let mut left = length.saturating_sub(payload.len() as u64);
+    let mut chunk = vec![0; CHUNK];
+    while left > 0 {
+        let most = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let n = stream.read(&mut chunk[..most]).await?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        stream.write_all(&chunk[..n]).await?;
+        left -= n as u64;
     }
     Ok(())
 }
