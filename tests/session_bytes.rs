@@ -181,6 +181,9 @@ fn settled() -> Counts {
 #[test]
 fn an_idle_session_holds_little() {
     let address = start();
-    held("an idle WebSocket session", 960.0, || ask(address, WEBSOCKET, "101"));
-    held("an idle event stream", 1_088.0, || ask(address, EVENTS, "200"));
+    // A socket has a word more where tokio is built with its multi-thread runtime, as for other packages of the workspace; a task's
+    // allocation grows in steps of 128.
+    let step = if size_of::<tokio::net::TcpStream>() > 32 { 128.0 } else { 0.0 };
+    held("an idle WebSocket session", 960.0 + step, || ask(address, WEBSOCKET, "101"));
+    held("an idle event stream", 1_088.0 + step, || ask(address, EVENTS, "200"));
 }
