@@ -78,6 +78,22 @@ fn nothing_is_left_unfinished() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+#[test]
+fn tests_that_the_security_page_names_exist() {
+    let tree: String =
+        ["src", "crates", "tests"].iter().flat_map(|dir| sources(dir)).map(|f| fs::read_to_string(f).unwrap()).collect();
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit());
+    let cells = rows.filter_map(|row| row.strip_suffix('|')?.rsplit_once('|')).map(|(_, tests)| tests);
+    let named: Vec<_> = cells.flat_map(|tests| tests.split([' ', '`'])).filter(|name| !name.is_empty() && *name != "–").collect();
+    let missing: Vec<_> = named.iter().filter(|name| !tree.contains(&format!("fn {name}("))).collect();
+    assert!(named.len() > 40 && missing.is_empty(), "{} named, missing: {missing:?}", named.len());
+    // And the other way round: a row's test that is not on the page is not found by those who look for it.
+    let declared = tree.match_indices("fn row_").map(|(at, _)| first_name(&tree[at + "fn ".len()..]));
+    let unnamed: Vec<_> = declared.filter(|name| name.len() > "row_".len() && !named.contains(name)).collect();
+    assert!(unnamed.is_empty(), "not in docs/security.md: {unnamed:?}");
+}
+
 /// `src/gateway/tunnel.rs` → `gateway`; `lib.rs` and `main.rs` belong to no room.
 fn room_of(file: &Path) -> Option<String> {
     let below = file.strip_prefix(root().join("src")).ok()?;

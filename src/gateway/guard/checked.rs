@@ -130,3 +130,46 @@ impl AsyncWrite for Checked {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (Checked, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ours, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let watch = Watch::new(&Metrics::new());
+        (Checked::new(Socket::Plain(ours.unwrap()), watch, 1 << 10), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn row_15_no_request_is_written_behind_bytes_that_were_not_read() {
+        let (mut checked, mut backend) = pair().await;
+        backend.write_all(b"H").await.unwrap();
+        checked.stream.tcp().peek(&mut [0; 1]).await.unwrap();
+        checked.watch.ask(false);
+        assert!(checked.write(b"GET / HTTP/1.1\r\n\r\n").await.is_err());
+        assert_eq!(checked.watch.wrong(), Some(Refused::Unasked));
+        assert!(checked.write(b"GET / HTTP/1.1\r\n\r\n").await.is_err() && checked.read(&mut [0; 9]).await.is_err());
+        drop(checked);
+        let mut seen = Vec::new();
+        let _ = backend.read_to_end(&mut seen).await;
+        assert!(seen.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_handed_on_and_what_follows_it_is_not() {
+        let (mut checked, mut backend) = pair().await;
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        checked.watch.ask(false);
+        checked.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        backend.write_all(&[&answer[..], b"more"].concat()).await.unwrap();
+        let mut seen = vec![0; answer.len()];
+        checked.read_exact(&mut seen).await.unwrap();
+        assert_eq!(seen, answer);
+        assert!(checked.read(&mut [0; 9]).await.is_err());
+    }
+}

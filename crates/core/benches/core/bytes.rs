@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use holdline_core::wire::guard::Requests;
 use holdline_core::wire::sse::Boundary;
 use holdline_core::wire::ws::Tracker;
 
@@ -52,5 +53,22 @@ pub(crate) fn events(c: &mut Criterion) {
             b.iter(|| boundary.feed(black_box(read.as_bytes())));
         });
     }
+    group.finish();
+}
+
+/// What a browser sends to open a WebSocket.
+const HANDSHAKE: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: chat.example.com\r\nConnection: Upgrade\r\nPragma: no-cache\r\n\
+    Cache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 \
+    Safari/537.36\r\nUpgrade: websocket\r\nOrigin: https://chat.example.com\r\nSec-WebSocket-Version: 13\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+
+pub(crate) fn heads(c: &mut Criterion) {
+    let mut group = c.benchmark_group("guard");
+    group.throughput(Throughput::Bytes(HANDSHAKE.len() as u64));
+    group.bench_function("a browser's handshake", |b| {
+        let mut guard = Requests::new(READ);
+        b.iter(|| guard.feed(black_box(HANDSHAKE.as_bytes())));
+    });
     group.finish();
 }

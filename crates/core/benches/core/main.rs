@@ -10,5 +10,5 @@ mod state;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(all, placement::admission, bytes::frames, bytes::events, state::snapshots, state::decisions);
+criterion_group!(all, placement::admission, bytes::heads, bytes::frames, bytes::events, state::snapshots, state::decisions);
 criterion_main!(all);

@@ -55,6 +55,11 @@ fn answer(input: &str) -> Verdict {
 }
 
 #[test]
+fn a_connection_pays_for_the_state_only() {
+    assert_eq!((size_of::<Requests>(), size_of::<Answers>()), (104, 112));
+}
+
+#[test]
 fn messages_are_followed_one_by_one() {
     let get = "GET /a?b=%20 HTTP/1.1\r\nHost: h\r\n\r\n";
     let post = "POST / HTTP/1.1\r\nHost: h\r\ncontent-LENGTH: \t005 \r\n\r\nhello";
