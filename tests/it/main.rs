@@ -14,6 +14,7 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
+mod memory;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;
 mod placement;
@@ -22,4 +23,6 @@ mod reload;
 #[cfg(feature = "demo")]
 mod scaling;
 mod security;
+#[cfg(feature = "demo")]
+mod soak;
 mod tls;

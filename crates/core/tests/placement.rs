@@ -13,8 +13,8 @@ use holdline_core::queue::{Outcome, Queue};
 use holdline_core::seats::{Seat, Seats, UNLIMITED};
 use holdline_core::time::Moment;
 use proptest::prelude::*;
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 const BALANCES: [Balance; 3] = [Balance::LeastSessions, Balance::Packed, Balance::RandomOfTwo];
 
@@ -119,6 +119,37 @@ fn random_of_two_finds_the_only_free_seat() {
     limits[17] = (5, 4);
     let (backends, _held) = fleet(&limits);
     assert_eq!(put(Balance::RandomOfTwo, &backends, 1).unwrap().0, 17);
+}
+
+#[test]
+fn a_fleet_too_large_to_be_looked_at_as_a_whole_stays_even() {
+    let (backends, _) = fleet(&[(100, 0); 1_000]);
+    let mut rng = SmallRng::seed_from_u64(1);
+    let open =
+        |rng: &mut SmallRng| place(Balance::LeastSessions, 0.8, &backends, Preferred::Nobody, any, Moment::START, rng).unwrap().1;
+    let used = || backends.iter().map(|b| b.0.used()).collect::<Vec<_>>();
+    let mut held: Vec<Seat> = (0..50_000).map(|_| open(&mut rng)).collect();
+    let filled = used();
+    // The whole fleet's clients are replaced, one by one.
+    for _ in 0..100_000 {
+        let leaves = rng.random_range(0..held.len());
+        drop(held.swap_remove(leaves));
+        held.push(open(&mut rng));
+    }
+    let churned = used();
+    for (what, used) in [("filled", filled), ("churned", churned)] {
+        let (least, most) = (used.iter().min().unwrap(), used.iter().max().unwrap());
+        println!("{what}: {least} to {most} of 50 on average");
+        assert!((45..=50).contains(least) && (50..=52).contains(most), "{what}: {least} to {most}");
+    }
+}
+
+#[test]
+fn in_a_large_fleet_the_only_free_seat_is_found() {
+    let mut limits = vec![(2, 2); 1_000];
+    limits[617] = (2, 1);
+    let (backends, _held) = fleet(&limits);
+    assert_eq!(put(Balance::LeastSessions, &backends, 1).unwrap().0, 617);
 }
 
 #[test]

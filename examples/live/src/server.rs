@@ -69,7 +69,12 @@ async fn chat(socket: &mut WebSocket, say: Say, mut hear: Hear) {
                     // Nobody listening is no failure: the member itself does.
                     let _ = say.send(Arc::from(text.as_str()));
                 }
-                // axum answers a Ping, and a Close, on the next read.
+                // The answer goes out with the next reads; whatever the room says now would only fail before it.
+                Some(Ok(Message::Close(_))) => {
+                    while let Some(Ok(_)) = socket.recv().await {}
+                    return;
+                }
+                // axum answers a Ping on the next read.
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return,
             },
