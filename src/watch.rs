@@ -101,7 +101,7 @@ fn mark(path: &PathBuf) -> io::Result<Mark> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
@@ -111,17 +111,18 @@ mod tests {
     use super::*;
 
     /// A directory that goes with the test.
-    struct Dir(PathBuf);
+    pub(crate) struct Dir(pub(crate) PathBuf);
 
     impl Dir {
-        fn new(name: &str) -> Self {
+        pub(crate) fn new(name: &str) -> Self {
             let dir = std::env::temp_dir().join(format!("holdline-watch-{}-{name}", std::process::id()));
             let _ = fs::remove_dir_all(&dir);
             fs::create_dir_all(&dir).unwrap();
             Dir(dir)
         }
 
-        fn file(&self, name: &str, text: &str) -> PathBuf {
+        /// Writes `text` to the file `name` in it.
+        pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
             let path = self.0.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, text).unwrap();

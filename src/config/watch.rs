@@ -58,33 +58,10 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::watch::tests::Dir;
 
     /// Longer than anything here takes.
     const SOON: Duration = Duration::from_secs(20);
-
-    struct Dir(PathBuf);
-
-    impl Dir {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("holdline-watch-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir_all(&path).unwrap();
-            Dir(path)
-        }
-
-        fn write(&self, name: &str, text: &str) -> PathBuf {
-            let path = self.0.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            path
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     async fn changes(watched: &mut Watched) -> String {
         tokio::time::timeout(SOON, watched.changed()).await.expect("a change is noticed");
@@ -93,13 +70,13 @@ mod tests {
 
     #[tokio::test]
     async fn written_renamed_or_missing_for_a_moment() {
-        let dir = Dir::new("ways");
-        let path = dir.write("a.yaml", "one");
+        let dir = Dir::new("config-ways");
+        let path = dir.file("a.yaml", "one");
         let mut watched = Watched::new(&path, b"one".to_vec()).unwrap();
         assert!(watched.changed().now_or_never().is_none());
         fs::write(&path, "two").unwrap();
         assert_eq!(changes(&mut watched).await, "two");
-        fs::rename(dir.write("b.yaml", "three"), &path).unwrap();
+        fs::rename(dir.file("b.yaml", "three"), &path).unwrap();
         assert_eq!(changes(&mut watched).await, "three");
         // The file that was renamed over it is watched like the first one.
         fs::write(&path, "four").unwrap();
@@ -112,9 +89,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_config_map_is_swapped_by_its_symlink() {
-        let dir = Dir::new("map");
-        dir.write("..1/a.yaml", "one");
-        dir.write("..2/a.yaml", "two");
+        let dir = Dir::new("config-map");
+        dir.file("..1/a.yaml", "one");
+        dir.file("..2/a.yaml", "two");
         symlink("..1", dir.0.join("..data")).unwrap();
         symlink("..data/a.yaml", dir.0.join("a.yaml")).unwrap();
         let mut watched = Watched::new(&dir.0.join("a.yaml"), b"one".to_vec()).unwrap();
@@ -127,8 +104,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_changed_before_it_was_watched_is_noticed_and_what_was_seen_is_no_news() {
-        let dir = Dir::new("seen");
-        let path = dir.write("a.yaml", "two");
+        let dir = Dir::new("config-seen");
+        let path = dir.file("a.yaml", "two");
         let mut watched = Watched::new(&path, b"one".to_vec()).unwrap();
         assert_eq!(changes(&mut watched).await, "two");
         fs::write(&path, "three").unwrap();

@@ -107,6 +107,14 @@ fn fleet(backend: SocketAddr, more: &str) -> String {
     format!("fleets:\n  chat:\n    backends: {{ static: [ {{ id: a, address: \"{backend}\" }} ] }}\n    capacity: 10\n{more}")
 }
 
+/// Holdline with a certificate, before a server that echoes.
+async fn served() -> (Holdline, Certificates) {
+    let (backend, certificates) = (Backend::start().await, Certificates::new());
+    let holdline = Holdline::start(&(certificates.listeners() + &fleet(backend.address, "")));
+    holdline.until_ready().await;
+    (holdline, certificates)
+}
+
 async fn echo<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>, text: &str) {
     socket.send(Message::text(text)).await.unwrap();
     assert_eq!(soon("an echo", socket.next()).await.unwrap().unwrap(), Message::text(text));
@@ -145,9 +153,7 @@ async fn a_websocket_talks_and_is_drained_with_a_close_and_a_close_notify() {
 
 #[tokio::test]
 async fn an_end_without_close_notify_is_a_lost_client() {
-    let (backend, certificates) = (Backend::start().await, Certificates::new());
-    let holdline = Holdline::start(&(certificates.listeners() + &fleet(backend.address, "")));
-    holdline.until_ready().await;
+    let (holdline, certificates) = served().await;
     let (mut socket, _) = certificates.websocket(holdline.address).await;
     echo(&mut socket, "here").await;
     socket.get_mut().get_mut().0.shutdown().await.unwrap();
@@ -157,9 +163,7 @@ async fn an_end_without_close_notify_is_a_lost_client() {
 
 #[tokio::test]
 async fn a_certificate_that_changes_is_shown_to_new_clients_and_harms_no_session() {
-    let (backend, certificates) = (Backend::start().await, Certificates::new());
-    let holdline = Holdline::start(&(certificates.listeners() + &fleet(backend.address, "")));
-    holdline.until_ready().await;
+    let (holdline, certificates) = served().await;
     let (mut socket, _) = certificates.websocket(holdline.address).await;
     let shown = |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].clone();
     assert_eq!(shown(socket.get_ref()), certificates.der("tls"));
@@ -207,13 +211,7 @@ async fn teller(seen: tokio::sync::mpsc::Sender<String>) -> SocketAddr {
         while let Ok((mut stream, _)) = listener.accept().await {
             let seen = seen.clone();
             tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => return,
-                    }
-                }
+                let Some(head) = backend::read_head(&mut stream).await else { return };
                 let head = String::from_utf8(head).unwrap();
                 let answer = match head.contains("text/event-stream") {
                     true => "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: one\n\n",

@@ -79,13 +79,7 @@ pub(crate) async fn raw(answer: &'static [u8], after: After) -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => return,
-                    }
-                }
+                let Some(mut head) = read_head(&mut stream).await else { return };
                 if stream.write_all(&with_accept(answer, &head)).await.is_ok() && after == After::Stall {
                     // Until the other side gives up.
                     let _ = stream.read_to_end(&mut head).await;
@@ -94,6 +88,15 @@ pub(crate) async fn raw(answer: &'static [u8], after: After) -> SocketAddr {
         }
     });
     address
+}
+
+/// A request's head, to its blank line; `None` if the client went before.
+pub(crate) async fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(head)
 }
 
 /// What a [`raw`] server does after its answer.
