@@ -52,22 +52,27 @@ impl Descriptors {
         })
     }
 
-    /// Counts a client's connection; waits while there are as many as may be, so that accept never meets EMFILE. What waits then are
-    /// SYNs in the kernel's queue, which costs nobody a session.
-    pub(crate) async fn client(self: &Arc<Self>) -> ClientSlot {
+    /// Resolves when another client may be accepted, so that accept never meets EMFILE. What waits until then are SYNs in the kernel's
+    /// queue, which costs nobody a session.
+    ///
+    /// It keeps nothing: an accept loop that waits for its next client must not hold the place that another's client needs. So each loop
+    /// may go one beyond the bound, for which the reserve has room.
+    pub(crate) async fn room(&self) {
         loop {
             let freed = self.freed.notified();
-            if let Some(slot) = self.try_client() {
-                return slot;
+            // Sessions' backend sockets come out of the same pot.
+            let bound = self.clients_max.saturating_sub(self.sessions.load(Ordering::Relaxed));
+            if self.clients.load(Ordering::Acquire) < bound {
+                return;
             }
             freed.await;
         }
     }
 
-    pub(super) fn try_client(self: &Arc<Self>) -> Option<ClientSlot> {
-        // Sessions' backend sockets come out of the same pot.
-        let bound = self.clients_max.saturating_sub(self.sessions.load(Ordering::Relaxed));
-        count_below(&self.clients, bound).then(|| ClientSlot(Arc::clone(self)))
+    /// Counts a client's connection.
+    pub(crate) fn client(self: &Arc<Self>) -> ClientSlot {
+        self.clients.fetch_add(1, Ordering::AcqRel);
+        ClientSlot(Arc::clone(self))
     }
 
     /// Counts a session; `None`: there are as many as may be.
@@ -123,12 +128,23 @@ mod tests {
     #[tokio::test]
     async fn accept_pauses_until_somebody_leaves() {
         let d = Descriptors::within(4);
-        let first = d.client().await;
-        let second = d.client().await;
-        let mut third = Box::pin(d.client());
+        d.room().await;
+        let first = d.client();
+        d.room().await;
+        let second = d.client();
+        let mut third = Box::pin(d.room());
         assert!((&mut third).now_or_never().is_none());
         drop(first);
-        let _third = third.await;
+        third.await;
         drop(second);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_client_keeps_nobody_elses_out() {
+        let d = Descriptors::within(4);
+        let _first = d.client();
+        let idle = Box::pin(d.room());
+        assert!(idle.now_or_never().is_some(), "one place is left");
+        assert!(d.room().now_or_never().is_some(), "and it still is");
     }
 }

@@ -131,7 +131,7 @@ impl Stay {
     /// Of a client on no thread.
     #[cfg(test)]
     pub(crate) fn alone() -> Box<Self> {
-        let slot = Descriptors::within(8).try_client().expect("a free slot");
+        let slot = Descriptors::within(8).client();
         Box::new(Stay { _slot: slot, _session: None, connections: Arc::new(AtomicUsize::new(1)) })
     }
 }
@@ -230,9 +230,9 @@ pub(super) async fn accept(thread: Rc<Thread>, socket: TcpListener, group: Arc<G
     let mut closed = group.is_closed();
     loop {
         let next = async {
-            let slot = thread.shared.descriptors.client().await;
+            thread.shared.descriptors.room().await;
             let (socket, peer) = socket.accept().await?;
-            Ok(Accepted { socket, peer, listener: group.listener(), slot })
+            Ok(Accepted { socket, peer, listener: group.listener(), slot: thread.shared.descriptors.client() })
         };
         let accepted = tokio::select! {
             biased;
@@ -256,9 +256,10 @@ pub(super) async fn accept(thread: Rc<Thread>, socket: TcpListener, group: Arc<G
 /// Closing a socket resets what is queued on it: they came while we still listened.
 async fn accept_queued(thread: &Rc<Thread>, socket: &TcpListener, group: &Arc<Group>) {
     loop {
-        let slot = thread.shared.descriptors.client().await;
+        thread.shared.descriptors.room().await;
         let accepted = std::future::poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await;
         let Poll::Ready(Ok((socket, peer))) = accepted else { return };
+        let slot = thread.shared.descriptors.client();
         seat_client(thread, Accepted { socket, peer, listener: group.listener(), slot });
     }
 }

@@ -188,3 +188,16 @@ async fn accept_pauses_while_there_are_as_many_clients_as_may_be() {
     drop(clients.pop());
     answered(&mut sixth).await;
 }
+
+#[tokio::test]
+async fn a_thread_that_waits_for_a_client_keeps_no_place_that_another_needs() {
+    // As many threads as there is room for clients.
+    let (rig, server) = (Rig::start_on(8, Descriptors::within(12), |_| ()), Echo::start().await);
+    rig.adopt(vec![server.view("a", 100)]);
+    let _held = within(rig.open()).await.unwrap();
+    // Sooner or later one meets the thread of the one that is held.
+    for _ in 0..60 {
+        drop(within(rig.open()).await.unwrap());
+        eventually("it has left", || rig.used() == 1).await;
+    }
+}
