@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
+use holdline_core::affinity::{Preference, Wish};
 use holdline_core::cause::Phase;
 use holdline_core::event::{BackendCounts, FleetCounts};
 use holdline_core::ids::BackendId;
@@ -15,13 +16,16 @@ use holdline_core::seats::Seats;
 use holdline_core::snapshot::{BackendView, FleetView};
 use holdline_core::time::Moment;
 use holdline_core::wire::token::Keys;
+use http::request::Parts;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::admission::Waiter;
 use super::backend::{Backend, Member};
 use super::guide::Guide;
+use super::poll;
 use super::session::{Ended, Target, Watch};
+use super::socket::Peer;
 use crate::telemetry::{FleetMetrics, access};
 
 /// One fleet under one policy, shared by all threads. Under another policy it is another `Fleet` around the same [`House`]: who holds one
@@ -64,6 +68,8 @@ pub(crate) struct House {
     pub(super) knocked_total: AtomicU64,
     /// Plain requests in flight or waiting.
     pub(super) requests: AtomicU32,
+    /// Its long-poll clients.
+    pub(super) polls: poll::Table,
 }
 
 impl std::fmt::Debug for Fleet {
@@ -98,6 +104,7 @@ impl Fleet {
             refused_total: AtomicU64::new(0),
             knocked_total: AtomicU64::new(0),
             requests: AtomicU32::new(0),
+            polls: poll::Table::default(),
         };
         Arc::new(Fleet { policy, house: Arc::new(house), is_new: AtomicBool::new(false) })
     }
@@ -120,6 +127,18 @@ impl Fleet {
     /// Its backends now.
     pub(crate) fn joined(&self) -> arc_swap::Guard<Arc<Joined>> {
         self.joined.load()
+    }
+
+    /// What a request asks for. A client whose key has a long-poll session here is led to its backend, which need not be the first of the
+    /// key's order.
+    pub(super) fn preference(&self, parts: &Parts, peer: &Peer) -> Preference {
+        let mut preference = self.joined.load().guide.preference(parts, peer);
+        if let Wish::Key(key) = preference.wish
+            && let Some(home) = self.polls.home(key)
+        {
+            preference.wish = Wish::Backend(home);
+        }
+        preference
     }
 
     /// The backend of this id.

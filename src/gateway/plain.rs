@@ -1,12 +1,13 @@
 //! Plain HTTP: a request goes to the backend with the least to do, or to the one that its client had, over a kept connection.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdline_core::affinity::{Preference, Wish};
 use holdline_core::cause::RefuseCause;
-use holdline_core::ids::BackendId;
+use holdline_core::ids::{BackendId, SessionId};
 use holdline_core::wire::guard::Refused;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri, Version, header};
@@ -16,10 +17,11 @@ use rand::Rng;
 
 use super::admission::any_backend;
 use super::backend::Backend;
-use super::body::{AnswerBody, Counted, Counter, Progress, Relayed, RequestBody};
+use super::body::{AnswerBody, Counted, Counter, Progress, Relayed, RequestBody, Session};
 use super::dial::{DIALS_MAX, dial};
 use super::fleets::Fleet;
 use super::headers;
+use super::poll::{self, InFlight};
 use super::pool::Lease;
 use super::refuse::{self, Refusal, problem};
 use super::socket::Peer;
@@ -33,6 +35,8 @@ pub(super) struct Plain {
     pub(super) body: Incoming,
     pub(super) host: String,
     pub(super) fleet: Arc<Fleet>,
+    /// Its route is one of long-poll clients.
+    pub(super) sessions: bool,
     pub(super) peer: Peer,
 }
 
@@ -40,12 +44,18 @@ pub(super) struct Plain {
 pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<AnswerBody> {
     let clock = thread.shared.clock;
     let started = clock.now();
-    let Plain { parts, body, host, fleet, peer } = request;
+    let Plain { parts, body, host, fleet, sessions, peer } = request;
     let (method, path) = (parts.method.clone(), parts.uri.clone());
     let in_flight = Counted::new(Counter::Fleet(Arc::clone(&fleet)));
-    let had = fleet.joined().guide.preference(&parts, &peer);
+    let is_poll = sessions && poll::is_poll(&method);
+    let had = if is_poll { poll::who(&thread, &fleet, &parts, &peer) } else { fleet.preference(&parts, &peer) };
     let outgoing = Outgoing::new(&thread, parts, body, &host, peer);
-    let sent = outgoing.send(&thread, &fleet, &had).await;
+    let sent = if is_poll {
+        // In a box of its own, so that other requests' futures are no larger for it.
+        Box::pin(poll::send(&thread, &fleet, outgoing, &had, peer)).await
+    } else {
+        outgoing.send(&thread, &fleet, &had).await
+    };
     let (backend, answered) = match sent {
         Ok(answered) => (
             Some(Arc::clone(&answered.lease.backend)),
@@ -74,24 +84,33 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
 }
 
 /// A request on its way, to as many backends as need be.
-struct Outgoing {
+pub(super) struct Outgoing {
     method: Method,
     uri: Uri,
     headers: http::HeaderMap,
     /// Of the client; `None`: there is none, or it was sent.
     body: Option<RequestBody>,
-    progress: Progress,
+    pub(super) progress: Progress,
     /// Sending it twice does no harm (RFC 9110 9.2.2), and it can be sent twice.
     is_replayable: bool,
 }
 
 /// A backend's answer, and the connection that its body comes from.
-struct Answered {
-    response: Response<Incoming>,
+pub(super) struct Answered {
+    pub(super) response: Response<Incoming>,
     lease: Lease,
     counted: Counted,
     /// Of the request, which may still be on its way.
     progress: Progress,
+    /// The request is a poll of a session.
+    pub(super) poll: Option<Box<InFlight>>,
+}
+
+/// Why a backend gave no answer.
+pub(super) enum AtBackend {
+    /// No connection to it could be made.
+    NotConnected(io::Error),
+    Failed(Failure),
 }
 
 /// What came of one connection.
@@ -104,7 +123,7 @@ enum Tried {
 }
 
 /// Why a request has no answer.
-enum Failure {
+pub(super) enum Failure {
     Refused(Refusal),
     /// The client did not send its body in time.
     Stalled,
@@ -136,7 +155,6 @@ impl Outgoing {
     /// Goes from backend to backend until one answers.
     async fn send(mut self, thread: &Rc<Thread>, fleet: &Arc<Fleet>, had: &Preference) -> Result<Answered, Failure> {
         let mut failed: Vec<BackendId> = Vec::new();
-        let mut replays = 0;
         loop {
             let Some(backend) = choose(thread, fleet, &had.wish, &failed) else {
                 if !failed.is_empty() {
@@ -148,29 +166,41 @@ impl Outgoing {
                 }
                 continue;
             };
-            let counted = Counted::new(Counter::Backend(Arc::clone(&backend)));
+            match self.at(thread, fleet, &backend).await {
+                Ok(answered) => return Ok(answered),
+                Err(AtBackend::NotConnected(error)) if failed.len() + 1 >= DIALS_MAX => {
+                    return Err(Refusal::not_connected(&error).into());
+                }
+                Err(AtBackend::NotConnected(_)) => failed.push(backend.id.clone()),
+                Err(AtBackend::Failed(failure)) => return Err(failure),
+            }
+        }
+    }
+
+    /// Sends it to `backend` over a kept connection or a new one, and again over a new one if that may be.
+    pub(super) async fn at(&mut self, thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>) -> Result<Answered, AtBackend> {
+        let mut kept = Lease::kept(thread, backend);
+        loop {
+            let counted = Counted::new(Counter::Backend(Arc::clone(backend)));
             // A replay does not trust another old connection.
-            let kept = if replays == 0 { Lease::kept(thread, &backend) } else { None };
-            let lease = match kept {
+            let lease = match kept.take() {
                 Some(lease) => lease,
-                None => match connect(thread, fleet, &backend).await {
-                    Ok(lease) => lease,
-                    Err(error) if failed.len() + 1 >= DIALS_MAX => return Err(Refusal::not_connected(&error).into()),
-                    Err(_) => {
-                        failed.push(backend.id.clone());
-                        continue;
-                    }
-                },
+                None => connect(thread, fleet, backend).await.map_err(AtBackend::NotConnected)?,
             };
             let is_reused = lease.is_reused;
             match self.over(thread, fleet, lease, counted).await {
                 Ok(answered) => return Ok(answered),
-                Err(Tried::NotSent(_)) if is_reused => replays += 1,
-                Err(Tried::Lost(_)) if is_reused && self.is_replayable => replays += 1,
-                Err(Tried::NotSent(refusal) | Tried::Lost(refusal)) => return Err(refusal.into()),
-                Err(Tried::Failed(failure)) => return Err(failure),
+                Err(Tried::NotSent(_)) if is_reused => {}
+                Err(Tried::Lost(_)) if is_reused && self.is_replayable => {}
+                Err(Tried::NotSent(refusal) | Tried::Lost(refusal)) => return Err(AtBackend::Failed(refusal.into())),
+                Err(Tried::Failed(failure)) => return Err(AtBackend::Failed(failure)),
             }
         }
+    }
+
+    /// Names the session that it belongs to.
+    pub(super) fn of_session(&mut self, session: SessionId) {
+        headers::name_session(&mut self.headers, session);
     }
 
     /// Sends it over one connection and waits for the head of the answer.
@@ -196,7 +226,7 @@ impl Outgoing {
             }
         };
         match waited {
-            Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone() }),
+            Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone(), poll: None }),
             Err(unsent) => Err(self.failed(unsent, &lease)),
         }
     }
@@ -236,7 +266,7 @@ impl Outgoing {
     }
 }
 
-async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>) -> std::io::Result<Lease> {
+async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>) -> io::Result<Lease> {
     let stream = dial(&thread.shared, backend, fleet.policy.timeouts.connect).await?;
     Lease::fresh(thread, backend, stream).await
 }
@@ -280,7 +310,7 @@ fn relay(
     in_flight: Counted,
     peer: Peer,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let Answered { response, lease, counted, progress } = answered;
+    let Answered { response, lease, counted, progress, poll } = answered;
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers);
@@ -288,11 +318,18 @@ fn relay(
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);
     }
-    let stream = match is_event_stream(&parts) {
-        true => Some(Unasked::enter(thread, fleet, &lease.backend, peer.address, &mut parts.headers).map_err(Refusal::busy)?),
-        false => None,
+    let session = match poll {
+        Some(poll) => {
+            headers::name_session(&mut parts.headers, poll.session());
+            Some(Session::Poll(poll))
+        }
+        None if is_event_stream(&parts) => {
+            let entered = Unasked::enter(thread, fleet, &lease.backend, peer.address, &mut parts.headers);
+            Some(Session::Stream(Box::new(entered.map_err(Refusal::busy)?)))
+        }
+        None => None,
     };
-    let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, stream, [in_flight, counted]);
+    let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, session, [in_flight, counted]);
     Ok(Response::from_parts(parts, AnswerBody::Relayed(Box::new(body))))
 }
 

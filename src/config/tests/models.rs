@@ -20,7 +20,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.listeners, [Listener { address: ([127, 0, 0, 1], 0).into(), tls: None }]);
     assert_eq!(config.admin, ([127, 0, 0, 1], 9900).into());
     assert_eq!((config.log.format, config.log.level, config.log.access), (LogFormat::Text, tracing::Level::INFO, true));
-    assert_eq!(config.routes, [Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into() }]);
+    assert_eq!(config.routes, [Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into(), sessions: false }]);
     assert_eq!((config.limits.head, config.limits.head_timeout), (16 * 1024, s(10)));
     assert_eq!((config.threads, config.shutdown_deadline), (None, s(60)));
     let [fleet] = config.fleets.as_slice() else { panic!("{:?}", config.fleets) };
