@@ -14,6 +14,7 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
+mod long_poll;
 mod memory;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;

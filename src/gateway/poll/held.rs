@@ -1,5 +1,6 @@
 //! What all threads share of one long-poll session, and its polls.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use holdline_core::ids::SessionId;
 use holdline_core::poll::Life;
 use http::StatusCode;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::super::backend::Backend;
 use super::super::body::Progress;
@@ -28,13 +29,19 @@ pub(super) struct Held {
     pub(super) key: Option<Key>,
     /// Never locked while its shard of the table is waited for: the table locks in the other order.
     pub(super) life: Mutex<Life>,
-    /// Set when polls are to break off.
-    pub(super) cut: watch::Sender<bool>,
+    cut: Cut,
     pub(super) moved: Moved,
     clock: Clock,
     /// Where it stands with its keeper, and how that is told.
     place: usize,
     bell: Arc<Bell>,
+}
+
+/// Whether polls are to break off, and the bell for those that wait.
+#[derive(Debug, Default)]
+struct Cut {
+    is_set: AtomicBool,
+    told: Notify,
 }
 
 /// What went through since the keeper last asked.
@@ -65,8 +72,14 @@ impl Held {
     ) -> Arc<Self> {
         let now = clock.now();
         let life = if key.is_some() { Life::new(now) } else { Life::of_one_poll(now) };
-        let (life, cut) = (Mutex::new(life), watch::Sender::new(false));
-        Arc::new(Held { id, backend, key, life, cut, moved: Moved::default(), clock, place, bell })
+        let life = Mutex::new(life);
+        Arc::new(Held { id, backend, key, life, cut: Cut::default(), moved: Moved::default(), clock, place, bell })
+    }
+
+    /// Breaks its polls off. To be said until they are: one that begins to wait just now does not hear it.
+    pub(super) fn cut(&self) {
+        self.cut.is_set.store(true, Ordering::Release);
+        self.cut.told.notify_waiters();
     }
 
     /// Another poll; `None`: it takes none any more.
@@ -89,12 +102,8 @@ pub(in super::super) struct InFlight {
 
 impl InFlight {
     fn new(held: Arc<Held>, handshake: Option<Handshake>) -> Self {
-        let mut told = held.cut.subscribe();
-        let cut = Box::pin(async move {
-            if told.wait_for(|cut| *cut).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        });
+        let of = Arc::clone(&held);
+        let cut = Box::pin(async move { of.cut.told.notified().await });
         held.moved.polled.store(true, Ordering::Relaxed);
         InFlight { held, handshake, progress: None, is_whole: false, cut }
     }
@@ -126,11 +135,14 @@ impl InFlight {
 
     /// Resolves when it is to break off.
     pub(super) async fn cut(&mut self) {
-        self.cut.as_mut().await;
+        poll_fn(|cx| self.poll_cut(cx)).await;
     }
 
-    /// The same for a body that is polled; not to be asked again.
+    /// Ready when it is to break off; not to be asked again then.
     pub(in super::super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.held.cut.is_set.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
         self.cut.as_mut().poll(cx)
     }
 

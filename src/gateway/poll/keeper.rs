@@ -148,7 +148,7 @@ impl Kept {
         match step {
             Step::Stays => return false,
             Step::Cut => {
-                held.cut.send_if_modified(|cut| !std::mem::replace(cut, true));
+                held.cut();
                 return false;
             }
             Step::Over(Some(cause)) => self.entered.settle(cause),
