@@ -14,7 +14,6 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
-mod memory;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;
 mod placement;
