@@ -26,3 +26,4 @@ mod security;
 #[cfg(feature = "demo")]
 mod soak;
 mod tls;
+mod torn_frames;
