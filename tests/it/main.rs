@@ -25,3 +25,4 @@ mod security;
 #[cfg(feature = "demo")]
 mod soak;
 mod tls;
+mod torn_frames;
