@@ -11,7 +11,7 @@ use crate::support::holdline::{BINARY, Holdline};
 use crate::support::soon;
 
 /// A chat server, and where it listens.
-async fn live() -> (Child, String) {
+pub(crate) async fn live() -> (Child, String) {
     let mut command = Command::new(BINARY);
     let mut child = command.args(["live", "--port", "0"]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
