@@ -44,7 +44,7 @@ async fn a_page_talks_is_moved_and_comes_back(way: Way) {
 
     let certificate = front.certificates.as_ref().map(|c| c.path("tls.crt").display().to_string());
     let args: Vec<String> = std::iter::once(front.url("http", "/")).chain(certificate).collect();
-    let mut browser = front.node("browser.mjs", &args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut browser = front.node("clients/browser.mjs", &args.iter().map(String::as_str).collect::<Vec<_>>());
     browser.expect("refused with 1013").await;
     browser.expect("the refused stream tries again").await;
     browser.expect("all was heard by both, round 1").await;

@@ -20,8 +20,9 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    fn start(program: &str, script: &str, args: &[&str], authority: Option<PathBuf>) -> Self {
-        let path = format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"));
+    /// `script` stands below `tests/`.
+    pub(crate) fn start(program: &str, script: &str, args: &[&str], authority: Option<PathBuf>) -> Self {
+        let path = format!("{}/tests/{script}", env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(program);
         command.arg(path).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         command.env("NODE_PATH", env("HOLDLINE_TEST_NODE_MODULES"));
@@ -120,8 +121,8 @@ async fn two_backends(way: Way) -> (Vec<Backend>, Front) {
 async fn they_talk_and_leave(way: Way) {
     let (_backends, front) = two_backends(way).await;
     let url = front.url("ws", "/");
-    let python = front.python("websockets_client.py", &[&url, "20", "echo"]);
-    let node = front.node("ws_client.js", &[&url, "20", "echo"]);
+    let python = front.python("clients/websockets_client.py", &[&url, "20", "echo"]);
+    let node = front.node("clients/ws_client.js", &[&url, "20", "echo"]);
     python.succeed().await;
     node.succeed().await;
     front.holdline.until("every seat free", |fleet| fleet["sessions"] == 0).await;
@@ -141,8 +142,8 @@ async fn python_websockets_and_node_ws_talk_and_leave_over_tls() {
 async fn both_are_told_1012(way: Way) {
     let (_backends, front) = two_backends(way).await;
     let (url, holdline) = (front.url("ws", "/"), &front.holdline);
-    let mut python = front.python("websockets_client.py", &[&url, "20", "drain"]);
-    let mut node = front.node("ws_client.js", &[&url, "20", "drain"]);
+    let mut python = front.python("clients/websockets_client.py", &[&url, "20", "drain"]);
+    let mut node = front.node("clients/ws_client.js", &[&url, "20", "drain"]);
     python.expect("ready").await;
     node.expect("ready").await;
     for backend in ["a", "b"] {
@@ -180,7 +181,7 @@ async fn eventsource_is_moved(way: Way, ports: &str) {
     holdline
         .until("two ready", |fleet| fleet["backends"].as_array().unwrap().iter().filter(|b| b["phase"] == "ready").count() == 2)
         .await;
-    let mut source = front.node("eventsource_client.mjs", &[&front.url("http", "/events")]);
+    let mut source = front.node("clients/eventsource_client.mjs", &[&front.url("http", "/events")]);
     source.expect("open 1").await;
     let fleet = holdline.fleet().await;
     let holder =

@@ -91,7 +91,8 @@ function queue(p, fleet) {
 
 function scaling(p, fleet) {
   const bounds = fleet.scale_to !== null ? "fixed by an operator" : fleet.elastic ? `${number(fleet.min)} to ${number(fleet.max)}` : "advice: the fleet is static";
-  const held = fleet.limited_by ? `; held by ${fleet.limited_by}` : "";
+  // That a static fleet is held by being static is said already.
+  const held = fleet.limited_by && fleet.limited_by !== "static" ? `; held by ${fleet.limited_by}` : "";
   say(p.wanted, fleet.leaving ? "None is desired." : `${count(fleet.desired, "backend")} desired (${bounds}${held}).`);
   say(p.reason, fleet.reason || "No decision yet.");
 }
