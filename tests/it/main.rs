@@ -3,8 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(all(feature = "foreign-clients", feature = "demo"))]
+mod browser;
 mod capacity;
-#[cfg(feature = "foreign-clients")]
+#[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod clients;
 mod commands;
 #[cfg(feature = "demo")]

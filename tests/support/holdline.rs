@@ -133,6 +133,22 @@ impl Holdline {
         fleet
     }
 
+    /// Looks at the status until `is_so`.
+    pub(crate) async fn until_status(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let mut status = Value::Null;
+        let looking = async {
+            loop {
+                status = self.get("/v1/status").await;
+                if is_so(&status) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let met = tokio::time::timeout(PATIENCE, looking).await;
+        assert!(met.is_ok(), "never saw: {what}; last: {status:#}");
+    }
+
     /// Every backend ready and every seat free.
     pub(crate) async fn until_ready(&self) -> Value {
         self.until("all ready and empty", |fleet| {
