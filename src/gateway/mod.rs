@@ -40,6 +40,7 @@ mod tests;
 mod thread;
 pub mod timer;
 pub mod tls;
+mod tuned;
 pub mod tunnel;
 mod unasked;
 

@@ -29,10 +29,10 @@ use super::refuse::{self, Refusal};
 use super::relay;
 use super::service::head_of;
 use super::session::{Session, SessionKind};
-use super::side::tune;
 use super::socket::{Peer, Socket};
 use super::stream::{self, Start};
 use super::thread::{Stay, Thread};
+use super::tuned;
 use super::tunnel::{self, Early};
 use crate::telemetry::access;
 use crate::telemetry::names::handshake as handshake_result;
@@ -96,7 +96,7 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
     let fleet = &asked.fleet;
     let shared = &thread.shared;
     // From here on, so that a client that vanishes while it waits is found as well.
-    tune(client.stream.tcp(), &fleet.policy.keepalive);
+    tuned::client(client.stream.tcp(), &fleet.policy.keepalive);
     let mut failed: Vec<BackendId> = Vec::new();
     let mut left = fleet.policy.timeouts.handshake;
     loop {
@@ -144,7 +144,7 @@ async fn at_backend(
 ) -> Result<Answered, Tried> {
     let policy = &asked.fleet.policy;
     let stream = dial(&thread.shared, backend, policy.timeouts.connect).await.map_err(Tried::NotConnected)?;
-    tune(stream.tcp(), &policy.keepalive);
+    tuned::backend(stream.tcp(), &policy.keepalive);
     let mut upstream = Upstream::new(stream, seat);
     let id = SessionId(thread.rng.borrow_mut().random());
     let exchange = match asked.kind {
