@@ -22,6 +22,7 @@ mod page;
 mod placement;
 mod processes;
 mod reload;
+mod reload_under_way;
 #[cfg(feature = "demo")]
 mod scaling;
 mod security;
