@@ -183,13 +183,22 @@ impl Shadow {
 
     /// After every step.
     pub(crate) fn check(&mut self, snapshot: &Snapshot, gateway: &Gateway, servers: &Servers, now: Moment) -> Checked {
-        let Some(fleet) = snapshot.fleets.first() else { return Ok(()) };
+        let Some(fleet) = snapshot.fleets.first() else { return self.check_gone(snapshot, gateway) };
         self.check_seats(gateway, servers)?;
         for view in &fleet.backends {
             self.check_drain(view, gateway.used(&view.id), now)?;
             self.check_limit(fleet, view)?;
             self.check_health(view, now)?;
         }
+        self.check_version(snapshot)?;
+        self.last = Some(snapshot.clone());
+        Ok(())
+    }
+
+    /// A fleet is gone when nobody is left.
+    fn check_gone(&mut self, snapshot: &Snapshot, gateway: &Gateway) -> Checked {
+        let left = gateway.sessions.len();
+        ensure(left == 0, Rule::StoppedBusy, || format!("the fleet is gone, and {left} sessions are not"))?;
         self.check_version(snapshot)?;
         self.last = Some(snapshot.clone());
         Ok(())
