@@ -159,8 +159,8 @@ impl Shadow {
             RefuseCause::QueueTimeout => waited >= self.policy.queue.timeout,
             _ => false,
         };
-        // Those who wait come first: a seat that is free this instant is theirs.
-        let theirs = cause == RefuseCause::QueueFull && queued > 0;
+        // Those who wait come first: a seat that is free this instant is theirs. A reload may have left them in a queue of length 0.
+        let theirs = matches!(cause, RefuseCause::QueueFull | RefuseCause::Capacity) && queued > 0;
         ensure(allowed && (seat.is_none() || theirs), Rule::Refusal, || {
             format!("{cause} after {waited:?}, {queued} of {length} wait, free: {:?}", seat.map(|b| (&b.id, b.limit, b.sessions)))
         })
