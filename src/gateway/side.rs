@@ -32,12 +32,11 @@ impl Transport for TcpStream {
     }
 }
 
-/// Sets a session's socket up: no delay, keepalive that finds half-open peers, bounded unsent bytes.
+/// Sets a session's socket up: keepalive that finds half-open peers, bounded unsent bytes. Delay it has none from its first byte on.
 ///
 /// Not TCP_USER_TIMEOUT, which kills live peers with a closed window. A dead socket's errors show when it is read.
 pub fn tune(socket: &TcpStream, keepalive: &KeepalivePolicy) {
     let socket = SockRef::from(socket);
-    let _ = socket.set_tcp_nodelay(true);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(NOTSENT_MAX);
     if let Some(idle) = keepalive.tcp {

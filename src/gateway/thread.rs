@@ -290,8 +290,6 @@ async fn take_handed(thread: Rc<Thread>, mut handed: mpsc::Receiver<Handed>) {
 fn serve_here(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
     let Accepted { socket, peer: address, listener, slot } = accepted;
     let stay = thread.stay(slot);
-    // Small answers must not wait for the client's ACK. A dead socket shows at its first read.
-    let _ = socket.set_nodelay(true);
     let socket = match thread.shared.served.load().tls.server(&listener) {
         None => Socket::Plain(socket),
         Some(config) => match tls::Stream::server(socket, config) {

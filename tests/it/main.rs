@@ -16,7 +16,6 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
-mod memory;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;
 mod placement;
@@ -29,3 +28,4 @@ mod security;
 #[cfg(feature = "demo")]
 mod soak;
 mod tls;
+mod torn_frames;

@@ -77,7 +77,8 @@ impl Certificates {
         )
     }
 
-    fn client(&self) -> Arc<ClientConfig> {
+    /// What clients believe.
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.clone()).unwrap();
         Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
