@@ -98,7 +98,9 @@ fn traffic(fleet: &FleetBody, look: Style) -> String {
 }
 
 fn scale_note(fleet: &FleetBody) -> String {
-    let held = fleet.limited_by.as_ref().map(|by| format!(", limited by {by}")).unwrap_or_default();
+    // That a static fleet is limited by being static is what advice means.
+    let held = fleet.limited_by.as_ref().filter(|by| *by != "static");
+    let held = held.map(|by| format!(", limited by {by}")).unwrap_or_default();
     match (fleet.elastic, fleet.scale_to) {
         (_, Some(_)) => " (fixed)".into(),
         (false, None) => format!(" (advice{held})"),
@@ -246,6 +248,15 @@ feed  0 sessions of 0; 0 backends, 3 desired (fixed)
         view.traffic = holdline_core::traffic::Traffic::default();
         let text = fleet_table_in(&status_body(&snapshot(vec![view]), "local", Moment::START), Style::PLAIN);
         assert!(text.contains("\n  0 arrivals/s, 0 ends/s, 0 refusals/s\n"), "{text}");
+    }
+
+    #[test]
+    fn advice_is_not_said_twice() {
+        let mut view = fleet("chat", vec![]);
+        view.decision =
+            std::sync::Arc::new(holdline_core::scale::Decision { limited_by: Some("static"), ..(*view.decision).clone() });
+        let text = fleet_table_in(&status_body(&snapshot(vec![view]), "local", Moment::START), Style::PLAIN);
+        assert!(text.contains("3 desired (advice)\n"), "{text}");
     }
 
     #[test]

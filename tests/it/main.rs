@@ -21,6 +21,7 @@ mod page;
 mod placement;
 mod processes;
 mod reload;
+mod reload_under_way;
 #[cfg(feature = "demo")]
 mod scaling;
 mod security;

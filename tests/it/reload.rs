@@ -9,7 +9,7 @@ use crate::support::client::{self, Socket};
 use crate::support::holdline::{Holdline, run_to_failure};
 use crate::support::soon;
 
-fn fleet(name: &str, address: SocketAddr, rest: &str) -> String {
+pub(crate) fn fleet(name: &str, address: SocketAddr, rest: &str) -> String {
     format!("  {name}:\n    backends: {{ static: [ {{ id: {name}-a, address: \"{address}\" }} ] }}\n    {rest}\n")
 }
 
@@ -18,7 +18,7 @@ fn chat(address: SocketAddr, rest: &str) -> String {
 }
 
 /// Waits until so many reloads had this result, and no more.
-async fn reloads(holdline: &Holdline, result: &str, count: f64) {
+pub(crate) async fn reloads(holdline: &Holdline, result: &str, count: f64) {
     soon(&format!("{count} reloads are {result}"), async {
         while holdline.metric("holdline_config_reloads_total", &format!("\"{result}\"")).await < count {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -33,7 +33,7 @@ async fn fleets(holdline: &Holdline) -> Vec<String> {
     status["fleets"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn sessions(holdline: &Holdline, path: &str, count: usize) -> Vec<Socket> {
+pub(crate) async fn sessions(holdline: &Holdline, path: &str, count: usize) -> Vec<Socket> {
     let mut held = Vec::new();
     for _ in 0..count {
         held.push(client::websocket(holdline.address, path).await.unwrap());

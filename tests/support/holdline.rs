@@ -81,12 +81,16 @@ impl Holdline {
 
     /// The next log line that contains `text`; blocks.
     pub(crate) fn log_line(&self, text: &str) -> Value {
-        loop {
-            let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no log line with {text:?}"));
-            if line.contains(text) {
-                return serde_json::from_str(&line).unwrap();
-            }
+        serde_json::from_str(self.log_lines_until(text).last().unwrap()).unwrap()
+    }
+
+    /// The next log lines, with one that contains `text` as the last; blocks.
+    pub(crate) fn log_lines_until(&self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line: &String| !line.contains(text)) {
+            lines.push(self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no log line with {text:?}")));
         }
+        lines
     }
 
     pub(crate) fn pid(&self) -> u32 {
