@@ -9,7 +9,6 @@ use holdline_core::wire::token::Keys;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
 
-
 /// Affinity to the backends of a fleet at one time.
 #[derive(Debug, Default)]
 pub(crate) enum Guide {

@@ -136,12 +136,7 @@ enum Tried {
     Broken(Refusal),
 }
 
-async fn at_backend(
-    thread: &Thread,
-    asked: &Asked,
-    backend: &Arc<Backend>,
-    seat: SeatGuard,
-) -> Result<Answered, Tried> {
+async fn at_backend(thread: &Thread, asked: &Asked, backend: &Arc<Backend>, seat: SeatGuard) -> Result<Answered, Tried> {
     let policy = &asked.fleet.policy;
     let introduction = asked.caller.introduction(policy);
     let dialled = dial(&thread.shared, backend, policy.timeouts.connect, &introduction).await;

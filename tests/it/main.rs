@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
 mod capacity;
 #[cfg(feature = "foreign-clients")]
 mod clients;

@@ -19,7 +19,11 @@ fn network(check: &mut Check<'_>, at: &At<String>) -> Option<IpNet> {
     let text = at.value.as_str();
     let Some(network) = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)) else {
         let what = format!("trusted: `{text}` is not a network");
-        check.wrong(at.line, what, "write one such as 10.0.0.0/8 or 2001:db8::/32, or the address of one host; names are not resolved");
+        check.wrong(
+            at.line,
+            what,
+            "write one such as 10.0.0.0/8 or 2001:db8::/32, or the address of one host; names are not resolved",
+        );
         return None;
     };
     if network.addr() != network.network() {
@@ -32,7 +36,11 @@ fn network(check: &mut Check<'_>, at: &At<String>) -> Option<IpNet> {
     }
     if network.prefix_len() == 0 {
         let what = format!("trusted: {text} is everybody");
-        check.odd(at.line, what, "name the networks of your proxies alone: who is trusted chooses the address that is logged and limited");
+        check.odd(
+            at.line,
+            what,
+            "name the networks of your proxies alone: who is trusted chooses the address that is logged and limited",
+        );
     }
     Some(network)
 }

@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn nominated_fields_stay_behind_but_not_those_that_carry_the_message() {
-        let fields: Fields = [("connection", &b"X-User, host, Sec-WebSocket-Key, content-length, X-Forwarded-For"[..])].into_iter().collect();
+        let fields: Fields =
+            [("connection", &b"X-User, host, Sec-WebSocket-Key, content-length, X-Forwarded-For"[..])].into_iter().collect();
         assert!(fields.stays_behind("x-user") && fields.stays_behind("Connection") && fields.stays_behind("HTTP2-Settings"));
         assert!(
             !fields.stays_behind("host") && !fields.stays_behind("sec-websocket-key") && !fields.stays_behind("Content-Length")

@@ -110,7 +110,9 @@ mod tests {
         for inside in ["10.0.0.0", "10.255.255.255", "10.1.2.3", "192.0.2.0", "192.0.2.255", "198.51.100.7", "2001:db8:ffff::1"] {
             assert!(many.contains(ip(inside)), "{inside}");
         }
-        for outside in ["9.255.255.255", "11.0.0.0", "192.0.1.255", "192.0.3.0", "198.51.100.6", "198.51.100.8", "2001:db9::", "::1"] {
+        for outside in
+            ["9.255.255.255", "11.0.0.0", "192.0.1.255", "192.0.3.0", "198.51.100.6", "198.51.100.8", "2001:db9::", "::1"]
+        {
             assert!(!many.contains(ip(outside)), "{outside}");
         }
         assert!(many.contains(ip("::ffff:10.0.0.1")) && !many.contains(ip("::10.0.0.1")));
@@ -138,7 +140,9 @@ mod tests {
     fn what_is_no_address_ends_the_walk() {
         assert_eq!(client_of(&[]), None);
         assert_eq!(client_of(&["", " , "]), None);
-        for junk in ["unknown", "_hidden", "10.0.0", "010.0.0.1", "10.0.0.1:", "10.0.0.1:99999", "[10.0.0.1]", "fe80::1%eth0", "a\u{fc}"] {
+        for junk in
+            ["unknown", "_hidden", "10.0.0", "010.0.0.1", "10.0.0.1:", "10.0.0.1:99999", "[10.0.0.1]", "fe80::1%eth0", "a\u{fc}"]
+        {
             assert_eq!(client_of(&[&format!("203.0.113.9, {junk}")]), None, "{junk}");
             assert_eq!(client_of(&[&format!("203.0.113.9, {junk}, 10.0.0.2")]).as_deref(), Some("10.0.0.2:0"), "{junk}");
             assert_eq!(client_of(&[&format!("{junk}, 203.0.113.9, 10.0.0.2")]).as_deref(), Some("203.0.113.9:0"), "{junk}");
@@ -158,7 +162,8 @@ mod tests {
         for kept in ["X-Forwarded-Proto", "x-forwarded-host", "X-FORWARDED-Port"] {
             assert!(is_kept(kept), "{kept}");
         }
-        for not in ["X-Forwarded-For", "X_Forwarded_Proto", "x-forwarded-pro_to", "Forwarded", "x-forwarded", "holdline-session"] {
+        for not in ["X-Forwarded-For", "X_Forwarded_Proto", "x-forwarded-pro_to", "Forwarded", "x-forwarded", "holdline-session"]
+        {
             assert!(!is_kept(not), "{not}");
         }
     }

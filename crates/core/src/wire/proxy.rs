@@ -129,7 +129,9 @@ impl Reader {
             }
             ..FIXED => Ok(None),
             FIXED if FIXED + length > HEADER_MAX => Err(BadHeader::TooLong),
-            FIXED if !is_local && length < addresses_len(family) => Err(BadHeader::Malformed("its addresses do not fit in its length")),
+            FIXED if !is_local && length < addresses_len(family) => {
+                Err(BadHeader::Malformed("its addresses do not fit in its length"))
+            }
             seen if seen < FIXED + length => Ok(None),
             _ if is_local => Ok(Some(Source::Proxy)),
             _ => Ok(Some(parse_addresses(family, &self.kept[FIXED..]))),
