@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn plain(address: &str) -> Listener {
-        Listener { address: address.parse().unwrap(), tls: None }
+        Listener { address: address.parse().unwrap(), tls: None, proxy_protocol: false }
     }
 
     #[test]
