@@ -1,6 +1,6 @@
 //! What the gateway knows of fleets and backends: the snapshot's limits, and counters that all threads share.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -25,7 +25,6 @@ use super::backend::{Backend, Member};
 use super::guide::Guide;
 use super::poll;
 use super::session::{Ended, Target, Watch};
-use super::socket::Peer;
 use crate::telemetry::{FleetMetrics, access};
 
 /// One fleet under one policy, shared by all threads. Under another policy it is another `Fleet` around the same [`House`]: who holds one
@@ -131,8 +130,8 @@ impl Fleet {
 
     /// What a request asks for. A client whose key has a long-poll session here is led to its backend, which need not be the first of the
     /// key's order.
-    pub(super) fn preference(&self, parts: &Parts, peer: &Peer) -> Preference {
-        let mut preference = self.joined.load().guide.preference(parts, peer);
+    pub(super) fn preference(&self, parts: &Parts, client: IpAddr) -> Preference {
+        let mut preference = self.joined.load().guide.preference(parts, client);
         if let Wish::Key(key) = preference.wish
             && let Some(home) = self.polls.home(key)
         {

@@ -7,6 +7,7 @@
 mod admission;
 mod backend;
 mod body;
+mod caller;
 mod client;
 mod descriptors;
 mod dial;
@@ -23,6 +24,7 @@ pub mod orders;
 mod plain;
 mod poll;
 mod pool;
+mod proxied;
 mod pump;
 mod reframe;
 mod refuse;
@@ -41,6 +43,7 @@ mod tests;
 mod thread;
 pub mod timer;
 pub mod tls;
+mod tuned;
 pub mod tunnel;
 mod unasked;
 

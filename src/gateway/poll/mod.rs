@@ -10,6 +10,7 @@ mod keeper;
 mod table;
 
 use std::future::pending;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,7 +33,6 @@ use super::dial::DIALS_MAX;
 use super::fleets::Fleet;
 use super::plain::{Answered, AtBackend, Failure, Outgoing};
 use super::refuse::Refusal;
-use super::socket::Peer;
 use super::thread::{Thread, is_ours};
 use crate::telemetry::names::handshake as handshake_result;
 
@@ -43,9 +43,9 @@ pub(super) fn is_poll(method: &Method) -> bool {
 }
 
 /// What a poll says of its client. One that could be known by a cookie and brought none is given an identity.
-pub(super) fn who(thread: &Thread, fleet: &Fleet, parts: &Parts, peer: &Peer) -> Preference {
+pub(super) fn who(thread: &Thread, fleet: &Fleet, parts: &Parts, client: IpAddr) -> Preference {
     let joined = fleet.joined();
-    let mut had = joined.guide.preference(parts, peer);
+    let mut had = joined.guide.preference(parts, client);
     joined.guide.identify(&mut had, thread.rng.borrow_mut().random());
     had
 }
@@ -56,11 +56,11 @@ pub(super) async fn send(
     fleet: &Arc<Fleet>,
     mut outgoing: Outgoing,
     had: &Preference,
-    peer: Peer,
+    client: SocketAddr,
 ) -> Result<Answered, Failure> {
     let mut failed: Vec<BackendId> = Vec::new();
     loop {
-        let mut poll = enter(thread, fleet, had, &failed, peer).await?;
+        let mut poll = enter(thread, fleet, had, &failed, client).await?;
         poll.carries(&outgoing.progress);
         outgoing.of_session(poll.session());
         let backend = Arc::clone(poll.backend());
@@ -94,10 +94,10 @@ async fn enter(
     fleet: &Arc<Fleet>,
     had: &Preference,
     failed: &[BackendId],
-    peer: Peer,
+    client: SocketAddr,
 ) -> Result<InFlight, Failure> {
     // Nobody would know the client again: its session is this one request.
-    let Some(key) = had.identity() else { return Ok(open(thread, fleet, None, had, failed, peer).await?) };
+    let Some(key) = had.identity() else { return Ok(open(thread, fleet, None, had, failed, client).await?) };
     loop {
         match Table::find(fleet, key) {
             Found::Open(poll) if poll.is_served(fleet) => return Ok(poll),
@@ -111,7 +111,7 @@ async fn enter(
                     return Err(refusal.into());
                 }
             }
-            Found::Nobody(opener) => return Ok(open(thread, fleet, Some(opener), had, failed, peer).await?),
+            Found::Nobody(opener) => return Ok(open(thread, fleet, Some(opener), had, failed, client).await?),
         }
     }
 }
@@ -123,7 +123,7 @@ async fn open(
     opener: Option<Opener>,
     had: &Preference,
     failed: &[BackendId],
-    peer: Peer,
+    client: SocketAddr,
 ) -> Result<InFlight, Refusal> {
     let handshake = Handshake::begin(fleet);
     let seated = tokio::select! {
@@ -135,7 +135,7 @@ async fn open(
         Ok((admitted, slot)) => {
             let id = SessionId(thread.rng.borrow_mut().random());
             let (fleet, key) = (Arc::clone(fleet), opener.as_ref().map(Opener::key));
-            let beginning = Beginning { fleet, admitted, slot, id, key, client: peer.address };
+            let beginning = Beginning { fleet, admitted, slot, id, key, client };
             let held = thread.polls.enter(&thread.registry, thread.shared.clock, beginning);
             if let Some(opener) = opener {
                 opener.open(&held);

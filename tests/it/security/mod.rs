@@ -2,9 +2,12 @@
 
 mod aborts;
 mod answers;
+mod forged;
 mod frames;
 mod http;
 mod scripted;
+mod slow;
+mod stalls;
 mod upgrade;
 
 use std::net::SocketAddr;
