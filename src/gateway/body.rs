@@ -119,7 +119,7 @@ impl Relayed {
                 let whole = end.is_none();
                 match &mut self.session {
                     Some(Session::Stream(stream)) => stream.backend_ended(whole),
-                    Some(Session::Poll(poll)) if !whole => poll.is_torn(),
+                    Some(Session::Poll(poll)) if !whole => poll.breaks(),
                     _ => {}
                 }
                 self.end = Some(if whole { End::Whole } else { End::Early });
@@ -153,7 +153,7 @@ impl Drop for Relayed {
         let whole = self.end == Some(End::Whole) || (self.end.is_none() && self.body.is_end_stream());
         match &mut self.session {
             Some(Session::Stream(stream)) if whole => stream.backend_ended(true),
-            Some(Session::Poll(poll)) => poll.is_whole(whole),
+            Some(Session::Poll(poll)) => poll.ends(whole),
             _ => {}
         }
         // What is left of the request would come before the next one.

@@ -152,12 +152,12 @@ impl InFlight {
     }
 
     /// How its answer ended.
-    pub(in super::super) fn is_whole(&mut self, whole: bool) {
+    pub(in super::super) fn ends(&mut self, whole: bool) {
         self.is_whole = whole;
     }
 
     /// The backend broke its answer off. That ends no session but one that is this answer.
-    pub(in super::super) fn is_torn(&self) {
+    pub(in super::super) fn breaks(&self) {
         if self.held.key.is_none() {
             self.held.life.lock().lose();
         }
@@ -170,14 +170,14 @@ impl InFlight {
             self.held.life.lock().answered();
         }
         if let Some(handshake) = self.handshake.take() {
-            handshake.is(if is_error { handshake_result::ANSWERED } else { handshake_result::OPENED });
+            handshake.settle(if is_error { handshake_result::ANSWERED } else { handshake_result::OPENED });
         }
     }
 
     /// Its backend gave no answer.
     pub(super) fn fails(&mut self, failure: Failure) -> Failure {
         if let Some(handshake) = self.handshake.take() {
-            handshake.is(handshake_result::REFUSED);
+            handshake.settle(handshake_result::REFUSED);
         }
         failure
     }
@@ -187,7 +187,7 @@ impl InFlight {
         self.held.life.lock().lose();
         // It goes on elsewhere.
         if let Some(handshake) = self.handshake.take() {
-            handshake.is_void();
+            handshake.forget();
         }
     }
 }
@@ -218,14 +218,14 @@ impl Handshake {
     }
 
     /// How it went.
-    pub(super) fn is(mut self, result: &'static str) {
+    pub(super) fn settle(mut self, result: &'static str) {
         if let Some(fleet) = self.0.take() {
             fleet.metrics.handshake(result);
         }
     }
 
     /// Another takes its place.
-    fn is_void(mut self) {
+    fn forget(mut self) {
         self.0 = None;
     }
 }

@@ -224,7 +224,7 @@ mod tests {
 
     fn answered(mut poll: InFlight) {
         poll.answered(StatusCode::OK);
-        poll.is_whole(true);
+        poll.ends(true);
     }
 
     async fn pass(time: Duration) {

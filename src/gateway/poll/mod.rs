@@ -143,7 +143,7 @@ async fn open(
             Ok(InFlight::first(held, handshake))
         }
         Err(refusal) => {
-            handshake.is(handshake_result::REFUSED);
+            handshake.settle(handshake_result::REFUSED);
             if let Some(opener) = opener {
                 opener.refuse(refusal);
             }
