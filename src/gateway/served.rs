@@ -8,6 +8,7 @@ use holdline_core::snapshot::{FleetView, Snapshot};
 use tokio::sync::watch;
 
 use super::Gateway;
+use super::addresses::Addresses;
 use super::error::GatewayError;
 use super::fleets::Fleet;
 use super::listener::{self, Group};
@@ -21,6 +22,8 @@ pub(crate) struct Served {
     pub(crate) fleets: Vec<Arc<Fleet>>,
     pub(crate) routes: Routes,
     pub(crate) limits: Limits,
+    /// What each address does, as far as it is limited.
+    pub(crate) addresses: Addresses,
     pub(super) groups: Vec<Arc<Group>>,
     /// Certificates of its listeners, and what backends are believed by.
     pub(crate) tls: Arc<tls::Store>,
@@ -36,9 +39,10 @@ impl Served {
         fleets: Vec<Arc<Fleet>>,
         groups: Vec<Arc<Group>>,
         tls: Arc<tls::Store>,
+        addresses: Addresses,
     ) -> Result<Self, GatewayError> {
         let routes = Routes::new(&config.routes, &fleets)?;
-        Ok(Served { fleets, routes, limits: config.limits, groups, tls, written: config.routes.clone() })
+        Ok(Served { fleets, routes, limits: config.limits, addresses, groups, tls, written: config.routes.clone() })
     }
 
     pub(super) fn fleet(&self, name: &FleetName) -> Option<&Arc<Fleet>> {
@@ -89,7 +93,8 @@ impl Gateway {
             closed.close();
         }
         let fleets = self.fleets_of(snapshot, &served);
-        self.serve(Served { routes: Routes::of(&routes, &fleets), fleets, limits, groups, tls, written: routes });
+        let addresses = served.addresses.under(&limits, self.shared.descriptors.sessions_max());
+        self.serve(Served { routes: Routes::of(&routes, &fleets), fleets, limits, addresses, groups, tls, written: routes });
         self.obey(snapshot);
     }
 
@@ -101,8 +106,8 @@ impl Gateway {
         let fleets = self.fleets_of(snapshot, &served);
         if !same(&served.fleets, &fleets) {
             let (limits, groups, written) = (served.limits, served.groups.clone(), served.written.clone());
-            let tls = Arc::clone(&served.tls);
-            self.serve(Served { routes: Routes::of(&written, &fleets), fleets, limits, groups, tls, written });
+            let (tls, addresses) = (Arc::clone(&served.tls), served.addresses.clone());
+            self.serve(Served { routes: Routes::of(&written, &fleets), fleets, limits, addresses, groups, tls, written });
         }
         self.obey(snapshot);
     }

@@ -15,6 +15,7 @@ mod heartbeats;
 mod in_process;
 mod lifecycle;
 mod memory;
+mod overload;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;
 mod placement;

@@ -4,6 +4,7 @@ mod aborts;
 mod answers;
 mod frames;
 mod http;
+mod limits;
 mod scripted;
 mod upgrade;
 
