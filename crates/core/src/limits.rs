@@ -10,15 +10,20 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// Addresses that are counted exactly. Of 56 bytes at most in a tree: 3.6 MB. An attacker fills it only with as many networks of his.
+/// Addresses that are counted exactly, for each of the two limits: 2 and 4 MB in their trees. An attacker fills one only from as many
+/// addresses or networks of his.
 pub const SOURCES_MAX: usize = 65_536;
 
 /// The share of a limit that goes uncounted.
 const UNCOUNTED: u32 = 8;
+
+/// Entries that are looked at whenever a session begins, whether they can be forgotten: more than are added.
+const SWEPT_AT_ONCE: usize = 2;
 
 /// Over so many times its rate an address is not even accepted.
 const FLOOD: u32 = 2;
@@ -123,7 +128,8 @@ pub struct Starters {
     /// As many at once, after a pause.
     burst: u32,
     sources: BTreeMap<Source, Starter>,
-    swept: u64,
+    /// The last one that was looked at by the sweep.
+    swept: Source,
 }
 
 #[derive(Debug)]
@@ -152,7 +158,7 @@ pub fn second(now: Moment) -> u64 {
 impl Starters {
     /// `rate` a second, above zero; a second's worth may come at once, and one always.
     pub fn new(rate: f64) -> Self {
-        let mut starters = Starters { interval: Duration::ZERO, burst: 1, sources: BTreeMap::new(), swept: 0 };
+        let mut starters = Starters { interval: Duration::ZERO, burst: 1, sources: BTreeMap::new(), swept: Source(0) };
         starters.set_rate(rate);
         starters
     }
@@ -167,7 +173,7 @@ impl Starters {
     /// A session is to begin; whether it may.
     pub fn begin(&mut self, source: Source, recent: Recent, now: Moment) -> bool {
         let second = second(now);
-        self.sweep(now, second);
+        self.sweep(now);
         let is_full = self.sources.len() >= SOURCES_MAX;
         let before = recent.this.saturating_add(recent.last).saturating_sub(1);
         let uncounted = before.min(self.burst / UNCOUNTED);
@@ -197,11 +203,17 @@ impl Starters {
         self.sources.get(&source).is_some_and(|s| s.second == second(now) && s.tries > most)
     }
 
-    /// Once a second, forgets those that may begin a whole burst again.
-    fn sweep(&mut self, now: Moment, second: u64) {
-        if self.swept != second {
-            self.swept = second;
-            self.sources.retain(|_, s| s.next > now || s.second == second);
+    /// Forgets some of those that may begin a whole burst again, and of whom the sketch has nothing more either: it would be charged to
+    /// them a second time. A few at a time, since a whole sweep would hold everybody up for milliseconds.
+    fn sweep(&mut self, now: Moment) {
+        for _ in 0..SWEPT_AT_ONCE {
+            let next = self.sources.range((Excluded(self.swept), Unbounded)).next();
+            let Some((source, starter)) = next.or_else(|| self.sources.first_key_value()) else { return };
+            let (source, is_over) = (*source, starter.next <= now && starter.second + 1 < second(now));
+            if is_over {
+                self.sources.remove(&source);
+            }
+            self.swept = source;
         }
     }
 }
@@ -356,7 +368,8 @@ mod tests {
         let late = source("192.0.2.7");
         assert!(starters.begin(late, alone(1), Moment::START), "the sketch has not seen it before");
         assert!(!starters.begin(late, alone(2), Moment::START));
-        assert!(starters.begin(late, alone(3), Moment::from_millis(1_000)), "the others were forgotten");
-        assert_eq!(starters.sources.len(), 1);
+        assert!(starters.begin(late, alone(3), Moment::from_millis(2_000)), "others were forgotten");
+        (0..SOURCES_MAX / 2).for_each(|_| _ = starters.begin(late, alone(1), Moment::from_millis(2_000)));
+        assert_eq!(starters.sources.len(), 1, "and soon all of them");
     }
 }

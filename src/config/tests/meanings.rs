@@ -206,9 +206,9 @@ holdline.yaml:8: listeners.address is `8080`, and not an IP address with a port;
 holdline.yaml:9: listeners.address is `example.com:80`, and not an IP address with a port; write one such as 10.0.0.7:9001; names are not resolved
 holdline.yaml:10: admin.address is 0.0.0.0:9900, and not loopback; the admin API has no TLS and no token yet: write 127.0.0.1:9900 and reach it through a tunnel
 holdline.yaml:11: threads is 0; write auto, or a number from 1 to 1024
+holdline.yaml:12: limits.head is 4KiB; write 8KiB or more; browsers send heads of several KiB
 holdline.yaml:12: limits.sessions_per_address is 0; write 1 or more, or none
 holdline.yaml:12: limits.memory is 1MiB; write 32MiB or more, or none
-holdline.yaml:12: limits.head is 4KiB; write 8KiB or more; browsers send heads of several KiB
 holdline.yaml:12: limits.head_timeout is 0s; write a time above zero
 holdline.yaml:14: there are 2 fleets and no routes; say what goes where: routes: [ { path: /feed, fleet: feed }, { path: /, fleet: chat } ]"#,
     ),
