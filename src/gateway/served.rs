@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use holdline_core::ids::FleetName;
 use holdline_core::snapshot::{FleetView, Snapshot};
+use holdline_core::wire::forwarded::Trusted;
 use tokio::sync::watch;
 
 use super::Gateway;
@@ -24,6 +25,8 @@ pub(crate) struct Served {
     pub(crate) limits: Limits,
     /// What each address does, as far as it is limited.
     pub(crate) addresses: Addresses,
+    /// Proxies that are believed.
+    pub(crate) trusted: Arc<Trusted>,
     pub(super) groups: Vec<Arc<Group>>,
     /// Certificates of its listeners, and what backends are believed by.
     pub(crate) tls: Arc<tls::Store>,
@@ -42,7 +45,8 @@ impl Served {
         addresses: Addresses,
     ) -> Result<Self, GatewayError> {
         let routes = Routes::new(&config.routes, &fleets)?;
-        Ok(Served { fleets, routes, limits: config.limits, addresses, groups, tls, written: config.routes.clone() })
+        let (limits, trusted) = (config.limits, Arc::clone(&config.trusted));
+        Ok(Served { fleets, routes, limits, trusted, addresses, groups, tls, written: config.routes.clone() })
     }
 
     pub(super) fn fleet(&self, name: &FleetName) -> Option<&Arc<Fleet>> {
@@ -54,6 +58,7 @@ impl Served {
 pub struct Prepared {
     routes: Vec<Route>,
     limits: Limits,
+    trusted: Arc<Trusted>,
     groups: Vec<Arc<Group>>,
     tls: Arc<tls::Store>,
     /// A kept group has settings of its own, which change with the rest.
@@ -78,13 +83,14 @@ impl Gateway {
             }
         }
         let settings = config.listeners.iter().cloned().map(Arc::new).collect();
-        Ok(Prepared { routes: config.routes.clone(), limits: config.limits, groups, tls, settings })
+        let trusted = Arc::clone(&config.trusted);
+        Ok(Prepared { routes: config.routes.clone(), limits: config.limits, trusted, groups, tls, settings })
     }
 
     /// Obeys a snapshot, with the rest of the configuration that it is made of: new handshakes see all of it or nothing.
     pub fn adopt_with(&self, snapshot: &Snapshot, prepared: Prepared) {
         let _one_at_a_time = self.adopting.lock();
-        let Prepared { routes, limits, groups, tls, settings } = prepared;
+        let Prepared { routes, limits, trusted, groups, tls, settings } = prepared;
         for (group, settings) in groups.iter().zip(settings) {
             group.set(settings);
         }
@@ -94,7 +100,16 @@ impl Gateway {
         }
         let fleets = self.fleets_of(snapshot, &served);
         let addresses = served.addresses.under(&limits, self.shared.descriptors.sessions_max());
-        self.serve(Served { routes: Routes::of(&routes, &fleets), fleets, limits, addresses, groups, tls, written: routes });
+        self.serve(Served {
+            routes: Routes::of(&routes, &fleets),
+            fleets,
+            limits,
+            trusted,
+            addresses,
+            groups,
+            tls,
+            written: routes,
+        });
         self.obey(snapshot);
     }
 
@@ -106,8 +121,18 @@ impl Gateway {
         let fleets = self.fleets_of(snapshot, &served);
         if !same(&served.fleets, &fleets) {
             let (limits, groups, written) = (served.limits, served.groups.clone(), served.written.clone());
-            let (tls, addresses) = (Arc::clone(&served.tls), served.addresses.clone());
-            self.serve(Served { routes: Routes::of(&written, &fleets), fleets, limits, addresses, groups, tls, written });
+            let (trusted, tls) = (Arc::clone(&served.trusted), Arc::clone(&served.tls));
+            let addresses = served.addresses.clone();
+            self.serve(Served {
+                routes: Routes::of(&written, &fleets),
+                fleets,
+                limits,
+                trusted,
+                addresses,
+                groups,
+                tls,
+                written,
+            });
         }
         self.obey(snapshot);
     }

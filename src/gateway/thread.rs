@@ -27,7 +27,7 @@ use super::room::Room;
 use super::served::Served;
 use super::side::Transport;
 use super::socket::{Peer, Socket};
-use super::{service, timer, tls};
+use super::{proxied, service, timer, tls};
 use crate::clock::Clock;
 use crate::config::model::Listener;
 use crate::telemetry::Metrics;
@@ -213,9 +213,11 @@ impl Thread {
         *self.stage.borrow() >= Stage::Stopping
     }
 
-    /// Whether the address begins so many sessions that a connection from there is not worth a handshake; counts it.
-    pub(super) fn turns_away(&self, peer: SocketAddr) -> bool {
-        let is_flooding = self.shared.served.load().addresses.is_flooding(peer, self.shared.clock);
+    /// Whether the address begins so many sessions that a connection from there is not worth a handshake; counts it. A trusted proxy
+    /// that does not tell its clients apart is refused as they are, but not its connections, which may be others' too.
+    fn turns_away(&self, peer: SocketAddr) -> bool {
+        let served = self.shared.served.load();
+        let is_flooding = served.addresses.is_flooding(peer, self.shared.clock) && !served.trusted.contains(peer.ip());
         if is_flooding {
             self.shared.metrics.bad_input("flood");
         }
@@ -280,10 +282,6 @@ async fn accept_queued(thread: &Rc<Thread>, socket: &TcpListener, group: &Arc<Gr
 /// Serves the client here, or on the emptiest thread when the counts have drifted apart: SO_REUSEPORT spreads connections, but not
 /// those that stay.
 fn seat_client(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
-    if thread.turns_away(accepted.peer) {
-        // Without a word, and without what the kernel keeps of connections that end properly.
-        return accepted.socket.reset_on_close();
-    }
     let Some(relief) = thread.relief() else {
         return serve_here(thread, accepted);
     };
@@ -307,16 +305,29 @@ async fn take_handed(thread: Rc<Thread>, mut handed: mpsc::Receiver<Handed>) {
 fn serve_here(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
     let Accepted { socket, peer: address, listener, slot } = accepted;
     let stay = thread.stay(slot);
-    // Small answers must not wait for the client's ACK. A dead socket shows at its first read.
-    let _ = socket.set_nodelay(true);
-    let socket = match thread.shared.served.load().tls.server(&listener) {
+    let local = socket.local_addr().unwrap_or(listener.address);
+    let peer = Peer { address, local, is_tls: false, is_unknown: false };
+    if listener.proxy_protocol {
+        spawn_local(proxied::serve(Rc::clone(thread), socket, peer, listener, stay));
+    } else {
+        begin(thread, socket, peer, &listener, stay);
+    }
+}
+
+/// Serves a client from the first byte of its own.
+pub(super) fn begin(thread: &Rc<Thread>, socket: TcpStream, peer: Peer, listener: &Listener, stay: Stay) {
+    if thread.turns_away(peer.address) {
+        // Without a word, and without what the kernel keeps of connections that end properly.
+        return socket.reset_on_close();
+    }
+    let socket = match thread.shared.served.load().tls.server(listener) {
         None => Socket::Plain(socket),
         Some(config) => match tls::Stream::server(socket, config) {
             Ok(stream) => Socket::Tls(Box::new(stream)),
             Err(error) => return tracing::error!(%error, "a connection's TLS cannot begin"),
         },
     };
-    let peer = Peer { address, is_tls: matches!(socket, Socket::Tls(_)) };
+    let peer = Peer { is_tls: matches!(socket, Socket::Tls(_)), ..peer };
     spawn_local(service::serve(Rc::clone(thread), socket, peer, stay));
 }
 

@@ -18,9 +18,13 @@ const OTHER: &str = "127.0.0.3";
 const EVENTS: &str = "GET /events HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n";
 
 async fn start(limits: &str, fleet: &str) -> Holdline {
+    start_with(&format!("limits: {{ {limits} }}"), fleet).await
+}
+
+async fn start_with(config: &str, fleet: &str) -> Holdline {
     let backend = Backend::start().await;
     let holdline = Holdline::start(&format!(
-        "fleets:\n  chat:\n    backends: {{ static: [ {{ address: \"{}\" }} ] }}\n    capacity: 100\n    {fleet}\nlimits: {{ {limits} }}\n",
+        "{config}\nfleets:\n  chat:\n    backends: {{ static: [ {{ address: \"{}\" }} ] }}\n    capacity: 100\n    {fleet}\n",
         backend.address
     ));
     holdline.until_ready().await;
@@ -125,4 +129,23 @@ async fn row_25_a_flood_of_handshakes_is_not_even_accepted() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn row_25_clients_behind_a_trusted_proxy_are_limited_one_by_one() {
+    let holdline = start_with(&format!("limits: {{ handshakes_per_address: 0.01/s }}\ntrusted: [ {GREEDY} ]"), "").await;
+    let as_client = |client: &str| EVENTS.replace("\r\n\r\n", &format!("\r\nX-Forwarded-For: {client}\r\n\r\n"));
+    // Twenty tries are a flood, but the proxy's connections may be others' too.
+    let mut refused = 0;
+    for _ in 0..20 {
+        let answer = exchange(GREEDY, &holdline, &as_client("203.0.113.1")).await.expect("an answer");
+        refused += u32::from(answer.starts_with("http/1.1 429 "));
+    }
+    assert_eq!(refused, 19);
+    let answer = exchange(GREEDY, &holdline, &as_client("203.0.113.2")).await.expect("an answer");
+    assert!(!answer.starts_with("http/1.1 429 "), "{answer}");
+    // Who is not trusted is itself, whatever it says.
+    exchange(OTHER, &holdline, &as_client("203.0.113.3")).await.expect("an answer");
+    let answer = exchange(OTHER, &holdline, &as_client("203.0.113.4")).await.expect("an answer");
+    assert!(answer.starts_with("http/1.1 429 "), "{answer}");
 }

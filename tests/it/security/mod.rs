@@ -2,10 +2,13 @@
 
 mod aborts;
 mod answers;
+mod forged;
 mod frames;
 mod http;
 mod limits;
 mod scripted;
+mod slow;
+mod stalls;
 mod upgrade;
 
 use std::net::SocketAddr;
