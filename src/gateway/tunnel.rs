@@ -34,7 +34,7 @@ pub struct Early<'a> {
     pub to_client: &'a [u8],
 }
 
-/// The tunnel of `session` between two [tuned](super::side::tune) sockets, to be spawned on its thread as a task of its own (`spawn_local`): it is
+/// The tunnel of `session` between two sockets that are set up, to be spawned on its thread as a task of its own (`spawn_local`): it is
 /// small, its maker may not be.
 pub(super) fn run(
     client: Socket,

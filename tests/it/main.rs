@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod browser;
 mod capacity;

@@ -46,7 +46,7 @@ pub struct Start<'a> {
     pub early: &'a [u8],
 }
 
-/// The relay of `session` between two [tuned](super::side::tune) sockets, from the head to the client on; to be spawned on its thread as a task of its own (`spawn_local`).
+/// The relay of `session` between two sockets that are set up, from the head to the client on; to be spawned on its thread as a task of its own (`spawn_local`).
 pub(super) fn run(
     client: Socket,
     backend: Socket,
