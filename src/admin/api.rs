@@ -73,6 +73,9 @@ pub struct FleetBody {
     pub elastic: bool,
     /// How full a backend should get, as a share.
     pub fill: f64,
+    /// It is not in the configuration any more: it takes nobody, and is gone when its last backend is.
+    #[serde(default)]
+    pub leaving: bool,
     /// A rebalance under way; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<MoveBody>,

@@ -62,6 +62,7 @@ fn fleet_body(fleet: &FleetView, at: Moment) -> FleetBody {
         max: policy.scale.max,
         elastic: policy.provider.is_elastic(),
         fill: policy.fill,
+        leaving: fleet.leaving,
         rebalance: fleet.rebalance.as_ref().map(|m| move_body(m, at)),
         backends: fleet.backends.iter().map(|b| backend_body(b, at)).collect(),
     }

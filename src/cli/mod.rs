@@ -65,6 +65,7 @@ enum Command {
     /// Show fleets, backends and the sessions on each
     Status(status::StatusArgs),
     /// Like `status`, live: redrawn every second, until q or Ctrl-C
+    #[command(after_help = "Examples:\n  holdline top --fleet chat\n  holdline top -o json | jq '.fleets[].arrivals_per_s'")]
     Top(status::StatusArgs),
     /// List open sessions
     Sessions(sessions::SessionsArgs),
@@ -79,6 +80,7 @@ enum Command {
     /// Show what happened: phases, drains, scaling
     Events(events::EventsArgs),
     /// Check a configuration file, or print its schema
+    #[command(after_help = "Examples:\n  holdline config check holdline.yaml\n  holdline config schema > holdline.schema.json")]
     Config(config::ConfigArgs),
     /// Print a completion script
     #[command(after_help = "Example:\n  holdline completions bash > /etc/bash_completion.d/holdline")]

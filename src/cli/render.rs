@@ -103,6 +103,15 @@ pub fn bytes(n: u64) -> String {
     format!("{value:.1} {}", UNITS[power - 1])
 }
 
+/// A rate that was measured, to tenths as long as they matter.
+pub fn rate(per_s: f64) -> String {
+    match per_s {
+        0.0 => "0".to_owned(),
+        few if few < 100.0 => format!("{few:.1}"),
+        many => format!("{many:.0}"),
+    }
+}
+
 /// `n` with the right form of a noun: `1 session`, `2 sessions`.
 pub fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
@@ -205,6 +214,7 @@ mod tests {
         assert_eq!(times, ["0ms", "999ms", "1.0s", "1.2s", "10s", "59s", "1m01s", "1h00m", "1d01h"]);
         let sizes = [0, 1023, 1024, 1536, 3_000_000, u64::MAX].map(bytes);
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "2.9 MiB", "16384.0 PiB"]);
+        assert_eq!([0.0, 0.1, 12.0, 99.94, 100.0, 1234.5].map(rate), ["0", "0.1", "12.0", "99.9", "100", "1234"]);
         assert_eq!((of_limit(3, Some(5)), of_limit(3, None)), ("3/5".into(), "3/-".into()));
         assert_eq!((count(1, "session"), count(0, "session")), ("1 session".into(), "0 sessions".into()));
     }

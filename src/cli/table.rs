@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use console::measure_text_width;
 
-use super::render::{self, Column, Style, Tone, columns, count, duration, of_limit, paint};
+use super::render::{self, Column, Style, Tone, columns, count, duration, of_limit, paint, rate};
 use crate::admin::api::{BackendBody, FleetBody, MoveBody, StatusBody};
 
 /// How wide a table is; from the one that shows all to the one that shows the least.
@@ -70,8 +70,13 @@ fn heading(fleet: &FleetBody, look: Style) -> String {
         let waiting = format!("{} waiting, the first for {}", fleet.queued, duration(fleet.oldest_wait_ms));
         parts.push(paint(&waiting, Tone::Busy, look));
     }
-    parts.push(format!("{}, {} desired{}", count(fleet.backends.len() as u64, "backend"), fleet.desired, scale_note(fleet)));
+    let backends = count(fleet.backends.len() as u64, "backend");
+    parts.push(match fleet.leaving {
+        true => format!("{backends}, {}", paint("leaving", Tone::Busy, look)),
+        false => format!("{backends}, {} desired{}", fleet.desired, scale_note(fleet)),
+    });
     let mut text = format!("{}  {}\n", paint(fleet.name.as_str(), Tone::Strong, look), parts.join("; "));
+    let _ = writeln!(text, "  {}", traffic(fleet, look));
     if !fleet.reason.is_empty() {
         let _ = writeln!(text, "  {}", paint(&fleet.reason, Tone::Dim, look));
     }
@@ -81,8 +86,21 @@ fn heading(fleet: &FleetBody, look: Style) -> String {
     text
 }
 
+/// What passes through a fleet at present, and whom it refused since Holdline began.
+fn traffic(fleet: &FleetBody, look: Style) -> String {
+    let mut refused: Vec<_> = fleet.refused_total.iter().filter(|(_, n)| **n > 0).collect();
+    refused.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+    let refused = refused.iter().map(|(cause, n)| format!("{n} {cause}")).collect::<Vec<_>>().join(", ");
+    let refusals = format!("{} refusals/s", rate(fleet.refused_per_s));
+    let refusals = if fleet.refused_per_s > 0.0 { paint(&refusals, Tone::Bad, look) } else { refusals };
+    let so_far = if refused.is_empty() { String::new() } else { format!("; refused so far: {refused}") };
+    format!("{} arrivals/s, {} ends/s, {refusals}{so_far}", rate(fleet.arrivals_per_s), rate(fleet.ended_per_s))
+}
+
 fn scale_note(fleet: &FleetBody) -> String {
-    let held = fleet.limited_by.as_ref().map(|by| format!(", limited by {by}")).unwrap_or_default();
+    // That a static fleet is limited by being static is what advice means.
+    let held = fleet.limited_by.as_ref().filter(|by| *by != "static");
+    let held = held.map(|by| format!(", limited by {by}")).unwrap_or_default();
     match (fleet.elastic, fleet.scale_to) {
         (_, Some(_)) => " (fixed)".into(),
         (false, None) => format!(" (advice{held})"),
@@ -167,6 +185,7 @@ mod tests {
     fn plain_for_files_and_pipes() {
         let expected = "\
 chat  62 sessions of 50; 4 waiting, the first for 1.2s; 3 backends, 3 desired (advice, limited by queue)
+  3.3 arrivals/s, 1.5 ends/s, 0.5 refusals/s; refused so far: 9 queue_full
   62 sessions and 4 waiting need 3 backends of 50 at 80 %
   BACKEND  ADDRESS         PHASE     FILL                    SESSIONS  REPORTED  HEARTBEAT
   b-1      127.0.0.1:9001  ready     [####################]     50/50        50      250ms
@@ -174,6 +193,7 @@ chat  62 sessions of 50; 4 waiting, the first for 1.2s; 3 backends, 3 desired (a
   b-3      -               starting  [....................]      0/50         0      never
 
 feed  0 sessions of 0; 0 backends, 3 desired (fixed)
+  3.3 arrivals/s, 1.5 ends/s, 0.5 refusals/s; refused so far: 9 queue_full
   62 sessions and 4 waiting need 3 backends of 50 at 80 %
   no backends
 ";
@@ -194,11 +214,15 @@ feed  0 sessions of 0; 0 backends, 3 desired (fixed)
     fn what_needs_a_look_is_said() {
         let mut view = fleet("chat", vec![backend("b-1", holdline_core::cause::Phase::Ready, 60, Some(50))]);
         view.rebalance = Some(moving(3, 9));
-        let mut status = status_body(&snapshot(vec![view]), "local", Moment::START);
+        let mut gone = fleet("feed", vec![]);
+        gone.leaving = true;
+        let mut status = status_body(&snapshot(vec![view, gone]), "local", Moment::START);
         status.shutting_down = true;
         let text = fleet_table_in(&status, Style { colour: true, unicode: false });
         assert!(text.starts_with("\u{1b}[31mHoldline is stopping"), "{text}");
         assert!(text.contains("rebalance: 3 of 9 left, due in 5.0s"), "{text}");
+        assert!(text.contains("1.5 ends/s, \u{1b}[31m0.5 refusals/s\u{1b}[0m; refused"), "{text}");
+        assert!(text.contains("0 backends, \u{1b}[33mleaving\u{1b}[0m\n"), "{text}");
         assert!(text.contains("\u{1b}[31m[####################]"), "above its capacity is red: {text}");
     }
 
@@ -216,6 +240,23 @@ feed  0 sessions of 0; 0 backends, 3 desired (fixed)
             assert_eq!(heads(&status, 10), "BACKEND PHASE FILL SESSIONS");
             status.fleets[0].backends[1].draining = None;
         }
+    }
+
+    #[test]
+    fn a_quiet_fleet_refused_nobody() {
+        let mut view = fleet("chat", vec![]);
+        view.traffic = holdline_core::traffic::Traffic::default();
+        let text = fleet_table_in(&status_body(&snapshot(vec![view]), "local", Moment::START), Style::PLAIN);
+        assert!(text.contains("\n  0 arrivals/s, 0 ends/s, 0 refusals/s\n"), "{text}");
+    }
+
+    #[test]
+    fn advice_is_not_said_twice() {
+        let mut view = fleet("chat", vec![]);
+        view.decision =
+            std::sync::Arc::new(holdline_core::scale::Decision { limited_by: Some("static"), ..(*view.decision).clone() });
+        let text = fleet_table_in(&status_body(&snapshot(vec![view]), "local", Moment::START), Style::PLAIN);
+        assert!(text.contains("3 desired (advice)\n"), "{text}");
     }
 
     #[test]

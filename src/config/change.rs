@@ -17,7 +17,7 @@ impl Config {
     /// [`NeedsRestart`] names the keys that a running Holdline cannot change.
     pub fn is_same(&self, running: &Config) -> Result<bool, NeedsRestart> {
         // In full, so that who adds a key decides here what a reload does with it.
-        let Config { listeners, admin, log, routes, fleets, limits, threads, shutdown_deadline, warnings: _ } = self;
+        let Config { listeners, trusted, admin, log, routes, fleets, limits, threads, shutdown_deadline, warnings: _ } = self;
         let LogConfig { format, level, access } = log;
         let mut changed = Vec::new();
         let mut fixed = |key: &str, new: String, old: String| {
@@ -33,6 +33,7 @@ impl Config {
             return Err(NeedsRestart { changed });
         }
         Ok(*listeners == running.listeners
+            && *trusted == running.trusted
             && (*level, *access) == (running.log.level, running.log.access)
             && *routes == running.routes
             && *fleets == running.fleets

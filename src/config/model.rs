@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use holdline_core::ids::FleetName;
 use holdline_core::policy::FleetPolicy;
+use holdline_core::wire::forwarded::Trusted;
 
 /// A whole configuration, every value present and in range.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,
+    /// The networks of proxies that are believed.
+    pub trusted: Arc<Trusted>,
     /// The admin API; loopback.
     pub admin: SocketAddr,
     /// What is logged, and how.
@@ -39,6 +42,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// `None`: plain text.
     pub tls: Option<ListenerTls>,
+    /// Each connection begins with a PROXY header.
+    pub proxy_protocol: bool,
 }
 
 /// What a listener speaks TLS with.

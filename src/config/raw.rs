@@ -19,6 +19,9 @@ pub(super) struct Config {
     pub(super) listeners: At<Vec<Listener>>,
     /// The admin API.
     pub(super) admin: Admin,
+    /// Networks of proxies whose PROXY headers and `X-Forwarded-*` are believed, such as `10.0.0.0/8`; an address alone is that host. What
+    /// others say of themselves is replaced.
+    pub(super) trusted: At<Vec<At<String>>>,
     /// What is logged to stderr, and how.
     pub(super) log: Log,
     /// Which requests go to which fleet: exact host, then `*.wildcard`, then any host; then the longest path prefix. May be left out with one
@@ -49,6 +52,15 @@ pub(super) struct Listener {
     /// Clients speak TLS here; left out: plain text.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<At<ListenerTls>>,
+    /// Each connection begins with a PROXY header, version 1 or 2, before TLS; only from `trusted` networks.
+    #[serde(default)]
+    pub(super) proxy_protocol: At<bool>,
+}
+
+impl Default for At<bool> {
+    fn default() -> Self {
+        At::from(false)
+    }
 }
 
 /// What a listener speaks TLS with.

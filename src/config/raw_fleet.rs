@@ -73,6 +73,19 @@ pub(super) struct Backends {
     /// Backends are spoken to over TLS; left out: in plain text.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<At<BackendTls>>,
+    /// What backends are told of each connection before its first byte.
+    pub(super) proxy_protocol: ProxyProtocol,
+}
+
+/// What backends are told of each connection before its first byte, and before TLS.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ProxyProtocol {
+    /// Nothing.
+    #[default]
+    None,
+    /// Whose it is, by version 2 of the PROXY protocol. Each plain request takes a connection of its own.
+    V2,
 }
 
 /// How backends are spoken to over TLS. Their certificates are always checked.

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use holdline_core::event::Heartbeat;
-use holdline_core::policy::{HeartbeatPolicy, Probe};
+use holdline_core::policy::{HeartbeatPolicy, Probe, ProxyProtocol};
+use holdline_core::wire::proxy;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::report::{BadReport, REPORT_MAX, read_report};
@@ -30,6 +30,8 @@ pub(super) struct Asker {
     policy: HeartbeatPolicy,
     /// `None`: plain text.
     connector: Option<Arc<Connector>>,
+    /// What each connection begins with.
+    first: &'static [u8],
     connection: Option<Connection>,
 }
 
@@ -76,8 +78,18 @@ impl Missed {
 }
 
 impl Asker {
-    pub(super) fn new(address: SocketAddr, policy: HeartbeatPolicy, connector: Option<Arc<Connector>>) -> Self {
-        Asker { address, policy, connector, connection: None }
+    pub(super) fn new(
+        address: SocketAddr,
+        policy: HeartbeatPolicy,
+        proxy_protocol: ProxyProtocol,
+        connector: Option<Arc<Connector>>,
+    ) -> Self {
+        let first: &[u8] = match proxy_protocol {
+            ProxyProtocol::None => &[],
+            // It speaks for no client.
+            ProxyProtocol::V2 => &proxy::LOCAL,
+        };
+        Asker { address, policy, connector, first, connection: None }
     }
 
     /// Asks once, and takes no longer than the policy's timeout.
@@ -96,7 +108,8 @@ impl Asker {
     }
 
     async fn connect(&self) -> Result<Answer, Missed> {
-        TcpStream::connect(self.address).await.map_err(Missed::Connect)?;
+        // Without TLS, of which this probe knows nothing.
+        connect(self.address, None, self.first).await.map_err(Missed::Connect)?;
         Ok(Answer { heartbeat: Heartbeat { ready: true, ..Heartbeat::default() }, bad: None })
     }
 
@@ -108,7 +121,7 @@ impl Asker {
         {
             return Ok(answer);
         }
-        let connection = Connection::open(self.address, self.connector.as_ref()).await?;
+        let connection = Connection::open(self.address, self.connector.as_ref(), self.first).await?;
         self.get_over(connection).await
     }
 
@@ -157,8 +170,8 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(address: SocketAddr, connector: Option<&Arc<Connector>>) -> Result<Self, Missed> {
-        let stream = connect(address, connector).await.map_err(|error| match is_about_tls(&error) {
+    async fn open(address: SocketAddr, connector: Option<&Arc<Connector>>, first: &[u8]) -> Result<Self, Missed> {
+        let stream = connect(address, connector, first).await.map_err(|error| match is_about_tls(&error) {
             true => Missed::Tls(error),
             false => Missed::Connect(error),
         })?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use holdline_core::cause::Phase;
 use holdline_core::event::Event;
 use holdline_core::ids::{BackendId, FleetName};
-use holdline_core::policy::{HeartbeatPolicy, Probe};
+use holdline_core::policy::{FleetPolicy, Probe};
 use holdline_core::snapshot::Snapshot;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::DataPlane;
 use super::probe::{Answer, Asker, Missed};
+use crate::gateway::tls::Connector;
 use crate::telemetry::Metrics;
 
 /// Between two probes of a backend that is starting: somebody waits for it. Spread, so that a whole fleet does not beat in step.
@@ -36,8 +37,23 @@ pub struct Prober {
 /// A backend with a task of its own, which ends with this.
 struct Probed {
     address: SocketAddr,
+    /// What it is asked by: another one needs another task.
+    policy: Arc<FleetPolicy>,
+    connector: Option<Arc<Connector>>,
     starting: Arc<AtomicBool>,
     task: JoinHandle<()>,
+}
+
+impl Probed {
+    /// Whether a backend there is asked in the same way.
+    fn asks(&self, address: SocketAddr, policy: &FleetPolicy, connector: Option<&Arc<Connector>>) -> bool {
+        let same_tls = match (&self.connector, connector) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        let (own, other) = (&self.policy, policy);
+        self.address == address && own.heartbeat == other.heartbeat && own.proxy_protocol == other.proxy_protocol && same_tls
+    }
 }
 
 impl Drop for Probed {
@@ -66,34 +82,41 @@ impl Prober {
     fn follow(&mut self, snapshot: &Snapshot) {
         let mut before = std::mem::take(&mut self.probed);
         for fleet in snapshot.fleets.iter().filter(|f| f.policy.heartbeat.probe != Probe::Push) {
+            let connector = self.plane.connector(fleet.name());
             for backend in &fleet.backends {
                 let Some(address) = backend.address else { continue };
                 let key = (fleet.name().clone(), backend.id.clone());
-                let kept = before.remove(&key).filter(|p| p.address == address);
-                let probed = kept.unwrap_or_else(|| self.start(&key, address, &fleet.policy.heartbeat));
+                let kept = before.remove(&key).filter(|p| p.asks(address, &fleet.policy, connector.as_ref()));
+                let probed = kept.unwrap_or_else(|| self.start(&key, address, &fleet.policy, connector.clone()));
                 probed.starting.store(backend.phase == Phase::Starting, Ordering::Relaxed);
                 self.probed.insert(key, probed);
             }
         }
     }
 
-    fn start(&self, (fleet, backend): &(FleetName, BackendId), address: SocketAddr, policy: &HeartbeatPolicy) -> Probed {
+    fn start(
+        &self,
+        (fleet, backend): &(FleetName, BackendId),
+        address: SocketAddr,
+        policy: &Arc<FleetPolicy>,
+        connector: Option<Arc<Connector>>,
+    ) -> Probed {
         let starting = Arc::new(AtomicBool::new(true));
         let mut hash = DefaultHasher::new();
         (self.seed, fleet, backend).hash(&mut hash);
         let target = Target {
             fleet: fleet.clone(),
             backend: backend.clone(),
-            interval: policy.interval,
+            interval: policy.heartbeat.interval,
             starting: Arc::clone(&starting),
             plane: Arc::clone(&self.plane),
             events: self.events.clone(),
             metrics: Arc::clone(&self.metrics),
-            asker: Asker::new(address, policy.clone(), self.plane.connector(fleet)),
+            asker: Asker::new(address, policy.heartbeat.clone(), policy.proxy_protocol, connector.clone()),
             random: SmallRng::seed_from_u64(hash.finish()),
             complaint: None,
         };
-        Probed { address, starting, task: tokio::spawn(target.run()) }
+        Probed { address, policy: Arc::clone(policy), connector, starting, task: tokio::spawn(target.run()) }
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::backend::Backend;
@@ -15,13 +16,13 @@ use super::tls::{self, Connector, is_about_tls};
 /// Backends that one handshake or request is tried at, after connect failures only.
 pub(crate) const DIALS_MAX: usize = 3;
 
-/// Connects to `backend` within `timeout`, TLS included, and notes the outcome for State, unless a failure was this machine's own.
+/// Connects to `backend` within `timeout`, TLS included, sends `first` before anything else, and notes the outcome for State, unless a failure was this machine's own.
 ///
 /// # Errors
 /// The kernel's, `TimedOut`, or what is wrong with its TLS.
-pub(crate) async fn dial(shared: &Shared, backend: &Backend, timeout: Duration) -> io::Result<Socket> {
+pub(crate) async fn dial(shared: &Shared, backend: &Backend, timeout: Duration, first: &[u8]) -> io::Result<Socket> {
     let connector = shared.served.load().tls.connector(&backend.fleet).cloned();
-    let connected = match tokio::time::timeout(timeout, connect(backend.address, connector.as_ref())).await {
+    let connected = match tokio::time::timeout(timeout, connect(backend.address, connector.as_ref(), first)).await {
         Ok(connected) => connected,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };
@@ -36,13 +37,14 @@ pub(crate) async fn dial(shared: &Shared, backend: &Backend, timeout: Duration) 
     connected
 }
 
-/// Connects to a backend.
+/// Connects to a backend; `first` goes out before anything else, TLS included.
 ///
 /// # Errors
 /// The kernel's, or what is wrong with its TLS.
-pub(crate) async fn connect(address: SocketAddr, connector: Option<&Arc<Connector>>) -> io::Result<Socket> {
-    let stream = TcpStream::connect(address).await?;
+pub(crate) async fn connect(address: SocketAddr, connector: Option<&Arc<Connector>>, first: &[u8]) -> io::Result<Socket> {
+    let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    stream.write_all(first).await?;
     match connector {
         None => Ok(Socket::Plain(stream)),
         Some(connector) => Ok(Socket::Tls(Box::new(tls::Stream::client(stream, connector).await?))),

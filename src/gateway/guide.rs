@@ -1,13 +1,13 @@
 //! A fleet's affinity at work: what a request asks for, and what the client is told to bring along.
 
+use std::net::IpAddr;
+
 use holdline_core::affinity::{Cookies, Key, Preference, Ring};
 use holdline_core::ids::BackendId;
 use holdline_core::policy::{Affinity, FleetPolicy};
 use holdline_core::wire::token::Keys;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
-
-use super::socket::Peer;
 
 /// Affinity to the backends of a fleet at one time.
 #[derive(Debug, Default)]
@@ -57,8 +57,8 @@ impl Guide {
         }
     }
 
-    /// What a request asks for. Of several fields of the name, the first counts.
-    pub(crate) fn preference(&self, parts: &Parts, peer: &Peer) -> Preference {
+    /// What a request of `client` asks for. Of several fields of the name, the first counts.
+    pub(crate) fn preference(&self, parts: &Parts, client: IpAddr) -> Preference {
         match self {
             Guide::None => Preference::default(),
             Guide::Cookies(cookies) => {
@@ -67,7 +67,7 @@ impl Guide {
             Guide::Hash(of, _) => Preference::of_key(match of {
                 KeyOf::Header(name) => parts.headers.get(name).and_then(|value| Key::of_value(value.as_bytes())),
                 KeyOf::Parameter(name) => parts.uri.query().and_then(|query| Key::of_parameter(query, name)),
-                KeyOf::Address => Some(Key::of_address(peer.address.ip())),
+                KeyOf::Address => Some(Key::of_address(client)),
             }),
         }
     }

@@ -1,37 +1,42 @@
 //! Fields of plain requests and answers as they cross the gateway (RFC 9110 7.6); those of sessions are written by `core::wire::forward`.
 
 use holdline_core::wire::fields::{Fields, is_reserved};
+use holdline_core::wire::forwarded;
 use http::{HeaderMap, HeaderValue, header};
 
-use super::socket::Peer;
+use super::caller::Caller;
 
 /// What the backend gets of a client's fields.
-pub(super) fn request(from: &HeaderMap, host: &str, peer: Peer) -> HeaderMap {
+pub(super) fn request(from: &HeaderMap, host: &str, caller: &Caller) -> HeaderMap {
     // hyper answered an Expect itself: the backend is sent the body in any case.
-    let mut to = crossing(from, |name| name == header::EXPECT || name == header::HOST);
-    let mut set = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            to.insert(name, value);
+    let kept = |name: &str| caller.is_trusted && forwarded::is_kept(name);
+    let mut to = crossing(from, |name| name == header::EXPECT || name == header::HOST, kept);
+    let mut set = |name: &'static str, value: &[u8]| {
+        // What is there by now was said by a trusted proxy.
+        if let (header::Entry::Vacant(entry), Ok(value)) = (to.entry(name), HeaderValue::from_bytes(value)) {
+            entry.insert(value);
         }
     };
     if !host.is_empty() {
-        set("host", host);
-        set("x-forwarded-host", host);
+        set("host", host.as_bytes());
+        set("x-forwarded-host", host.as_bytes());
     }
-    set("x-forwarded-for", &peer.address.ip().to_canonical().to_string());
-    set("x-forwarded-proto", peer.proto());
+    let fields = from.get_all("x-forwarded-for").iter().map(|value| ("x-forwarded-for", value.as_bytes())).collect();
+    set("x-forwarded-for", &forwarded::chain(&fields, caller.peer.address.ip(), caller.is_trusted));
+    set("x-forwarded-proto", caller.peer.proto().as_bytes());
     to
 }
 
 /// What the client gets of a backend's fields.
 pub(super) fn response(from: &HeaderMap) -> HeaderMap {
-    crossing(from, |_| false)
+    crossing(from, |_| false, |_| false)
 }
 
-/// Fields but those of the connection, those that only Holdline may set, and `drop`.
-fn crossing(from: &HeaderMap, drop: impl Fn(&header::HeaderName) -> bool) -> HeaderMap {
+/// Fields but those of the connection, those that only Holdline may set save what is `kept`, and `drop`.
+fn crossing(from: &HeaderMap, drop: impl Fn(&header::HeaderName) -> bool, kept: impl Fn(&str) -> bool) -> HeaderMap {
     let fields: Fields<'_> = from.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
-    let kept = from.iter().filter(|(n, _)| !fields.stays_behind(n.as_str()) && !is_reserved(n.as_str()) && !drop(n));
+    let reserved = |name: &str| is_reserved(name) && !kept(name);
+    let kept = from.iter().filter(|(n, _)| !fields.stays_behind(n.as_str()) && !reserved(n.as_str()) && !drop(n));
     let mut to = HeaderMap::with_capacity(from.len() + 3);
     for (name, value) in kept {
         to.append(name, value.clone());
@@ -41,6 +46,9 @@ fn crossing(from: &HeaderMap, drop: impl Fn(&header::HeaderName) -> bool) -> Hea
 
 #[cfg(test)]
 mod tests {
+    use holdline_core::wire::forwarded::Trusted;
+
+    use super::super::socket::Peer;
     use super::*;
 
     #[test]
@@ -52,6 +60,9 @@ mod tests {
             ("http2-settings", "x"),
             ("x-user", "root"),
             ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-port", "443"),
+            ("x_forwarded_host", "forged"),
             ("holdline-session", "forged"),
             ("expect", "100-continue"),
             ("cookie", "a=b"),
@@ -59,12 +70,28 @@ mod tests {
         .iter()
         .map(|(n, v)| (header::HeaderName::from_static(n), HeaderValue::from_static(v)))
         .collect();
-        let to = request(&from, "a.example", Peer { address: "[::ffff:192.0.2.7]:1".parse().unwrap(), is_tls: false });
-        let mut names: Vec<_> = to.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
-        names.sort();
-        assert_eq!(
-            names,
-            ["cookie=a=b", "host=a.example", "x-forwarded-for=192.0.2.7", "x-forwarded-host=a.example", "x-forwarded-proto=http"]
-        );
+        let peer = Peer {
+            address: "[::ffff:192.0.2.7]:1".parse().unwrap(),
+            local: "192.0.2.1:80".parse().unwrap(),
+            is_tls: false,
+            is_unknown: false,
+        };
+        let told = |trusted: &[&str]| {
+            let trusted = Trusted::new(&trusted.iter().map(|t| t.parse().unwrap()).collect::<Vec<_>>());
+            let to = request(&from, "a.example", &Caller::new(&from, peer, &trusted));
+            let mut told: Vec<_> = to.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
+            told.sort();
+            told
+        };
+        let (cookie, host) = ("cookie=a=b", "host=a.example");
+        let own = ["x-forwarded-for=192.0.2.7", "x-forwarded-host=a.example", "x-forwarded-proto=http"];
+        assert_eq!(told(&[]), [&[cookie, host][..], &own].concat());
+        let quoted = [
+            "x-forwarded-for=6.6.6.6, 192.0.2.7",
+            "x-forwarded-host=a.example",
+            "x-forwarded-port=443",
+            "x-forwarded-proto=https",
+        ];
+        assert_eq!(told(&["192.0.2.0/24"]), [&[cookie, host][..], &quoted].concat());
     }
 }

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
 use super::error::GatewayError;
+use super::tuned;
 use crate::config::model::Listener;
 
 /// Connections that wait for an accept: as many as the kernel allows (`net.core.somaxconn` cuts it), so that a reconnect storm
@@ -105,6 +106,7 @@ fn socket(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
     if shared {
         socket.set_reuse_port(true)?;
     }
+    tuned::listener(&socket)?;
     socket.bind(&address.into())?;
     // The probe listens too: Linux lets two sockets with SO_REUSEADDR bind as long as none listens.
     socket.listen(if shared { BACKLOG } else { 1 })?;
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     fn plain(address: &str) -> Listener {
-        Listener { address: address.parse().unwrap(), tls: None }
+        Listener { address: address.parse().unwrap(), tls: None, proxy_protocol: false }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod admission;
 mod backend;
 mod body;
+mod caller;
 mod client;
 mod descriptors;
 mod dial;
@@ -22,6 +23,7 @@ mod opening;
 pub mod orders;
 mod plain;
 mod pool;
+mod proxied;
 mod pump;
 mod reframe;
 mod refuse;
@@ -40,6 +42,7 @@ mod tests;
 mod thread;
 pub mod timer;
 pub mod tls;
+mod tuned;
 pub mod tunnel;
 mod unasked;
 

@@ -20,6 +20,7 @@ use tokio::task::spawn_local;
 
 use super::admission::{Admitted, NotAdmitted, SeatGuard, admit};
 use super::backend::Backend;
+use super::caller::Caller;
 use super::client::client_gone;
 use super::descriptors::SessionSlot;
 use super::dial::{DIALS_MAX, dial};
@@ -29,10 +30,10 @@ use super::refuse::{self, Refusal};
 use super::relay;
 use super::service::head_of;
 use super::session::{Session, SessionKind};
-use super::side::tune;
-use super::socket::{Peer, Socket};
+use super::socket::Socket;
 use super::stream::{self, Start};
 use super::thread::{Stay, Thread};
+use super::tuned;
 use super::tunnel::{self, Early};
 use crate::telemetry::access;
 use crate::telemetry::names::handshake as handshake_result;
@@ -43,6 +44,7 @@ pub(super) struct Asked {
     pub(super) kind: Kind,
     pub(super) fleet: Arc<Fleet>,
     pub(super) host: String,
+    pub(super) caller: Caller,
     /// When its head was read.
     pub(super) at: Moment,
 }
@@ -52,7 +54,6 @@ pub(super) struct Client {
     pub(super) stream: Socket,
     /// Read behind the head.
     pub(super) early: Bytes,
-    pub(super) peer: Peer,
     pub(super) stay: Stay,
 }
 
@@ -74,7 +75,7 @@ enum Failure {
 
 /// Opens the session that was asked for, or tells the client why not.
 pub(super) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
-    let had = asked.fleet.joined().guide.preference(&asked.parts, &client.peer);
+    let had = asked.fleet.joined().guide.preference(&asked.parts, asked.caller.address.ip());
     let attempt = async {
         let slot = thread.shared.descriptors.session().ok_or(Failure::Refused(Refusal::busy(RefuseCause::Limit)))?;
         Ok((attempt(&thread, &asked, &client, &had).await?, slot))
@@ -96,7 +97,7 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
     let fleet = &asked.fleet;
     let shared = &thread.shared;
     // From here on, so that a client that vanishes while it waits is found as well.
-    tune(client.stream.tcp(), &fleet.policy.keepalive);
+    tuned::client(client.stream.tcp(), &fleet.policy.keepalive);
     let mut failed: Vec<BackendId> = Vec::new();
     let mut left = fleet.policy.timeouts.handshake;
     loop {
@@ -111,7 +112,7 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
         let began = shared.clock.now();
         let tried = tokio::select! {
             biased;
-            tried = tokio::time::timeout(left, at_backend(thread, asked, client, &backend, seat)) => tried,
+            tried = tokio::time::timeout(left, at_backend(thread, asked, &backend, seat)) => tried,
             () = client_gone(client.stream.tcp()) => return Err(Failure::Gone),
         };
         left = left.saturating_sub(shared.clock.now().since(began));
@@ -135,23 +136,20 @@ enum Tried {
     Broken(Refusal),
 }
 
-async fn at_backend(
-    thread: &Thread,
-    asked: &Asked,
-    client: &Client,
-    backend: &Arc<Backend>,
-    seat: SeatGuard,
-) -> Result<Answered, Tried> {
+async fn at_backend(thread: &Thread, asked: &Asked, backend: &Arc<Backend>, seat: SeatGuard) -> Result<Answered, Tried> {
     let policy = &asked.fleet.policy;
-    let stream = dial(&thread.shared, backend, policy.timeouts.connect).await.map_err(Tried::NotConnected)?;
-    tune(stream.tcp(), &policy.keepalive);
+    let introduction = asked.caller.introduction(policy);
+    let dialled = dial(&thread.shared, backend, policy.timeouts.connect, &introduction).await;
+    let stream = dialled.map_err(Tried::NotConnected)?;
+    tuned::backend(stream.tcp(), &policy.keepalive);
     let mut upstream = Upstream::new(stream, seat);
     let id = SessionId(thread.rng.borrow_mut().random());
     let exchange = match asked.kind {
         Kind::WebSocket { .. } => Exchange::WebSocket,
         Kind::EventStream | Kind::Plain => Exchange::EventStream,
     };
-    let origin = Origin { client: client.peer.address.ip(), proto: client.peer.proto(), session: id };
+    let Caller { peer, is_trusted, .. } = asked.caller;
+    let origin = Origin { peer: peer.address.ip(), proto: peer.proto(), is_trusted, session: id };
     let request = forward::request(&head_of(&asked.parts, &asked.host), exchange, &origin);
     match upstream.exchange(&request).await {
         Ok(read) => Ok(Answered { backend: Arc::clone(backend), upstream, read, id }),
@@ -211,9 +209,9 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
             return refuse(thread, &asked, client, Refusal::INVALID).await;
         }
     };
-    let set_cookie = asked.fleet.joined().guide.set_cookie(&backend.id, had, client.peer.is_tls);
+    let set_cookie = asked.fleet.joined().guide.set_cookie(&backend.id, had, asked.caller.is_secure);
     let set_cookie = set_cookie.as_deref();
-    let Client { mut stream, early, peer, stay } = client;
+    let Client { mut stream, early, stay } = client;
     if stream_body.is_none() {
         let reply = forward::reply(&head, &Reply { body: ReplyBody::Switch, session: Some(id), set_cookie });
         if write_within(&mut stream, &reply, asked.fleet.policy.timeouts.write).await.is_err() {
@@ -224,7 +222,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     asked.fleet.metrics.handshake(handshake_result::OPENED);
     let kind = if stream_body.is_some() { SessionKind::Sse } else { SessionKind::WebSocket };
     let target = backend.target();
-    let session = Session { id, kind, client: peer.address, target, seat, stay: Some(stay.of_session(slot)) };
+    let session = Session { id, kind, client: asked.caller.address, target, seat, stay: Some(stay.of_session(slot)) };
     let behind = &read[head.len..];
     // Tasks of their own: they are small, this one is not.
     if let Some(body) = stream_body {
@@ -250,7 +248,7 @@ async fn answer(
     let Some((mut backend_stream, seat)) = upstream.into_parts() else { return };
     drop(seat);
     asked.fleet.metrics.handshake(handshake_result::ANSWERED);
-    log(thread, &asked, &client, Some(backend), head.status, None);
+    log(thread, &asked, Some(backend), head.status, None);
     let framing = match body {
         Body::None => ReplyBody::None,
         Body::Length(bytes) => ReplyBody::Length(bytes),
@@ -274,7 +272,7 @@ async fn answer(
 
 async fn refuse(thread: &Thread, asked: &Asked, client: Client, refusal: Refusal) {
     let fleet = &asked.fleet;
-    log(thread, asked, &client, None, refusal.status.as_u16(), Some(refusal.cause));
+    log(thread, asked, None, refusal.status.as_u16(), Some(refusal.cause));
     fleet.metrics.refused(refusal.cause);
     fleet.metrics.handshake(handshake_result::REFUSED);
     let bytes = {
@@ -293,11 +291,11 @@ async fn write_within(stream: &mut Socket, bytes: &[u8], timeout: Duration) -> i
     tokio::time::timeout(timeout, stream.write_all(bytes)).await?
 }
 
-fn log(thread: &Thread, asked: &Asked, client: &Client, backend: Option<&Backend>, status: u16, cause: Option<RefuseCause>) {
+fn log(thread: &Thread, asked: &Asked, backend: Option<&Backend>, status: u16, cause: Option<RefuseCause>) {
     access::request(&access::RequestLine {
         fleet: Some(&asked.fleet.policy.name),
         backend: backend.map(|b| &b.id),
-        client: client.peer.address,
+        client: asked.caller.address,
         method: asked.parts.method.as_str(),
         path: asked.parts.uri.path(),
         status,

@@ -9,7 +9,7 @@ use holdline_core::cause::RefuseCause;
 use holdline_core::ids::BackendId;
 use holdline_core::wire::guard::Refused;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::TrySendError;
 use rand::Rng;
@@ -17,12 +17,12 @@ use rand::Rng;
 use super::admission::any_backend;
 use super::backend::Backend;
 use super::body::{AnswerBody, Counted, Counter, Progress, Relayed, RequestBody};
+use super::caller::Caller;
 use super::dial::{DIALS_MAX, dial};
 use super::fleets::Fleet;
 use super::headers;
 use super::pool::Lease;
 use super::refuse::{self, Refusal, problem};
-use super::socket::Peer;
 use super::thread::Thread;
 use super::unasked::Unasked;
 use crate::telemetry::access;
@@ -33,23 +33,23 @@ pub(super) struct Plain {
     pub(super) body: Incoming,
     pub(super) host: String,
     pub(super) fleet: Arc<Fleet>,
-    pub(super) peer: Peer,
+    pub(super) caller: Caller,
 }
 
 /// Sends the request on and answers with what comes back, or says why nothing does.
 pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<AnswerBody> {
     let clock = thread.shared.clock;
     let started = clock.now();
-    let Plain { parts, body, host, fleet, peer } = request;
+    let Plain { parts, body, host, fleet, caller } = request;
     let (method, path) = (parts.method.clone(), parts.uri.clone());
     let in_flight = Counted::new(Counter::Fleet(Arc::clone(&fleet)));
-    let had = fleet.joined().guide.preference(&parts, &peer);
-    let outgoing = Outgoing::new(&thread, parts, body, &host, peer);
+    let had = fleet.joined().guide.preference(&parts, caller.address.ip());
+    let outgoing = Outgoing::new(&thread, (parts, body), &host, &caller, &fleet);
     let sent = outgoing.send(&thread, &fleet, &had).await;
     let (backend, answered) = match sent {
         Ok(answered) => (
             Some(Arc::clone(&answered.lease.backend)),
-            relay(&thread, &fleet, answered, &had, in_flight, peer).map_err(Failure::Refused),
+            relay(&thread, &fleet, answered, &had, in_flight, &caller).map_err(Failure::Refused),
         ),
         Err(failure) => (None, Err(failure)),
     };
@@ -63,7 +63,7 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
     access::request(&access::RequestLine {
         fleet: Some(&fleet.policy.name),
         backend: backend.as_deref().map(|b| &b.id),
-        client: peer.address,
+        client: caller.address,
         method: method.as_str(),
         path: path.path(),
         status,
@@ -78,6 +78,8 @@ struct Outgoing {
     method: Method,
     uri: Uri,
     headers: http::HeaderMap,
+    /// What each connection begins with; then it is for this request alone.
+    introduction: Vec<u8>,
     /// Of the client; `None`: there is none, or it was sent.
     body: Option<RequestBody>,
     progress: Progress,
@@ -119,13 +121,20 @@ impl From<Refusal> for Failure {
 }
 
 impl Outgoing {
-    fn new(thread: &Thread, parts: Parts, body: Incoming, host: &str, peer: Peer) -> Self {
+    fn new(thread: &Thread, (parts, body): (Parts, Incoming), host: &str, caller: &Caller, fleet: &Fleet) -> Self {
         let is_empty = body.is_end_stream();
         let progress = Progress::new(thread.shared.clock, is_empty);
+        let mut headers = headers::request(&parts.headers, host, caller);
+        let introduction = caller.introduction(&fleet.policy);
+        if !introduction.is_empty() {
+            // The backend need not wait for a second request.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let uri = parts.uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
         Outgoing {
             is_replayable: is_empty && parts.method.is_idempotent(),
-            headers: headers::request(&parts.headers, host, peer),
+            headers,
+            introduction,
             method: parts.method,
             uri,
             body: (!is_empty).then(|| RequestBody::Client(body, progress.clone())),
@@ -150,10 +159,10 @@ impl Outgoing {
             };
             let counted = Counted::new(Counter::Backend(Arc::clone(&backend)));
             // A replay does not trust another old connection.
-            let kept = if replays == 0 { Lease::kept(thread, &backend) } else { None };
+            let kept = if replays == 0 && self.introduction.is_empty() { Lease::kept(thread, &backend) } else { None };
             let lease = match kept {
                 Some(lease) => lease,
-                None => match connect(thread, fleet, &backend).await {
+                None => match connect(thread, fleet, &backend, &self.introduction).await {
                     Ok(lease) => lease,
                     Err(error) if failed.len() + 1 >= DIALS_MAX => return Err(Refusal::not_connected(&error).into()),
                     Err(_) => {
@@ -236,9 +245,9 @@ impl Outgoing {
     }
 }
 
-async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>) -> std::io::Result<Lease> {
-    let stream = dial(&thread.shared, backend, fleet.policy.timeouts.connect).await?;
-    Lease::fresh(thread, backend, stream).await
+async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>, introduction: &[u8]) -> std::io::Result<Lease> {
+    let stream = dial(&thread.shared, backend, fleet.policy.timeouts.connect, introduction).await?;
+    Lease::fresh(thread, backend, stream, introduction.is_empty()).await
 }
 
 /// The backend that the client's cookie names, full or draining or not, or the first of its key that takes requests; else the one with the
@@ -278,18 +287,18 @@ fn relay(
     answered: Answered,
     had: &Preference,
     in_flight: Counted,
-    peer: Peer,
+    caller: &Caller,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let Answered { response, lease, counted, progress } = answered;
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers);
-    let cookie = fleet.joined().guide.set_cookie(&lease.backend.id, had, peer.is_tls);
+    let cookie = fleet.joined().guide.set_cookie(&lease.backend.id, had, caller.is_secure);
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);
     }
     let stream = match is_event_stream(&parts) {
-        true => Some(Unasked::enter(thread, fleet, &lease.backend, peer.address, &mut parts.headers).map_err(Refusal::busy)?),
+        true => Some(Unasked::enter(thread, fleet, &lease.backend, caller.address, &mut parts.headers).map_err(Refusal::busy)?),
         false => None,
     };
     let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, stream, [in_flight, counted]);

@@ -68,6 +68,8 @@ pub(crate) struct Lease {
     pub(crate) backend: Arc<Backend>,
     /// Another request was answered on it before: the backend may have closed it at the moment that we sent.
     pub(crate) is_reused: bool,
+    /// It may be kept for the requests of others.
+    is_shared: bool,
     thread: Rc<Thread>,
 }
 
@@ -75,14 +77,14 @@ impl Lease {
     /// An idle connection to `backend`, the one last used.
     pub(crate) fn kept(thread: &Rc<Thread>, backend: &Arc<Backend>) -> Option<Lease> {
         let connection = thread.pool.take(backend, thread.shared.clock.now())?;
-        Some(Lease { connection, backend: Arc::clone(backend), is_reused: true, thread: Rc::clone(thread) })
+        Some(Lease { connection, backend: Arc::clone(backend), is_reused: true, is_shared: true, thread: Rc::clone(thread) })
     }
 
-    /// A connection made of a fresh socket.
+    /// A connection made of a fresh socket; one that is not shared closes after its request.
     ///
     /// # Errors
     /// hyper's; there is nothing to fail in HTTP/1.
-    pub(crate) async fn fresh(thread: &Rc<Thread>, backend: &Arc<Backend>, stream: Socket) -> io::Result<Lease> {
+    pub(crate) async fn fresh(thread: &Rc<Thread>, backend: &Arc<Backend>, stream: Socket, is_shared: bool) -> io::Result<Lease> {
         let watch = Watch::new(&thread.shared.metrics);
         let io = TokioIo::new(Checked::new(stream, Rc::clone(&watch), BUFFER_MAX));
         let (sender, connection) = Builder::new().max_buf_size(BUFFER_MAX).handshake(io).await.map_err(io::Error::other)?;
@@ -92,6 +94,7 @@ impl Lease {
             connection: Connection { sender, watch, task },
             backend: Arc::clone(backend),
             is_reused: false,
+            is_shared,
             thread: Rc::clone(thread),
         })
     }
@@ -99,7 +102,7 @@ impl Lease {
     /// The request was sent whole, and the answer was read whole.
     pub(crate) fn give_back(self) {
         // One that is retired is not kept from its exit by idle connections.
-        if self.backend.takes_requests() && !self.thread.is_stopping() {
+        if self.is_shared && self.backend.takes_requests() && !self.thread.is_stopping() {
             self.thread.pool.put(&self.backend, self.connection, self.thread.shared.clock.now());
         }
     }

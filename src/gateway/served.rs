@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use holdline_core::ids::FleetName;
 use holdline_core::snapshot::{FleetView, Snapshot};
+use holdline_core::wire::forwarded::Trusted;
 use tokio::sync::watch;
 
 use super::Gateway;
@@ -21,6 +22,8 @@ pub(crate) struct Served {
     pub(crate) fleets: Vec<Arc<Fleet>>,
     pub(crate) routes: Routes,
     pub(crate) limits: Limits,
+    /// Proxies that are believed.
+    pub(crate) trusted: Arc<Trusted>,
     pub(super) groups: Vec<Arc<Group>>,
     /// Certificates of its listeners, and what backends are believed by.
     pub(crate) tls: Arc<tls::Store>,
@@ -38,7 +41,8 @@ impl Served {
         tls: Arc<tls::Store>,
     ) -> Result<Self, GatewayError> {
         let routes = Routes::new(&config.routes, &fleets)?;
-        Ok(Served { fleets, routes, limits: config.limits, groups, tls, written: config.routes.clone() })
+        let (limits, trusted) = (config.limits, Arc::clone(&config.trusted));
+        Ok(Served { fleets, routes, limits, trusted, groups, tls, written: config.routes.clone() })
     }
 
     pub(super) fn fleet(&self, name: &FleetName) -> Option<&Arc<Fleet>> {
@@ -50,6 +54,7 @@ impl Served {
 pub struct Prepared {
     routes: Vec<Route>,
     limits: Limits,
+    trusted: Arc<Trusted>,
     groups: Vec<Arc<Group>>,
     tls: Arc<tls::Store>,
     /// A kept group has settings of its own, which change with the rest.
@@ -74,13 +79,14 @@ impl Gateway {
             }
         }
         let settings = config.listeners.iter().cloned().map(Arc::new).collect();
-        Ok(Prepared { routes: config.routes.clone(), limits: config.limits, groups, tls, settings })
+        let trusted = Arc::clone(&config.trusted);
+        Ok(Prepared { routes: config.routes.clone(), limits: config.limits, trusted, groups, tls, settings })
     }
 
     /// Obeys a snapshot, with the rest of the configuration that it is made of: new handshakes see all of it or nothing.
     pub fn adopt_with(&self, snapshot: &Snapshot, prepared: Prepared) {
         let _one_at_a_time = self.adopting.lock();
-        let Prepared { routes, limits, groups, tls, settings } = prepared;
+        let Prepared { routes, limits, trusted, groups, tls, settings } = prepared;
         for (group, settings) in groups.iter().zip(settings) {
             group.set(settings);
         }
@@ -89,7 +95,7 @@ impl Gateway {
             closed.close();
         }
         let fleets = self.fleets_of(snapshot, &served);
-        self.serve(Served { routes: Routes::of(&routes, &fleets), fleets, limits, groups, tls, written: routes });
+        self.serve(Served { routes: Routes::of(&routes, &fleets), fleets, limits, trusted, groups, tls, written: routes });
         self.obey(snapshot);
     }
 
@@ -101,8 +107,8 @@ impl Gateway {
         let fleets = self.fleets_of(snapshot, &served);
         if !same(&served.fleets, &fleets) {
             let (limits, groups, written) = (served.limits, served.groups.clone(), served.written.clone());
-            let tls = Arc::clone(&served.tls);
-            self.serve(Served { routes: Routes::of(&written, &fleets), fleets, limits, groups, tls, written });
+            let (trusted, tls) = (Arc::clone(&served.trusted), Arc::clone(&served.tls));
+            self.serve(Served { routes: Routes::of(&written, &fleets), fleets, limits, trusted, groups, tls, written });
         }
         self.obey(snapshot);
     }

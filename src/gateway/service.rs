@@ -22,6 +22,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_local;
 
 use super::body::AnswerBody;
+use super::caller::Caller;
 use super::exchange::close_lingering;
 use super::fleets::Fleet;
 use super::guard::tap::{Between, Tap};
@@ -71,7 +72,7 @@ pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: 
         (Some(end), _) => ended_by_hyper(&thread, end, tap, &between, stay),
         (None, Some(asked)) => {
             let (stream, early) = tap.into_parts();
-            spawn_local(opening::open(thread, asked, Client { stream, early, peer, stay }));
+            spawn_local(opening::open(thread, asked, Client { stream, early, stay }));
         }
         (None, None) => {}
     }
@@ -136,13 +137,15 @@ impl hyper::service::Service<Request<Incoming>> for Door {
         let answer = match self.judge(&parts) {
             Ok((fleet, host, Kind::Plain)) => {
                 self.between.write_timeout.set(fleet.policy.timeouts.write);
-                let request = plain::Plain { parts, body, host, fleet, peer: self.peer };
+                let caller = self.caller(&parts);
+                let request = plain::Plain { parts, body, host, fleet, caller };
                 let thread = Rc::clone(&self.thread);
                 return Box::pin(async move { Ok(plain::answer(thread, request).await) });
             }
             Ok((fleet, host, kind)) => {
                 self.between.is_taken.set(true);
-                *self.asked.borrow_mut() = Some(Asked { parts, kind, fleet, host, at: self.thread.shared.clock.now() });
+                let (caller, at) = (self.caller(&parts), self.thread.shared.clock.now());
+                *self.asked.borrow_mut() = Some(Asked { parts, kind, fleet, host, caller, at });
                 return Box::pin(std::future::pending());
             }
             Err(answer) => *answer,
@@ -180,6 +183,10 @@ impl Door {
         };
         let kind = handshake::classify(&head_of(parts, &host)).map_err(|rejection| Box::new(self.rejected(rejection)))?;
         Ok((Arc::clone(fleet), host, kind))
+    }
+
+    fn caller(&self, parts: &Parts) -> Caller {
+        Caller::new(&parts.headers, self.peer, &self.thread.shared.served.load().trusted)
     }
 
     fn rejected(&self, rejection: Rejection) -> Answer {

@@ -57,8 +57,6 @@ pub struct Target {
     pub fleet: FleetName,
     /// The backend.
     pub backend: BackendId,
-    /// How the kernel finds silent peers.
-    pub keepalive: KeepalivePolicy,
     /// Who is told of bytes and ends.
     pub watch: Arc<dyn Watch>,
     websocket: Limits,
@@ -100,7 +98,7 @@ impl Target {
     ) -> Arc<Self> {
         let limits = |kind| Limits::new(timeouts, keepalive, kind);
         let (websocket, sse) = (limits(SessionKind::WebSocket), limits(SessionKind::Sse));
-        Arc::new(Target { fleet, backend, keepalive: *keepalive, watch, websocket, sse, ends })
+        Arc::new(Target { fleet, backend, watch, websocket, sse, ends })
     }
 
     /// Counts an end; before its seat is given back, so that who sees the free seat finds the end counted.

@@ -6,18 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use holdline_core::policy::KeepalivePolicy;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::timer::Tick;
-
-/// Bytes that the kernel may hold unsent before a socket counts as not writable: beyond it they would only wait there, in memory.
-const NOTSENT_MAX: u32 = 64 << 10;
-
-/// Probes of TCP keepalive without an answer until the kernel gives a peer up.
-const KEEPALIVE_PROBES: u32 = 4;
 
 /// What a side speaks over.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
@@ -29,22 +22,6 @@ impl Transport for TcpStream {
     fn reset_on_close(&self) {
         // It fails only on a socket that is dead already.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
-    }
-}
-
-/// Sets a session's socket up: no delay, keepalive that finds half-open peers, bounded unsent bytes.
-///
-/// Not TCP_USER_TIMEOUT, which kills live peers with a closed window. A dead socket's errors show when it is read.
-pub fn tune(socket: &TcpStream, keepalive: &KeepalivePolicy) {
-    let socket = SockRef::from(socket);
-    let _ = socket.set_tcp_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_notsent_lowat(NOTSENT_MAX);
-    if let Some(idle) = keepalive.tcp {
-        let interval = (keepalive.timeout / KEEPALIVE_PROBES).max(Duration::from_secs(1));
-        let idle = idle.max(Duration::from_secs(1));
-        let _ =
-            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(KEEPALIVE_PROBES));
     }
 }
 

@@ -25,7 +25,7 @@ use super::pool::Pool;
 use super::registry::Registry;
 use super::served::Served;
 use super::socket::{Peer, Socket};
-use super::{service, timer, tls};
+use super::{proxied, service, timer, tls};
 use crate::clock::Clock;
 use crate::config::model::Listener;
 use crate::telemetry::Metrics;
@@ -290,16 +290,25 @@ async fn take_handed(thread: Rc<Thread>, mut handed: mpsc::Receiver<Handed>) {
 fn serve_here(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
     let Accepted { socket, peer: address, listener, slot } = accepted;
     let stay = thread.stay(slot);
-    // Small answers must not wait for the client's ACK. A dead socket shows at its first read.
-    let _ = socket.set_nodelay(true);
-    let socket = match thread.shared.served.load().tls.server(&listener) {
+    let local = socket.local_addr().unwrap_or(listener.address);
+    let peer = Peer { address, local, is_tls: false, is_unknown: false };
+    if listener.proxy_protocol {
+        spawn_local(proxied::serve(Rc::clone(thread), socket, peer, listener, stay));
+    } else {
+        begin(thread, socket, peer, &listener, stay);
+    }
+}
+
+/// Serves a client from the first byte of its own.
+pub(super) fn begin(thread: &Rc<Thread>, socket: TcpStream, peer: Peer, listener: &Listener, stay: Stay) {
+    let socket = match thread.shared.served.load().tls.server(listener) {
         None => Socket::Plain(socket),
         Some(config) => match tls::Stream::server(socket, config) {
             Ok(stream) => Socket::Tls(Box::new(stream)),
             Err(error) => return tracing::error!(%error, "a connection's TLS cannot begin"),
         },
     };
-    let peer = Peer { address, is_tls: matches!(socket, Socket::Tls(_)) };
+    let peer = Peer { is_tls: matches!(socket, Socket::Tls(_)), ..peer };
     spawn_local(service::serve(Rc::clone(thread), socket, peer, stay));
 }
 

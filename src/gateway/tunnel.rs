@@ -18,7 +18,7 @@ use holdline_core::wire::ws::{PING, Tracker};
 use super::pump::{Mode, pump};
 use super::registry::{EndOrder, Entered, Registry};
 use super::session::Session;
-use super::side::{self, Side, Stall, Transport};
+use super::side::{Side, Stall, Transport};
 use super::socket::Socket;
 use super::timer::{Due, Tick, ticks_past};
 
@@ -34,7 +34,8 @@ pub struct Early<'a> {
     pub to_client: &'a [u8],
 }
 
-/// The tunnel of `session`, to be spawned on its thread as a task of its own (`spawn_local`): it is small, its maker may not be.
+/// The tunnel of `session` between two sockets that are set up, to be spawned on its thread as a task of its own (`spawn_local`): it is
+/// small, its maker may not be.
 pub(super) fn run(
     client: Socket,
     backend: Socket,
@@ -42,8 +43,6 @@ pub(super) fn run(
     session: Session,
     registry: &Rc<Registry>,
 ) -> Tunnel<Socket, Socket> {
-    side::tune(client.tcp(), &session.target.keepalive);
-    side::tune(backend.tcp(), &session.target.keepalive);
     Tunnel::new(client, backend, early, registry.enter(session))
 }
 

@@ -1,5 +1,7 @@
-//! Clients that nobody here wrote, through `holdline run`: Python `websockets`, Node `ws` and `eventsource`, curl.
+//! Clients that nobody here wrote, through `holdline run`, plain and over TLS: Python `websockets`, Node `ws` and `eventsource`, curl.
+//! `browser.rs` has the browser.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::json;
@@ -9,26 +11,35 @@ use tokio::process::{Child, ChildStdout, Command};
 use crate::support::backend::Backend;
 use crate::support::client::{self, PATIENCE};
 use crate::support::holdline::{BINARY, Holdline};
+use crate::tls::Certificates;
 
-struct Script {
+/// A client's process and what it prints.
+pub(crate) struct Script {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Script {
-    fn start(program: &str, script: &str, args: &[&str]) -> Self {
-        let path = format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"));
-        let modules = env("HOLDLINE_TEST_NODE_MODULES");
+    /// `script` stands below `tests/`.
+    pub(crate) fn start(program: &str, script: &str, args: &[&str], authority: Option<PathBuf>) -> Self {
+        let path = format!("{}/tests/{script}", env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(program);
-        command.arg(path).args(args).env("NODE_PATH", modules).stdout(Stdio::piped()).kill_on_drop(true);
+        command.arg(path).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.env("NODE_PATH", env("HOLDLINE_TEST_NODE_MODULES"));
+        if let Some(file) = authority {
+            // Each client's own way to be given an authority beside the system's.
+            command.env("SSL_CERT_FILE", &file).env("NODE_EXTRA_CA_CERTS", &file);
+        }
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Script { child, lines }
     }
 
-    async fn expect(&mut self, wanted: &str) {
+    /// The next line that contains `wanted`; those before it are passed over, save one that says that something is wrong.
+    pub(crate) async fn expect(&mut self, wanted: &str) {
         let found = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
+                assert!(!line.starts_with("wrong: "), "before {wanted:?}: {line}");
                 if line.contains(wanted) {
                     return true;
                 }
@@ -38,7 +49,9 @@ impl Script {
         assert!(tokio::time::timeout(PATIENCE, found).await.unwrap_or(false), "the client never said {wanted:?}");
     }
 
-    async fn succeed(mut self) {
+    pub(crate) async fn succeed(mut self) {
+        // Those that ask for it go on until their standard input ends.
+        drop(self.child.stdin.take());
         self.expect("done").await;
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
         assert!(status.success(), "{status}");
@@ -49,42 +62,88 @@ fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run tests/run, which installs the clients and sets it"))
 }
 
-fn python() -> String {
-    env("HOLDLINE_TEST_PYTHON")
+/// How clients reach Holdline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Plain,
+    Tls,
 }
 
-async fn two_backends() -> (Vec<Backend>, Holdline) {
+/// A Holdline, and how clients reach it.
+pub(crate) struct Front {
+    pub(crate) holdline: Holdline,
+    pub(crate) certificates: Option<Certificates>,
+}
+
+impl Front {
+    pub(crate) fn start(way: Way, fleets: &str) -> Self {
+        let certificates = (way == Way::Tls).then(Certificates::new);
+        let listeners = certificates.as_ref().map(Certificates::listeners).unwrap_or_default();
+        Front { holdline: Holdline::start(&(listeners + fleets)), certificates }
+    }
+
+    /// `scheme` without its s.
+    pub(crate) fn url(&self, scheme: &str, path: &str) -> String {
+        let port = self.holdline.address.port();
+        match self.certificates {
+            Some(_) => format!("{scheme}s://localhost:{port}{path}"),
+            None => format!("{scheme}://127.0.0.1:{port}{path}"),
+        }
+    }
+
+    pub(crate) fn python(&self, script: &str, args: &[&str]) -> Script {
+        Script::start(&env("HOLDLINE_TEST_PYTHON"), script, args, self.authority())
+    }
+
+    pub(crate) fn node(&self, script: &str, args: &[&str]) -> Script {
+        Script::start("node", script, args, self.authority())
+    }
+
+    fn authority(&self) -> Option<PathBuf> {
+        self.certificates.as_ref().map(|c| c.path("ca.crt"))
+    }
+}
+
+async fn two_backends(way: Way) -> (Vec<Backend>, Front) {
     let backends = vec![Backend::start().await, Backend::start().await];
-    let holdline = Holdline::start(&format!(
-        "fleets:\n  chat:\n    backends:\n      static: [ {{ id: a, address: \"{}\" }}, {{ id: b, address: \"{}\" }} ]\n    capacity: 100\n",
-        backends[0].address, backends[1].address
-    ));
-    holdline.until_ready().await;
-    (backends, holdline)
+    let front = Front::start(
+        way,
+        &format!(
+            "fleets:\n  chat:\n    backends:\n      static: [ {{ id: a, address: \"{}\" }}, {{ id: b, address: \"{}\" }} ]\n    capacity: 100\n",
+            backends[0].address, backends[1].address
+        ),
+    );
+    front.holdline.until_ready().await;
+    (backends, front)
+}
+
+/// Twenty sessions of each talk, ping and leave.
+async fn they_talk_and_leave(way: Way) {
+    let (_backends, front) = two_backends(way).await;
+    let url = front.url("ws", "/");
+    let python = front.python("clients/websockets_client.py", &[&url, "20", "echo"]);
+    let node = front.node("clients/ws_client.js", &[&url, "20", "echo"]);
+    python.succeed().await;
+    node.succeed().await;
+    front.holdline.until("every seat free", |fleet| fleet["sessions"] == 0).await;
+    assert_eq!(front.holdline.metric("holdline_sessions_ended_total", "client_closed").await, 40.0);
 }
 
 #[tokio::test]
-async fn python_websockets_talks_and_leaves() {
-    let (_backends, holdline) = two_backends().await;
-    Script::start(&python(), "websockets_client.py", &[&format!("ws://{}/", holdline.address), "20", "echo"]).succeed().await;
-    holdline.until("every seat free", |fleet| fleet["sessions"] == 0).await;
-    assert_eq!(holdline.metric("holdline_sessions_ended_total", "client_closed").await, 20.0);
+async fn python_websockets_and_node_ws_talk_and_leave() {
+    they_talk_and_leave(Way::Plain).await;
 }
 
 #[tokio::test]
-async fn node_ws_talks_and_leaves() {
-    let (_backends, holdline) = two_backends().await;
-    Script::start("node", "ws_client.js", &[&format!("ws://{}/", holdline.address), "20", "echo"]).succeed().await;
-    holdline.until("every seat free", |fleet| fleet["sessions"] == 0).await;
-    assert_eq!(holdline.metric("holdline_sessions_ended_total", "client_closed").await, 20.0);
+async fn python_websockets_and_node_ws_talk_and_leave_over_tls() {
+    they_talk_and_leave(Way::Tls).await;
 }
 
-#[tokio::test]
-async fn both_are_told_1012_by_a_drain() {
-    let (_backends, holdline) = two_backends().await;
-    let url = format!("ws://{}/", holdline.address);
-    let mut python = Script::start(&python(), "websockets_client.py", &[&url, "20", "drain"]);
-    let mut node = Script::start("node", "ws_client.js", &[&url, "20", "drain"]);
+async fn both_are_told_1012(way: Way) {
+    let (_backends, front) = two_backends(way).await;
+    let (url, holdline) = (front.url("ws", "/"), &front.holdline);
+    let mut python = front.python("clients/websockets_client.py", &[&url, "20", "drain"]);
+    let mut node = front.node("clients/ws_client.js", &[&url, "20", "drain"]);
     python.expect("ready").await;
     node.expect("ready").await;
     for backend in ["a", "b"] {
@@ -98,17 +157,31 @@ async fn both_are_told_1012_by_a_drain() {
     assert_eq!(holdline.metric("holdline_sessions_ended_total", "cause=\"drained\"").await, 40.0);
 }
 
-/// Runs the chat server that `holdline demo` uses, since an EventSource needs events.
 #[tokio::test]
-async fn node_eventsource_hears_is_moved_and_comes_back() {
-    let holdline = Holdline::start(&format!(
-        "fleets:\n  feed:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, --port, \"{{port}}\"], ports: \"21000-21099\" }}\n    \
-         capacity: 100\n    heartbeat: {{ probe: http, interval: 200ms }}\n    scale: {{ min: 2, max: 2 }}\n"
-    ));
+async fn both_are_told_1012_by_a_drain() {
+    both_are_told_1012(Way::Plain).await;
+}
+
+#[tokio::test]
+async fn both_are_told_1012_by_a_drain_over_tls() {
+    both_are_told_1012(Way::Tls).await;
+}
+
+/// Runs the chat server that `holdline demo` uses, since an EventSource needs events. Tests that run beside each other have their own
+/// `ports`.
+async fn eventsource_is_moved(way: Way, ports: &str) {
+    let front = Front::start(
+        way,
+        &format!(
+            "fleets:\n  feed:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, --port, \"{{port}}\"], ports: \"{ports}\" }}\n    \
+             capacity: 100\n    heartbeat: {{ probe: http, interval: 200ms }}\n    scale: {{ min: 2, max: 2 }}\n"
+        ),
+    );
+    let holdline = &front.holdline;
     holdline
         .until("two ready", |fleet| fleet["backends"].as_array().unwrap().iter().filter(|b| b["phase"] == "ready").count() == 2)
         .await;
-    let mut source = Script::start("node", "eventsource_client.mjs", &[&format!("http://{}/events", holdline.address)]);
+    let mut source = front.node("clients/eventsource_client.mjs", &[&front.url("http", "/events")]);
     source.expect("open 1").await;
     let fleet = holdline.fleet().await;
     let holder =
@@ -138,20 +211,34 @@ async fn node_eventsource_hears_is_moved_and_comes_back() {
 }
 
 #[tokio::test]
-async fn curl_makes_plain_requests() {
+async fn node_eventsource_hears_is_moved_and_comes_back() {
+    eventsource_is_moved(Way::Plain, "21000-21049").await;
+}
+
+#[tokio::test]
+async fn node_eventsource_hears_is_moved_and_comes_back_over_tls() {
+    eventsource_is_moved(Way::Tls, "21050-21099").await;
+}
+
+async fn curl_makes_requests(way: Way) {
     let backend = crate::support::backend::raw(
         b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n",
         crate::support::backend::After::Close,
     )
     .await;
-    let holdline = Holdline::start(&format!(
-        "routes: [ {{ path: /app, fleet: web }} ]\nfleets:\n  web:\n    backends:\n      static: [ {{ address: \"{backend}\" }} ]\n    capacity: 1\n"
-    ));
-    holdline.until_ready().await;
+    let front = Front::start(
+        way,
+        &format!(
+            "routes: [ {{ path: /app, fleet: web }} ]\nfleets:\n  web:\n    backends:\n      static: [ {{ address: \"{backend}\" }} ]\n    capacity: 1\n"
+        ),
+    );
+    front.holdline.until_ready().await;
     let curl = |path: &str, more: &[&str]| {
-        let url = format!("http://{}{path}", holdline.address);
         let mut command = Command::new("curl");
-        command.args(["-sS", "-i", "--max-time", "20"]).args(more).arg(url);
+        command.args(["-sS", "-i", "--max-time", "20", "--noproxy", "*"]).args(more).arg(front.url("http", path));
+        if let Some(file) = front.authority() {
+            command.arg("--cacert").arg(file);
+        }
         async move { String::from_utf8(command.output().await.unwrap().stdout).unwrap() }
     };
     let answer = curl("/app/x", &[]).await;
@@ -160,4 +247,14 @@ async fn curl_makes_plain_requests() {
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     let answer = curl("/app", &["-X", "POST", "-d", "body"]).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn curl_makes_plain_requests() {
+    curl_makes_requests(Way::Plain).await;
+}
+
+#[tokio::test]
+async fn curl_makes_plain_requests_over_tls() {
+    curl_makes_requests(Way::Tls).await;
 }

@@ -3,8 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
+#[cfg(all(feature = "foreign-clients", feature = "demo"))]
+mod browser;
 mod capacity;
-#[cfg(feature = "foreign-clients")]
+#[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod clients;
 mod commands;
 #[cfg(feature = "demo")]
@@ -14,12 +17,12 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
-mod memory;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;
 mod placement;
 mod processes;
 mod reload;
+mod reload_under_way;
 #[cfg(feature = "demo")]
 mod scaling;
 mod security;

@@ -9,7 +9,7 @@ use crate::support::client::{self, Socket};
 use crate::support::holdline::{Holdline, run_to_failure};
 use crate::support::soon;
 
-fn fleet(name: &str, address: SocketAddr, rest: &str) -> String {
+pub(crate) fn fleet(name: &str, address: SocketAddr, rest: &str) -> String {
     format!("  {name}:\n    backends: {{ static: [ {{ id: {name}-a, address: \"{address}\" }} ] }}\n    {rest}\n")
 }
 
@@ -18,7 +18,7 @@ fn chat(address: SocketAddr, rest: &str) -> String {
 }
 
 /// Waits until so many reloads had this result, and no more.
-async fn reloads(holdline: &Holdline, result: &str, count: f64) {
+pub(crate) async fn reloads(holdline: &Holdline, result: &str, count: f64) {
     soon(&format!("{count} reloads are {result}"), async {
         while holdline.metric("holdline_config_reloads_total", &format!("\"{result}\"")).await < count {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -33,16 +33,7 @@ async fn fleets(holdline: &Holdline) -> Vec<String> {
     status["fleets"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn until_status(holdline: &Holdline, what: &str, is_so: impl Fn(&Value) -> bool) {
-    soon(what, async {
-        while !is_so(&holdline.get("/v1/status").await) {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-}
-
-async fn sessions(holdline: &Holdline, path: &str, count: usize) -> Vec<Socket> {
+pub(crate) async fn sessions(holdline: &Holdline, path: &str, count: usize) -> Vec<Socket> {
     let mut held = Vec::new();
     for _ in 0..count {
         held.push(client::websocket(holdline.address, path).await.unwrap());
@@ -74,7 +65,7 @@ async fn sessions_survive_other_routes_another_capacity_and_another_fleet() {
         fleet("feed", two.address, "capacity: 5"),
     ));
     holdline.signal("HUP");
-    until_status(&holdline, "the new fleet is ready", |s| ready(s, "feed")).await;
+    holdline.until_status("the new fleet is ready", |s| ready(s, "feed")).await;
     assert_eq!(fleets(&holdline).await, ["chat", "feed"]);
     let mut feed = client::websocket(holdline.address, "/feed").await.unwrap();
     client::echo(&mut feed, "hello").await;
@@ -97,15 +88,16 @@ async fn sessions_of_a_fleet_that_went_get_1012_and_the_fleet_disappears_with_it
         fleet("feed", two.address, "capacity: 10\n    drain: { deadline: 20s }"),
     );
     let holdline = Holdline::start(&both);
-    until_status(&holdline, "both are ready", |s| ready(s, "chat") && ready(s, "feed")).await;
+    holdline.until_status("both are ready", |s| ready(s, "chat") && ready(s, "feed")).await;
     let mut stays = sessions(&holdline, "/", 2).await;
     let mut goes = sessions(&holdline, "/feed", 2).await;
 
     holdline.configure(&chat(one.address, "capacity: 10"));
-    until_status(&holdline, "it is draining", |s| {
-        s["fleets"].as_array().unwrap().iter().all(|f| f["name"] != "feed" || f["backends"][0]["phase"] != "ready")
-    })
-    .await;
+    holdline
+        .until_status("it is draining", |s| {
+            s["fleets"].as_array().unwrap().iter().all(|f| f["name"] != "feed" || f["backends"][0]["phase"] != "ready")
+        })
+        .await;
     // Its route is gone at once: the only fleet that is left has every path.
     let mut elsewhere = client::websocket(holdline.address, "/feed").await.unwrap();
     client::echo(&mut elsewhere, "hello").await;
@@ -113,7 +105,7 @@ async fn sessions_of_a_fleet_that_went_get_1012_and_the_fleet_disappears_with_it
     for socket in &mut goes {
         assert_eq!(client::close_code(socket).await, Some(1012));
     }
-    until_status(&holdline, "it is gone", |s| s["fleets"].as_array().unwrap().len() == 1).await;
+    holdline.until_status("it is gone", |s| s["fleets"].as_array().unwrap().len() == 1).await;
     soon("its series are gone", async {
         while holdline.metric("holdline_sessions_ended_total", "fleet=\"feed\"").await > 0.0 {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -218,7 +210,7 @@ async fn fifty_reloads_leave_every_session_and_nothing_else() {
         reloads(&holdline, "ok", n as f64).await;
     };
     let settled = async || {
-        until_status(&holdline, "one fleet is left", |s| s["fleets"].as_array().unwrap().len() == 1).await;
+        holdline.until_status("one fleet is left", |s| s["fleets"].as_array().unwrap().len() == 1).await;
         let (_, text) = client::http_text("GET", holdline.admin, "/metrics", None).await;
         (count("task"), text.lines().filter(|l| l.starts_with("holdline_")).count())
     };

@@ -51,7 +51,7 @@ impl Certificates {
     }
 
     /// Writes `name.crt` and `name.key`.
-    fn write(&self, name: &str, names: &[&str]) {
+    pub(crate) fn write(&self, name: &str, names: &[&str]) {
         let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().unwrap();
@@ -85,7 +85,11 @@ impl Certificates {
     }
 
     async fn connect(&self, address: SocketAddr) -> TlsStream<TcpStream> {
-        let stream = TcpStream::connect(address).await.unwrap();
+        self.connect_over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    /// The client's side of TLS over a connection on which something else may have been said.
+    pub(crate) async fn connect_over(&self, stream: TcpStream) -> TlsStream<TcpStream> {
         let name = ServerName::try_from("localhost").unwrap();
         soon("a TLS handshake", TlsConnector::from(self.client()).connect(name, stream)).await.unwrap()
     }
@@ -97,7 +101,7 @@ impl Certificates {
         (socket, answer.headers().clone())
     }
 
-    fn acceptor(&self, name: &str) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self, name: &str) -> TlsAcceptor {
         let key = PrivateKeyDer::from_pem_file(self.path(&format!("{name}.key"))).unwrap();
         let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![self.der(name)], key).unwrap();
         TlsAcceptor::from(Arc::new(config))

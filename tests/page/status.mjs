@@ -1,9 +1,10 @@
 // The status page in Chromium, by keyboard alone: it is right, it is live, it shows the plan before the deed, it says when it is lost.
 //
-//   node status.mjs CLIENTS ADMIN PID [--insecure] [--pictures DIR]
+//   node status.mjs CLIENTS ADMIN
 //
-// CLIENTS and ADMIN are the base URLs of a Holdline with one fleet `chat` of three `holdline live` (a, b, c; capacity 40), PID its
-// process, which is killed at the end. NODE_PATH has puppeteer-core, axe-core and ws. With --pictures it ends after the pictures.
+// CLIENTS and ADMIN are the base URLs of a Holdline with the fleets `chat` of three `holdline live` (a, b, c; capacity 40) and `feed` of one
+// server at /feed. What is printed asks tests/it/page.rs to go on: it reloads, pauses and restarts Holdline. NODE_PATH has puppeteer-core,
+// axe-core and ws. With HOLDLINE_TEST_PICTURES each state is kept there as pictures.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -14,19 +15,38 @@ const puppeteer = require("puppeteer-core");
 const WebSocket = require("ws");
 const axe = require("axe-core");
 
-const [clients, admin, pid, ...options] = process.argv.slice(2);
-const pictures = options.includes("--pictures") && options[options.indexOf("--pictures") + 1];
-const ends = [];
+const [clients, admin] = process.argv.slice(2);
+const pictures = process.env.HOLDLINE_TEST_PICTURES;
 
-function open() {
-  const socket = new WebSocket(`${clients.replace(/^http/, "ws")}/ws`, { rejectUnauthorized: !options.includes("--insecure") });
-  socket.on("close", (code) => ends.push(code));
+/** How sessions ended that did not leave by themselves; whether their clients come back, as good ones do. */
+let ends = [];
+let returning = false;
+
+function open(path = "/ws") {
+  const socket = new WebSocket(`${clients.replace(/^http/, "ws")}${path}`);
+  socket.on("close", (code) => {
+    if (socket.left) return;
+    ends.push(code);
+    if (returning) open().then((next) => held.push(next));
+  });
   return new Promise((resolve, reject) => socket.on("open", () => resolve(socket)).on("error", reject));
 }
 
+function leave(sockets) {
+  for (const socket of sockets.splice(0)) {
+    socket.left = true;
+    socket.close(1000);
+  }
+}
+
+async function order(method, path) {
+  const answer = await fetch(`${admin}${path}`, { method });
+  assert.ok(answer.ok, `${method} ${path}: ${answer.status}`);
+}
+
+const held = [];
 const browser = await puppeteer.launch({
   executablePath: process.env.HOLDLINE_TEST_CHROMIUM || "/usr/bin/chromium",
-  acceptInsecureCerts: options.includes("--insecure"),
   args: process.getuid() === 0 ? ["--no-sandbox"] : [],
 });
 try {
@@ -48,6 +68,7 @@ try {
   const text = (id) => page.$eval(`#${id}`, (element) => element.innerText);
   const filled = (id, sessions) =>
     shows(`${sessions} on ${id}`, (name, n) => document.querySelector(`[role=meter][aria-label="${name}"]`)?.getAttribute("aria-valuenow") === n, `Sessions on ${id}`, String(sessions));
+  const inPhase = (id, phase) => shows(`${id} ${phase}`, (name, p) => document.querySelector(`[aria-label="${name}"]`)?.closest("tr").dataset.phase === p, `Sessions on ${id}`, phase);
   const event = (kind) => shows(`event ${kind}`, (k) => document.querySelector(`#events [data-kind="${k}"]`), kind);
   const accessible = async (where) => {
     await page.evaluate(axe.source);
@@ -57,7 +78,6 @@ try {
 
   await page.goto(`${admin}/`);
   for (const id of ["a", "b", "c"]) await filled(id, 0);
-  const held = [];
   for (let n = 0; n < 60; n++) held.push(await open());
   for (const id of ["a", "b", "c"]) await filled(id, 20);
   await shows("the sum", () => document.querySelector(".figures b").textContent === "60");
@@ -68,7 +88,7 @@ try {
   const plan = await text("plan");
   assert.match(plan, /20 sessions/);
   assert.match(plan, /They land on\s+b\s+10\s+c\s+10/);
-  await accessible("the dialog");
+  await look("plan");
   assert.equal(ends.length, 0, "a plan moves nobody");
   await page.type("#over", "20 parsecs");
   await shows("an error in words", () => document.getElementById("problem").textContent.includes("over"));
@@ -88,7 +108,7 @@ try {
   for (let n = 0; n < 60; n++) waiting.push(open().catch(() => null));
   await shows("a queue", () => /wait for a seat/.test(document.querySelector(".verdict").textContent));
   await shows("the queue's meter", () => Number(document.querySelector('[aria-label="Queue of chat"]').getAttribute("aria-valuenow")) > 0);
-  await look();
+  await look("status");
 
   await press("Undrain a");
   await planned();
@@ -105,25 +125,87 @@ try {
   await shows("the dialog closed", () => !document.getElementById("dialog").open);
   assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), "Rebalance fleet chat", "focus comes back");
 
-  assert.deepEqual(wrong, [], "errors, violations, foreign requests");
+  // Uneven: two hold ten, one is empty.
+  leave(held);
+  for (const id of ["a", "b", "c"]) await filled(id, 0);
+  await order("POST", "/v1/fleets/chat/backends/a/drain");
+  await inPhase("a", "drained");
+  for (let n = 0; n < 20; n++) held.push(await open());
+  await filled("b", 10);
+  await order("DELETE", "/v1/fleets/chat/backends/a/drain");
+  await inPhase("a", "ready");
   assert.ok(ends.every((code) => code === 1012), String(ends));
-  process.kill(Number(pid), "SIGKILL");
-  await shows("the loss", () => /No connection to Holdline/.test(document.getElementById("lost").textContent));
-  assert.ok(await page.$eval("#picture", (picture) => picture.inert && picture.textContent.includes("chat")), "the last picture stays");
+  [ends, returning] = [[], true];
+  await press("Rebalance fleet chat");
+  await planned();
+  assert.match(await text("plan"), /They leave\s+[bc]\s+\d\s+[bc]\s+\d[^]*They land on\s+a\s+[67]$/);
+  await page.type("#over", "2s");
+  await planned();
+  assert.equal(ends.length, 0, "a plan moves nobody");
+  await page.keyboard.press("Enter");
+  await event("rebalance_started");
+  await shows("its pace", () => /Rebalance: \d of \d left/.test(document.querySelector(".fleet > .moving .pace").textContent));
+  await event("rebalance_ended");
+  await shows("an even fleet", () => ["a", "b", "c"].every((id) => [6, 7].includes(Number(document.querySelector(`[aria-label="Sessions on ${id}"]`).getAttribute("aria-valuenow")))));
+  assert.ok([6, 7].includes(ends.length) && ends.every((code) => code === 1012), String(ends));
+  assert.deepEqual(wrong, [], "errors, violations, foreign requests");
+  returning = false;
+  console.log("rebalanced");
+
+  // A reload takes `feed` away: it is marked as long as somebody is there.
+  const fed = [];
+  for (let n = 0; n < 12; n++) fed.push(await open("/feed"));
+  await filled("feed-a", 12);
+  console.log("take feed away");
+  const feed = () => document.getElementById("fleet-feed")?.closest(".fleet");
+  await page.evaluate(`globalThis.feed = ${feed}`);
+  await shows("it is leaving", () => /^Leaving: .*1[0-2] sessions are drained/.test(globalThis.feed().querySelector(".verdict").textContent));
+  assert.deepEqual(await page.evaluate(() => [...globalThis.feed().querySelectorAll("button")].filter((b) => !b.hidden).length), 0, "nobody can order anything there");
+  await look("leaving");
+  leave(fed);
+  await shows("it is gone", () => !globalThis.feed());
+  await filled("a", await page.$eval('[aria-label="Sessions on a"]', (bar) => Number(bar.getAttribute("aria-valuenow"))));
+  assert.deepEqual(wrong, [], "errors, violations, foreign requests");
+  console.log("feed is gone");
+
+  // A Holdline that says nothing is lost, and found when it speaks again.
+  const isLost = () => shows("the loss", () => /No connection to Holdline.*trying again/.test(document.getElementById("lost").textContent) && !document.getElementById("lost").hidden);
+  const isFound = () => shows("the return", () => document.getElementById("lost").hidden && document.getElementById("link").dataset.state === "live" && !document.querySelector("#picture button:disabled"));
+  await isLost();
+  assert.ok(await page.$eval("#picture", (picture) => !picture.querySelector("button:enabled") && picture.textContent.includes("chat")), "the last picture stays, and takes no orders");
+  assert.equal(await page.title(), "Lost · Holdline");
+  await look("lost");
+  console.log("lost by its silence");
+  await isFound();
+  await shows("as before", () => document.querySelector(".figures b").textContent === "20");
+  assert.notEqual(await page.title(), "Lost · Holdline");
+  assert.deepEqual(wrong, [], "errors, violations, foreign requests");
+  console.log("found again");
+
+  // One that was restarted is another: nobody is there, and its events are its own.
+  await isLost();
+  console.log("lost by its end");
+  await isFound();
+  await shows("nobody", () => document.querySelector(".figures b").textContent === "0");
+  await shows("its own events", () => document.querySelectorAll('#events [data-kind="backend_added"]').length === 3 && !document.querySelector('#events [data-kind="rebalance_ended"]'));
+  // What the browser notes of requests that found nobody is as it should be.
+  assert.deepEqual(wrong.filter((line) => !/net::ERR_/.test(line)), [], "errors, violations, foreign requests");
   console.log("done");
 
-  /** Every width and scheme; pictures of two of them, if asked for. */
-  async function look() {
+  /** Every width and scheme, without a fault in any; pictures of them, if asked for. */
+  async function look(state) {
     for (const [name, width, height, scheme] of [["dark", 1280, 800, "dark"], ["phone", 320, 800, "light"], ["page", 1280, 800, "light"]]) {
       await page.setViewport({ width, height });
       await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
-      assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width, `${name}: nothing is wider than the screen`);
-      await accessible(name);
-      if (pictures) await page.screenshot({ path: `${pictures}/status-${name}.png` });
+      assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width, `${state}, ${name}: nothing is wider than the screen`);
+      await accessible(`${state}, ${name}`);
+      if (pictures) await page.screenshot({ path: `${pictures}/${state}-${name}.png` });
     }
-    const dark = await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]).then(() => page.evaluate(() => getComputedStyle(document.body).backgroundColor));
+    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const light = await ground();
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+    assert.notEqual(light, await ground());
     await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
-    assert.notEqual(dark, await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
   }
 } finally {
   await browser.close();

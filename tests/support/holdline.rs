@@ -81,12 +81,16 @@ impl Holdline {
 
     /// The next log line that contains `text`; blocks.
     pub(crate) fn log_line(&self, text: &str) -> Value {
-        loop {
-            let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no log line with {text:?}"));
-            if line.contains(text) {
-                return serde_json::from_str(&line).unwrap();
-            }
+        serde_json::from_str(self.log_lines_until(text).last().unwrap()).unwrap()
+    }
+
+    /// The next log lines, with one that contains `text` as the last; blocks.
+    pub(crate) fn log_lines_until(&self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line: &String| !line.contains(text)) {
+            lines.push(self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no log line with {text:?}")));
         }
+        lines
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -131,6 +135,22 @@ impl Holdline {
         let met = tokio::time::timeout(PATIENCE, looking).await;
         assert!(met.is_ok(), "never saw: {what}; last: {fleet:#}");
         fleet
+    }
+
+    /// Looks at the status until `is_so`.
+    pub(crate) async fn until_status(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let mut status = Value::Null;
+        let looking = async {
+            loop {
+                status = self.get("/v1/status").await;
+                if is_so(&status) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let met = tokio::time::timeout(PATIENCE, looking).await;
+        assert!(met.is_ok(), "never saw: {what}; last: {status:#}");
     }
 
     /// Every backend ready and every seat free.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holdline_core::policy::{
     Affinity, Balance, Buffer, DrainMode, DrainPolicy, FleetPolicy, HeartbeatPolicy, KeepalivePolicy, Probe, ProcessPolicy,
-    ProviderPolicy, QueuePolicy, RefusePolicy, RefuseWith, ScalePolicy, ScaleRules, SelectPolicy, Timeouts,
+    ProviderPolicy, ProxyProtocol, QueuePolicy, RefusePolicy, RefuseWith, ScalePolicy, ScaleRules, SelectPolicy, Timeouts,
 };
 
 /// A fleet with the defaults of the configuration, save short heartbeats.
@@ -39,6 +39,7 @@ pub(crate) fn fleet(name: &str, provider: ProviderPolicy) -> FleetPolicy {
             session: None,
         },
         keepalive: KeepalivePolicy { tcp: None, ping: None, timeout: Duration::from_secs(20) },
+        proxy_protocol: ProxyProtocol::None,
         scale: ScalePolicy {
             min: 1,
             max: 20,

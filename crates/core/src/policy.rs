@@ -37,8 +37,19 @@ pub struct FleetPolicy {
     pub timeouts: Timeouts,
     /// How silent peers are found.
     pub keepalive: KeepalivePolicy,
+    /// What backends are told of a connection before its first byte.
+    pub proxy_protocol: ProxyProtocol,
     /// How many backends to run.
     pub scale: ScalePolicy,
+}
+
+/// What backends are told of a connection before its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Nothing.
+    None,
+    /// Whose it is, by version 2 of the PROXY protocol.
+    V2,
 }
 
 /// Where a fleet's backends come from.

@@ -54,8 +54,7 @@ function lose() {
   byId("lost").hidden = false;
   attr(byId("link"), "data-state", "lost");
   say(byId("link-text"), "Lost");
-  byId("picture").inert = Boolean(status);
-  document.body.classList.toggle("stale", true);
+  stale(true);
   document.title = "Lost · Holdline";
   moves.close();
   announce(text);
@@ -81,9 +80,14 @@ function show(next) {
 function found() {
   lost = false;
   byId("lost").hidden = true;
-  byId("picture").inert = false;
-  document.body.classList.toggle("stale", false);
+  stale(false);
   announce("Connected to Holdline again.");
+}
+
+/** What is old stays to be read; only orders are not taken. */
+function stale(is) {
+  document.body.classList.toggle("stale", is);
+  for (const button of byId("picture").querySelectorAll("button")) button.disabled = is;
 }
 
 function gateway(next) {

@@ -17,6 +17,8 @@ const MARKS = {
   backend_removed: "−",
   backend_failed: "✕",
   count_mismatch: "≠",
+  config_reloaded: "↻",
+  config_rejected: "▲",
 };
 
 let last = 0;

@@ -50,6 +50,7 @@ export function update(node, fleet, uptimeMs) {
   const [tone, sentence] = verdict(fleet);
   attr(node, "data-tone", tone);
   say(p.state, sentence);
+  p.rebalance.hidden = fleet.leaving;
   figures(p.figures, fleet);
   p.spark.add(uptimeMs, fleet.arrivals_per_s, fleet.refused_per_s);
   p.moving.hidden = !fleet.rebalance;
@@ -72,7 +73,7 @@ function figures(list, fleet) {
     ["Waiting", number(fleet.queued), `of ${number(fleet.queue_max)}`, fleet.queued ? "busy" : "fine"],
     ["Arrivals", number(fleet.arrivals_per_s), "a second", "fine"],
     ["Refused", number(fleet.refused_per_s), "a second", fleet.refused_per_s ? "bad" : "fine"],
-    ["Backends", number(ready), `ready, ${number(fleet.desired)} desired`, "fine"],
+    ["Backends", number(ready), fleet.leaving ? "ready" : `ready, ${number(fleet.desired)} desired`, "fine"],
   ];
   keep(list, rows, ([name]) => name, ([name]) => el("div", {}, el("dt", { text: name }), el("dd", {}, el("b"), " ", el("span"))), (item, [, value, rest, tone]) => {
     attr(item, "data-tone", tone);
@@ -90,8 +91,9 @@ function queue(p, fleet) {
 
 function scaling(p, fleet) {
   const bounds = fleet.scale_to !== null ? "fixed by an operator" : fleet.elastic ? `${number(fleet.min)} to ${number(fleet.max)}` : "advice: the fleet is static";
-  const held = fleet.limited_by ? `; held by ${fleet.limited_by}` : "";
-  say(p.wanted, `${count(fleet.desired, "backend")} desired (${bounds}${held}).`);
+  // That a static fleet is held by being static is said already.
+  const held = fleet.limited_by && fleet.limited_by !== "static" ? `; held by ${fleet.limited_by}` : "";
+  say(p.wanted, fleet.leaving ? "None is desired." : `${count(fleet.desired, "backend")} desired (${bounds}${held}).`);
   say(p.reason, fleet.reason || "No decision yet.");
 }
 
@@ -144,7 +146,7 @@ function updateRow(row, backend, fleet) {
   const order = p.undrain ? "Undrain" : "Drain";
   say(p.button, `${order}…`);
   attr(p.button, "aria-label", `${order} ${backend.id}`);
-  p.button.hidden = backend.phase === "dead";
+  p.button.hidden = backend.phase === "dead" || fleet.leaving;
 }
 
 function levels(p, backend, fleet) {

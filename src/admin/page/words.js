@@ -50,7 +50,7 @@ export const REFUSALS = {
   backend_unreachable: "dials failed",
   backend_invalid: "a backend answered nonsense",
   limit: "a limit of this gateway",
-  draining: "Holdline stops",
+  draining: "Holdline stops, or the fleet left the configuration",
 };
 
 export const PHASES = {
@@ -66,6 +66,10 @@ export const PHASES = {
 export function verdict(fleet) {
   const ready = fleet.backends.filter((b) => b.phase === "ready").length;
   const waits = `${count(fleet.queued, "client")} ${fleet.queued === 1 ? "waits" : "wait"} for a seat, the first for ${duration(fleet.oldest_wait_ms)}`;
+  if (fleet.leaving) {
+    const left = fleet.sessions ? `${count(fleet.sessions, "session")} ${fleet.sessions === 1 ? "is" : "are"} drained` : "nobody is left";
+    return ["busy", `Leaving: it is not in the configuration any more; ${left}.`];
+  }
   if (fleet.refused_per_s > 0) {
     return ["bad", `Clients are refused, ${number(fleet.refused_per_s)} a second${fleet.queued ? `; ${waits}` : ""}.`];
   }

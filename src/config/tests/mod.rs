@@ -11,6 +11,7 @@ mod meanings;
 mod models;
 mod shapes;
 mod tls;
+mod trusted;
 
 /// What is said about `text`; relative paths start at a directory that is not there.
 fn error_of(text: &str) -> String {

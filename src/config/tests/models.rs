@@ -17,7 +17,8 @@ fleets: { chat: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capac
 fn defaults_are_those_of_the_contract() {
     let s = Duration::from_secs;
     let config = model_of(LEAST);
-    assert_eq!(config.listeners, [Listener { address: ([127, 0, 0, 1], 0).into(), tls: None }]);
+    assert_eq!(config.listeners, [Listener { address: ([127, 0, 0, 1], 0).into(), tls: None, proxy_protocol: false }]);
+    assert!(config.trusted.is_empty());
     assert_eq!(config.admin, ([127, 0, 0, 1], 9900).into());
     assert_eq!((config.log.format, config.log.level, config.log.access), (LogFormat::Text, tracing::Level::INFO, true));
     assert_eq!(config.routes, [Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into() }]);
@@ -47,6 +48,7 @@ fn defaults_are_those_of_the_contract() {
         drain: DrainPolicy { mode: DrainMode::Close, deadline: s(300), rate_max: None },
         timeouts: Timeouts { connect: s(2), handshake: s(10), response: s(60), write: s(30), idle: None, session: None },
         keepalive: KeepalivePolicy { tcp: Some(s(60)), ping: None, timeout: s(20) },
+        proxy_protocol: ProxyProtocol::None,
         scale: ScalePolicy {
             min: 1,
             max: 20,

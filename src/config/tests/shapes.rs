@@ -46,7 +46,7 @@ fleets: {}
     (
         r#"tls: {}
 "#,
-        r#"holdline.yaml:1:1: there is no key `tls` here; there are: listeners, admin, log, routes, fleets, limits, threads, shutdown
+        r#"holdline.yaml:1:1: there is no key `tls` here; there are: listeners, admin, trusted, log, routes, fleets, limits, threads, shutdown
   |
 1 | tls: {}
   | ^^^"#,
@@ -64,12 +64,12 @@ fleets: {}
     (
         r#"listeners:
   - address: "0.0.0.0:8443"
-    proxy_protocol: true
+    transparent: true
 "#,
-        r#"holdline.yaml:3:5: there is no key `proxy_protocol` here; there are: address, tls
+        r#"holdline.yaml:3:5: there is no key `transparent` here; there are: address, tls, proxy_protocol
   |
-3 |     proxy_protocol: true
-  |     ^^^^^^^^^^^^^^"#,
+3 |     transparent: true
+  |     ^^^^^^^^^^^"#,
     ),
     (
         r#"fleets:

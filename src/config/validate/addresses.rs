@@ -11,7 +11,7 @@ use super::tls;
 /// Stands in for an address that could not be read; the configuration is refused then.
 const UNREAD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-pub(super) fn listeners(check: &mut Check<'_>, raw: &At<Vec<raw::Listener>>) -> Vec<Listener> {
+pub(super) fn listeners(check: &mut Check<'_>, raw: &At<Vec<raw::Listener>>, trusted: &At<Vec<At<String>>>) -> Vec<Listener> {
     if raw.value.is_empty() {
         check.wrong(
             raw.line,
@@ -28,7 +28,15 @@ pub(super) fn listeners(check: &mut Check<'_>, raw: &At<Vec<raw::Listener>>) -> 
             check.wrong(at.line, format!("listener {address} overlaps {other} of line {line}"), "remove one, or change its port");
         }
         let tls = listener.tls.as_ref().map(|raw| tls::listener(check, &raw.value));
-        found.push((at.line, Listener { address, tls }));
+        let At { value: proxy_protocol, line } = listener.proxy_protocol;
+        if proxy_protocol && trusted.value.is_empty() {
+            check.wrong(
+                line,
+                format!("listener {address} takes PROXY headers, and trusted is empty: nobody could connect"),
+                "name the networks of the proxies in front of it: trusted: [ \"10.0.0.0/8\" ]; or write proxy_protocol: false",
+            );
+        }
+        found.push((at.line, Listener { address, tls, proxy_protocol }));
     }
     found.into_iter().map(|(_, listener)| listener).collect()
 }

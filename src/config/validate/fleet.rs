@@ -84,6 +84,10 @@ fn fleet(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, own: &[SocketAddr]
         },
         keepalive: keepalive(check, name, &raw.keepalive, &raw.timeouts),
         timeouts,
+        proxy_protocol: match raw.backends.proxy_protocol {
+            raw::ProxyProtocol::None => ProxyProtocol::None,
+            raw::ProxyProtocol::V2 => ProxyProtocol::V2,
+        },
         scale: scale::scale(check, name, &raw.scale),
     };
     let tls = raw.backends.tls.as_ref().map(|raw| tls::backends(check, name, &raw.value, raw.line));

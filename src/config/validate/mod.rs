@@ -8,9 +8,11 @@ mod process;
 mod routes;
 mod scale;
 mod tls;
+mod trusted;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 
 use check::Check;
 
@@ -33,12 +35,14 @@ const THREADS_MAX: u32 = 1024;
 /// Every problem there is.
 pub(super) fn validate(raw: &raw::Config, file: &str, base: &Path, programs: Programs) -> Result<Config, MeaningError> {
     let mut check = Check::new(base, programs);
-    let listeners = addresses::listeners(&mut check, &raw.listeners);
+    let trusted = trusted::trusted(&mut check, &raw.trusted);
+    let listeners = addresses::listeners(&mut check, &raw.listeners, &raw.trusted);
     let admin = addresses::admin(&mut check, &raw.admin.address, &listeners);
     let fleets = fleet::fleets(&mut check, &raw.fleets, &listeners, admin);
     let routes = routes::routes(&mut check, &raw.routes, &raw.fleets, &fleets);
     let config = Config {
         listeners,
+        trusted: Arc::new(trusted),
         admin,
         log: log(&raw.log),
         routes,

@@ -1,6 +1,8 @@
 //! The prober against servers that behave as servers do: well, badly, and not at all.
 
 use holdline_core::event::Heartbeat;
+use holdline_core::policy::ProxyProtocol;
+use holdline_core::wire::proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -211,6 +213,29 @@ async fn who_leaves_the_snapshot_is_not_asked_any_more() {
     for _ in 0..5 {
         assert_eq!(backend_of(scene.event().await).as_str(), "b");
     }
+}
+
+#[tokio::test]
+async fn another_way_of_asking_is_obeyed_at_once() {
+    // An interval that never passes: whoever asks a second time was told to.
+    let mut scene = Scene::new(Probe::Tcp, 3_600_000, 5_000, Phase::Ready).await;
+    scene.heartbeat().await;
+    let (mut stream, _) = scene.listener.accept().await.unwrap();
+    assert_eq!(stream.read(&mut [0; 32]).await.unwrap(), 0, "nothing is sent");
+    let mut policy = (*scene.policy).clone();
+    policy.proxy_protocol = ProxyProtocol::V2;
+    let asked = async |policy: &FleetPolicy| {
+        scene.snapshots.send_replace(fake::snapshot(&Arc::new(policy.clone()), &[(ID, scene.address, Phase::Ready)]));
+        let (mut stream, _) = scene.listener.accept().await.unwrap();
+        let mut introduction = [0; 16];
+        stream.read_exact(&mut introduction).await.unwrap();
+        assert_eq!(introduction, proxy::LOCAL);
+        stream
+    };
+    let mut stream = asked(&policy).await;
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "and nothing more");
+    policy.heartbeat.probe = Probe::Http;
+    assert!(read_head(&mut asked(&policy).await).await.starts_with("GET /heartbeat "));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use super::reframe::{End, Leave, ROOM_AFTER, ROOM_BEFORE, Reframe};
 use super::registry::{EndOrder, Entered, Registry};
 use super::scratch;
 use super::session::Session;
-use super::side::{self, Side, Stall, Transport};
+use super::side::{Side, Stall, Transport};
 use super::socket::Socket;
 use super::timer::{Due, ticks_past};
 use super::tunnel::STEP_MAX;
@@ -46,7 +46,7 @@ pub struct Start<'a> {
     pub early: &'a [u8],
 }
 
-/// The relay of `session`, from the head to the client on; to be spawned on its thread as a task of its own (`spawn_local`).
+/// The relay of `session` between two sockets that are set up, from the head to the client on; to be spawned on its thread as a task of its own (`spawn_local`).
 pub(super) fn run(
     client: Socket,
     backend: Socket,
@@ -54,8 +54,6 @@ pub(super) fn run(
     session: Session,
     registry: &Rc<Registry>,
 ) -> Stream<Socket, Socket> {
-    side::tune(client.tcp(), &session.target.keepalive);
-    side::tune(backend.tcp(), &session.target.keepalive);
     let framing = if start.is_http11 { ReplyBody::Chunked } else { ReplyBody::UntilClose };
     let reply = Reply { body: framing, session: Some(session.id), set_cookie: start.set_cookie };
     let head = forward::reply(start.response, &reply);

@@ -54,7 +54,8 @@ impl Rig {
         change(&mut policy);
         let policy = Arc::new(policy);
         let config = Config {
-            listeners: vec![Listener { address: ([127, 0, 0, 1], 0).into(), tls: None }],
+            listeners: vec![Listener { address: ([127, 0, 0, 1], 0).into(), tls: None, proxy_protocol: false }],
+            trusted: Arc::default(),
             admin: ([127, 0, 0, 1], 0).into(),
             log: LogConfig { format: LogFormat::Text, level: tracing::Level::ERROR, access: false },
             routes: Vec::new(),

@@ -14,8 +14,9 @@ const HOP_BY_HOP: &[&str] = &[
     "upgrade",
 ];
 
-/// Fields that a `Connection` header may not nominate away: the message would mean something else without them.
-const NOT_NOMINABLE: &[&str] = &["content-length", "content-type", "host"];
+/// Fields that a `Connection` header may not nominate away: the message would mean something else without them, or come from somebody else.
+const NOT_NOMINABLE: &[&str] =
+    &["content-length", "content-type", "host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
 /// Names and values in their order; names compare without case.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +35,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Values of every field called `name`, in order, without surrounding white space.
-    pub fn all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+    pub fn all<'s>(&'s self, name: &'s str) -> impl DoubleEndedIterator<Item = &'a [u8]> + 's {
         self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim_ascii())
     }
 
@@ -51,7 +52,7 @@ impl<'a> Fields<'a> {
 
     /// The members of the comma-separated lists under `name` (RFC 9110 5.6.1), empty ones left out. Only for fields whose members
     /// hold no quoted comma.
-    pub fn list<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+    pub fn list<'s>(&'s self, name: &'s str) -> impl DoubleEndedIterator<Item = &'a [u8]> + 's {
         self.all(name).flat_map(|value| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
     }
 
@@ -97,12 +98,13 @@ mod tests {
 
     #[test]
     fn nominated_fields_stay_behind_but_not_those_that_carry_the_message() {
-        let fields: Fields = [("connection", &b"X-User, host, Sec-WebSocket-Key, content-length"[..])].into_iter().collect();
+        let fields: Fields =
+            [("connection", &b"X-User, host, Sec-WebSocket-Key, content-length, X-Forwarded-For"[..])].into_iter().collect();
         assert!(fields.stays_behind("x-user") && fields.stays_behind("Connection") && fields.stays_behind("HTTP2-Settings"));
         assert!(
             !fields.stays_behind("host") && !fields.stays_behind("sec-websocket-key") && !fields.stays_behind("Content-Length")
         );
-        assert!(!fields.stays_behind("cookie"));
+        assert!(!fields.stays_behind("cookie") && !fields.stays_behind("x-forwarded-for"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use super::fields::{Fields, is_reserved};
+use super::forwarded;
 use super::handshake::RequestHead;
 use super::head::ResponseHead;
 use crate::ids::SessionId;
@@ -21,10 +22,12 @@ pub enum Exchange {
 /// What Holdline knows of a request and the backend should.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// The client.
-    pub client: IpAddr,
-    /// `http` or `https`, as the client spoke it.
+    /// Who sent it: the client, or a proxy before us.
+    pub peer: IpAddr,
+    /// `http` or `https`, as the peer spoke it.
     pub proto: &'a str,
+    /// The peer is a trusted proxy: its `X-Forwarded-*` are handed on.
+    pub is_trusted: bool,
     /// The session.
     pub session: SessionId,
 }
@@ -67,15 +70,19 @@ pub fn request(head: &RequestHead<'_>, exchange: Exchange, origin: &Origin<'_>) 
         Exchange::EventStream => out.field("Connection", "close"),
     }
     let drop = |name: &str| {
-        let own = name.eq_ignore_ascii_case("host") || is_reserved(name);
+        let kept = origin.is_trusted && forwarded::is_kept(name);
+        let own = name.eq_ignore_ascii_case("host") || is_reserved(name) && !kept;
         // A session's request has no body: its length is zero, and there is nothing to expect.
         let body = name.eq_ignore_ascii_case("content-length") || name.eq_ignore_ascii_case("expect");
         own || body || (exchange == Exchange::EventStream && name.eq_ignore_ascii_case("accept-encoding"))
     };
     out.forward(&head.fields, drop);
-    out.field("X-Forwarded-For", origin.client.to_canonical());
-    out.field("X-Forwarded-Proto", origin.proto);
-    out.field("X-Forwarded-Host", head.host);
+    out.raw("X-Forwarded-For", &forwarded::chain(&head.fields, origin.peer, origin.is_trusted));
+    for (name, own) in [("X-Forwarded-Proto", origin.proto), ("X-Forwarded-Host", head.host)] {
+        if !(origin.is_trusted && head.fields.has(name)) {
+            out.field(name, own);
+        }
+    }
     out.field("Holdline-Session", origin.session);
     out.finish()
 }
@@ -145,13 +152,21 @@ mod tests {
     use super::*;
     use crate::wire::head;
 
-    const ORIGIN: Origin<'static> =
-        Origin { client: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), proto: "http", session: SessionId(0xabc) };
+    const ORIGIN: Origin<'static> = Origin {
+        peer: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
+        proto: "http",
+        is_trusted: false,
+        session: SessionId(0xabc),
+    };
 
     fn sent(fields: &[(&str, &[u8])], exchange: Exchange) -> String {
+        sent_by(&ORIGIN, fields, exchange)
+    }
+
+    fn sent_by(origin: &Origin<'_>, fields: &[(&str, &[u8])], exchange: Exchange) -> String {
         let fields = fields.iter().copied().collect();
         let head = RequestHead { method: "GET", target: "/a?b", host: "chat.example", is_http11: true, fields };
-        String::from_utf8(request(&head, exchange, &ORIGIN)).unwrap()
+        String::from_utf8(request(&head, exchange, origin)).unwrap()
     }
 
     #[test]
@@ -179,6 +194,25 @@ mod tests {
             "GET /a?b HTTP/1.1\r\nHost: chat.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nsec-websocket-key: k\r\n\
              accept-encoding: gzip\r\ncookie: a=b\r\ncookie: c=d\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n\
              X-Forwarded-Host: chat.example\r\nHoldline-Session: 0000000000000abc\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_quoted() {
+        let trusted = Origin { is_trusted: true, ..ORIGIN };
+        let fields: &[(&str, &[u8])] = &[
+            ("x-forwarded-for", b"203.0.113.9"),
+            ("X-Forwarded-Proto", b"https"),
+            ("x_forwarded_host", b"forged"),
+            ("X-Forwarded-Port", b"443"),
+            ("Connection", b"x-forwarded-for, x-forwarded-proto"),
+            ("Forwarded", b"for=6.6.6.6"),
+            ("Holdline-Session", b"forged"),
+        ];
+        assert_eq!(
+            sent_by(&trusted, fields, Exchange::EventStream),
+            "GET /a?b HTTP/1.1\r\nHost: chat.example\r\nConnection: close\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\n\
+             X-Forwarded-For: 203.0.113.9, 192.0.2.7\r\nX-Forwarded-Host: chat.example\r\nHoldline-Session: 0000000000000abc\r\n\r\n"
         );
     }
 

@@ -44,6 +44,7 @@ pub(crate) fn policy(capacity: Option<u32>, min: u32, max: u32) -> FleetPolicy {
             session: None,
         },
         keepalive: KeepalivePolicy { tcp: None, ping: None, timeout: Duration::from_secs(20) },
+        proxy_protocol: ProxyProtocol::None,
         scale: ScalePolicy {
             min,
             max,

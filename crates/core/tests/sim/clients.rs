@@ -42,7 +42,7 @@ impl World {
         for (_, client) in back {
             self.arrive(Client { since: self.now, ..client })?;
         }
-        if self.rng.random_bool(0.05) {
+        if self.rng.random_bool(0.05) && self.absent_until.is_none() {
             self.request();
         }
         self.give_up_waiting();
@@ -70,6 +70,9 @@ impl World {
     }
 
     pub(crate) fn arrive(&mut self, client: Client) -> Checked {
+        if self.absent_until.is_some() {
+            return Ok(());
+        }
         let fate = self.gateway.handshake(client, self.now, &mut self.rng);
         self.tally.queued += u64::from(matches!(fate, Fate::Waits));
         self.meet(fate)

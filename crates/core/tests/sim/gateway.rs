@@ -111,8 +111,8 @@ impl Gateway {
 
     /// Obeys a snapshot.
     pub(crate) fn adopt(&mut self, snapshot: &Snapshot) {
-        let Some(fleet) = snapshot.fleets.first() else { return };
-        self.backends.retain(|b| fleet.backend(b.id.as_str()).is_some());
+        self.backends.retain(|b| snapshot.fleets.iter().any(|f| f.backend(b.id.as_str()).is_some()));
+        let Some(fleet) = snapshot.fleets.first() else { return self.begin_anew() };
         for view in &fleet.backends {
             let limit = match (self.mutation, view.phase) {
                 (Mutation::LimitOneTooHigh, Phase::Ready) => view.limit + 1,
@@ -127,6 +127,13 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// The fleet is gone: one of its name that comes back is another, with counters of its own.
+    fn begin_anew(&mut self) {
+        self.refused = 0;
+        self.knocked = 0;
+        (self.admitted, self.ended) = (self.admitted - self.ended, 0);
     }
 
     /// A handshake: a seat, a place in the queue, or a refusal.

@@ -74,7 +74,11 @@ fn all_rules_hold_over_many_seeds() {
             seen.stopped,
             seen.reloaded,
         ];
-        assert!(all.iter().all(|n| *n >= 50), "the world was too quiet to prove anything: {seen:?}");
+        let rare = [seen.left, seen.gone];
+        assert!(
+            all.iter().all(|n| *n >= 50) && rare.iter().all(|n| *n >= 20),
+            "the world was too quiet to prove anything: {seen:?}"
+        );
     }
 }
 

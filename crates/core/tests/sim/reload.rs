@@ -1,9 +1,11 @@
-//! Another configuration in the middle of life: bounds, capacities, backends and commands change, and every rule goes on to hold.
+//! Another configuration in the middle of life: bounds, capacities, backends and commands change, the whole fleet goes and comes back, and
+//! every rule goes on to hold.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdline_core::event::Event;
+use holdline_core::ids::BackendId;
 use holdline_core::policy::*;
 use rand::Rng;
 
@@ -13,11 +15,30 @@ use crate::shadow::Checked;
 use crate::world::World;
 
 impl World {
-    /// About once a minute.
+    /// Something about once a minute; of three reloads one takes the fleet away.
     pub(crate) fn reload(&mut self) -> Checked {
-        if !self.rng.random_bool(0.002) {
-            return Ok(());
+        match self.absent_until {
+            Some(until) if until <= self.now => self.take_another_policy(),
+            None if self.rng.random_bool(0.002) => self.take_another_policy(),
+            None if self.rng.random_bool(0.001) => self.take_fleet_away(),
+            _ => Ok(()),
         }
+    }
+
+    /// Its route is gone at once, so nobody comes any more, and who waits is refused.
+    fn take_fleet_away(&mut self) -> Checked {
+        // Before its last backend is gone, or after.
+        self.absent_until = Some(self.now + Duration::from_millis(self.rng.random_range(500..40_000)));
+        for ticket in std::mem::take(&mut self.gateway.waiting).into_values() {
+            self.gateway.queue.leave(ticket);
+            self.gateway.refused += 1;
+        }
+        self.tally.left += 1;
+        self.apply(Event::Configure(Vec::new()))
+    }
+
+    fn take_another_policy(&mut self) -> Checked {
+        self.absent_until = None;
         let policy = Arc::new(self.another_policy());
         if let ProviderPolicy::Static(all) = &policy.provider {
             for b in all {
@@ -64,7 +85,7 @@ impl World {
             return;
         }
         let known = self.state.snapshot(self.now);
-        let gone = |id: &&_| known.fleets[0].backends.iter().all(|b| b.id != **id);
+        let gone = |id: &&BackendId| known.fleets.iter().all(|f| f.backend(id.as_str()).is_none());
         let gone: Vec<_> = self.servers.keys().filter(gone).cloned().collect();
         for id in gone {
             self.servers.remove(&id);

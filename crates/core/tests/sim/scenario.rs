@@ -108,6 +108,7 @@ fn base() -> FleetPolicy {
             session: None,
         },
         keepalive: KeepalivePolicy { tcp: None, ping: None, timeout: seconds(20) },
+        proxy_protocol: ProxyProtocol::None,
         scale: scale(1, 20, seconds(300)),
     }
 }

@@ -159,8 +159,8 @@ impl Shadow {
             RefuseCause::QueueTimeout => waited >= self.policy.queue.timeout,
             _ => false,
         };
-        // Those who wait come first: a seat that is free this instant is theirs.
-        let theirs = cause == RefuseCause::QueueFull && queued > 0;
+        // Those who wait come first: a seat that is free this instant is theirs. A reload may have left them in a queue of length 0.
+        let theirs = matches!(cause, RefuseCause::QueueFull | RefuseCause::Capacity) && queued > 0;
         ensure(allowed && (seat.is_none() || theirs), Rule::Refusal, || {
             format!("{cause} after {waited:?}, {queued} of {length} wait, free: {:?}", seat.map(|b| (&b.id, b.limit, b.sessions)))
         })
@@ -183,13 +183,22 @@ impl Shadow {
 
     /// After every step.
     pub(crate) fn check(&mut self, snapshot: &Snapshot, gateway: &Gateway, servers: &Servers, now: Moment) -> Checked {
-        let Some(fleet) = snapshot.fleets.first() else { return Ok(()) };
+        let Some(fleet) = snapshot.fleets.first() else { return self.check_gone(snapshot, gateway) };
         self.check_seats(gateway, servers)?;
         for view in &fleet.backends {
             self.check_drain(view, gateway.used(&view.id), now)?;
             self.check_limit(fleet, view)?;
             self.check_health(view, now)?;
         }
+        self.check_version(snapshot)?;
+        self.last = Some(snapshot.clone());
+        Ok(())
+    }
+
+    /// A fleet is gone when nobody is left.
+    fn check_gone(&mut self, snapshot: &Snapshot, gateway: &Gateway) -> Checked {
+        let left = gateway.sessions.len();
+        ensure(left == 0, Rule::StoppedBusy, || format!("the fleet is gone, and {left} sessions are not"))?;
         self.check_version(snapshot)?;
         self.last = Some(snapshot.clone());
         Ok(())

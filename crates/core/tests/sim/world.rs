@@ -36,6 +36,8 @@ pub(crate) struct World {
     /// The version of the snapshot that the gateway obeys.
     adopted: Option<u64>,
     pub(crate) arrivals_per_s: f64,
+    /// The fleet is not in the configuration until then.
+    pub(crate) absent_until: Option<Moment>,
     /// Clients that were moved and come back.
     pub(crate) returning: Vec<(Moment, Client)>,
     pub(crate) last_client: u64,
@@ -58,6 +60,9 @@ pub(crate) struct Tally {
     pub(crate) started: u64,
     pub(crate) stopped: u64,
     pub(crate) reloaded: u64,
+    /// The fleet was taken out of the configuration, and was gone before it came back.
+    pub(crate) left: u64,
+    pub(crate) gone: u64,
 }
 
 impl Tally {
@@ -72,6 +77,8 @@ impl Tally {
         self.started += other.started;
         self.stopped += other.stopped;
         self.reloaded += other.reloaded;
+        self.left += other.left;
+        self.gone += other.gone;
     }
 }
 
@@ -96,6 +103,7 @@ impl World {
             trace: false,
             adopted: None,
             arrivals_per_s: scenario.arrivals_max,
+            absent_until: None,
             returning: Vec::new(),
             last_client: 0,
             last_port: 20_000,
@@ -123,7 +131,7 @@ impl World {
         self.forget_let_go();
         let snapshot = self.state.snapshot(self.now);
         self.shadow.check(&snapshot, &self.gateway, &self.servers, self.now)?;
-        self.count_backends(&snapshot.fleets[0]);
+        snapshot.fleets.first().into_iter().for_each(|f| self.count_backends(f));
         Ok(())
     }
 
@@ -169,6 +177,7 @@ impl World {
             return ensure(self.state.take_effects().is_empty(), Rule::Order, || "effects without a change".to_owned());
         }
         self.adopted = Some(snapshot.version);
+        self.tally.gone += u64::from(snapshot.fleets.is_empty() && !self.gateway.backends.is_empty());
         self.gateway.adopt(&snapshot);
         self.shadow.adopted(&snapshot)?;
         for effect in self.state.take_effects() {
@@ -180,7 +189,7 @@ impl World {
                     self.servers.insert(backend, server);
                 }
                 Effect::Retire { backend, .. } => {
-                    let view = snapshot.fleets[0].backend(backend.as_str());
+                    let view = snapshot.fleets.first().and_then(|f| f.backend(backend.as_str()));
                     self.shadow.stops(view, &self.gateway, &self.servers)?;
                     self.tally.stopped += 1;
                     let exits_at = self.now + Duration::from_millis(self.rng.random_range(0..1_000));

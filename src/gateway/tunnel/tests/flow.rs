@@ -285,14 +285,3 @@ async fn a_backend_that_only_half_closes_still_hears_the_client() {
     })
     .await;
 }
-
-#[tokio::test]
-async fn sockets_are_tuned() {
-    let (near, far) = pair().await;
-    side::tune(&near, &keepalive());
-    let socket = socket2::SockRef::from(&near);
-    assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
-    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
-    assert_eq!(socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap(), Duration::from_secs(20));
-    drop(far);
-}

@@ -252,6 +252,7 @@ fn policy() -> FleetPolicy {
             session: None,
         },
         keepalive: KeepalivePolicy { tcp: None, ping: None, timeout: seconds(20) },
+        proxy_protocol: ProxyProtocol::None,
         scale: ScalePolicy {
             min: 1,
             max: 5,

@@ -173,7 +173,7 @@ fn a_new_command_that_does_not_start_leaves_the_old_children_in_service() {
 }
 
 #[test]
-fn a_drain_and_a_rebalance_under_way_go_on_over_a_reload() {
+fn a_drain_under_way_goes_on_over_a_reload() {
     let old = FleetPolicy { capacity: Some(20), provider: fixed(3), ..policy() };
     let mut bench = Bench::with_policy(old.clone(), &[10, 2, 12]);
     bench.drain("b1", over(20)).unwrap();
@@ -184,6 +184,40 @@ fn a_drain_and_a_rebalance_under_way_go_on_over_a_reload() {
     assert_eq!((after.started, after.deadline, after.total), (before.started, before.deadline, before.total));
     bench.run(30_000);
     assert_eq!((bench.phase("b1"), bench.ids().len()), (Phase::Drained, 3));
+}
+
+#[test]
+fn a_rebalance_under_way_goes_on_over_a_reload() {
+    let old = FleetPolicy { capacity: Some(30), provider: fixed(3), ..policy() };
+    let mut bench = Bench::with_policy(old.clone(), &[24, 0, 0]);
+    bench.command(Command::Rebalance { fleet: fleet(), request: over(10) }).unwrap();
+    bench.run(3_000);
+    let before = bench.fleet().rebalance.unwrap();
+    assert!(before.remaining > 0 && before.remaining < 16, "{before:?}");
+    let drain = DrainPolicy { deadline: Duration::from_secs(5), ..old.drain };
+    bench.configure(&[&FleetPolicy { fill: 0.5, capacity: Some(40), drain, ..old }]);
+    let after = bench.fleet().rebalance.unwrap();
+    assert_eq!((after.started, after.deadline, after.total), (before.started, before.deadline, before.total));
+    bench.run(10_000);
+    assert!(bench.fleet().rebalance.is_none());
+    assert_eq!(bench.used[&"b1".into()], 8, "as many moved as were asked to");
+    assert_eq!(bench.notices(NoticeKind::RebalanceEnded).len(), 1);
+    assert_eq!(bench.backend("b1").limit, 40, "and nothing is held back any more");
+}
+
+#[test]
+fn a_rebalance_goes_on_without_a_backend_that_a_reload_takes_away() {
+    let old = FleetPolicy { capacity: Some(30), provider: fixed(3), ..policy() };
+    let mut bench = Bench::with_policy(old.clone(), &[24, 18, 0]);
+    bench.command(Command::Rebalance { fleet: fleet(), request: over(10) }).unwrap();
+    bench.run(1_000);
+    let ProviderPolicy::Static(all) = fixed(3) else { panic!("they are static") };
+    let rest = all.into_iter().filter(|b| b.id.as_str() != "b2").collect();
+    bench.configure(&[&FleetPolicy { provider: ProviderPolicy::Static(rest), ..old }]);
+    assert_eq!(bench.phase("b2"), Phase::Draining);
+    bench.run(15_000);
+    assert_eq!((bench.ids(), bench.used[&"b1".into()]), (vec!["b1".to_owned(), "b3".to_owned()], 14));
+    assert!(bench.fleet().rebalance.is_none());
 }
 
 #[test]

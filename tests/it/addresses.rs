@@ -1,0 +1,451 @@
+//! Who the client is when proxies stand between: PROXY headers of both sides, trusted networks, X-Forwarded-*.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+use holdline_core::wire::proxy::{self, Fed, Reader, Source};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::holdline::Holdline;
+use crate::support::soon;
+use crate::tls::Certificates;
+
+/// A proxy of these tests, which Holdline trusts, and somebody else.
+const PROXY: &str = "127.0.0.1";
+const STRANGER: &str = "127.0.0.2";
+
+const V1: &[u8] = b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n";
+
+/// A WebSocket handshake without its last line; the key is that of RFC 6455 1.3.
+const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+fn v2(from: &str) -> Vec<u8> {
+    proxy::encode(from.parse().unwrap(), "198.51.100.1:443".parse().unwrap())
+}
+
+fn get(fields: &str) -> Vec<u8> {
+    format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\n").into_bytes()
+}
+
+/// What a backend heard over one connection: of a probe, the introduction alone.
+#[derive(Debug)]
+struct Heard {
+    /// The PROXY header, of a backend that expects one.
+    introduction: Option<Source>,
+    /// The first request's head.
+    head: String,
+}
+
+impl Heard {
+    fn field(&self, name: &str) -> Vec<String> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(": "));
+        fields.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).collect()
+    }
+
+    fn x_forwarded_for(&self) -> String {
+        self.field("x-forwarded-for").join(" | ")
+    }
+}
+
+/// A backend that tells what it hears, and answers `ok`, or 101 to a WebSocket handshake.
+struct Listening {
+    address: SocketAddr,
+    heard: mpsc::Receiver<Heard>,
+}
+
+impl Listening {
+    async fn start() -> Self {
+        Self::start_with(false, None).await
+    }
+
+    /// `expects`: each connection begins with a PROXY header, before TLS.
+    async fn start_with(expects: bool, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, heard) = mpsc::channel(256);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(hear(stream, expects, tls.clone(), tell.clone()));
+            }
+        });
+        Listening { address, heard }
+    }
+
+    /// What comes next, save probes.
+    async fn next(&mut self) -> Heard {
+        loop {
+            let heard = soon("a request", self.heard.recv()).await.unwrap();
+            if !heard.head.is_empty() && !heard.head.starts_with("GET /heartbeat ") {
+                return heard;
+            }
+        }
+    }
+}
+
+async fn hear(mut stream: TcpStream, expects: bool, tls: Option<TlsAcceptor>, tell: mpsc::Sender<Heard>) {
+    let mut introduction = None;
+    let mut reader = Reader::default();
+    while expects && introduction.is_none() {
+        let Ok(byte) = stream.read_u8().await else { return };
+        if let Fed::End(_, source) = reader.feed(&[byte]).expect("a PROXY header and nothing else") {
+            introduction = Some(source);
+        }
+    }
+    match tls {
+        None => talk(stream, introduction, tell).await,
+        Some(tls) => {
+            if let Ok(stream) = tls.accept(stream).await {
+                talk(stream, introduction, tell).await;
+            }
+        }
+    }
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, introduction: Option<Source>, tell: mpsc::Sender<Heard>) {
+    let (mut head, mut has_asked) = (Vec::new(), false);
+    while let Ok(byte) = stream.read_u8().await {
+        head.push(byte);
+        if head.ends_with(b"\r\n\r\n") {
+            let head = String::from_utf8(std::mem::take(&mut head)).unwrap();
+            let answer = match head.contains("Sec-WebSocket-Key") || head.contains("sec-websocket-key") {
+                true => SWITCH,
+                false => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            };
+            let _ = tell.send(Heard { introduction, head }).await;
+            let _ = stream.write_all(answer).await;
+            has_asked = true;
+        }
+    }
+    if !has_asked {
+        // A probe that only connects.
+        let _ = tell.send(Heard { introduction, head: String::new() }).await;
+    }
+}
+
+/// Holdline in front of `backend`, with `trusted` and the keys `listener`.
+fn config(backend: SocketAddr, trusted: &str, listener: &str) -> String {
+    format!(
+        "trusted: {trusted}\nlisteners: [ {{ address: \"127.0.0.1:0\"{listener} }} ]\n\
+         fleets:\n  chat:\n    backends: {{ static: [ {{ id: a, address: \"{backend}\" }} ] }}\n    capacity: 10\n"
+    )
+}
+
+/// Behind a proxy that sends PROXY headers.
+async fn proxied() -> (Holdline, Listening) {
+    let backend = Listening::start().await;
+    let holdline = Holdline::start(&config(backend.address, "[ 127.0.0.1 ]", ", proxy_protocol: true"));
+    holdline.until_ready().await;
+    (holdline, backend)
+}
+
+async fn connect_from(host: &str, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(host.parse::<IpAddr>().unwrap(), 0)).unwrap();
+    let stream = socket.connect(to).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Sends the pieces and reads to the end, however that comes.
+async fn exchange(host: &str, to: SocketAddr, pieces: &[&[u8]]) -> String {
+    let mut stream = connect_from(host, to).await;
+    for piece in pieces {
+        // It may be closed by now.
+        let _ = stream.write_all(piece).await;
+    }
+    let mut answer = Vec::new();
+    let _ = soon("the end", stream.read_to_end(&mut answer)).await;
+    String::from_utf8(answer).unwrap()
+}
+
+async fn served(host: &str, to: SocketAddr, pieces: &[&[u8]]) {
+    let answer = exchange(host, to, pieces).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok"), "{answer:?}");
+}
+
+/// A session until it is dropped.
+async fn session(host: &str, to: SocketAddr, header: &[u8], fields: &str) -> TcpStream {
+    let mut stream = connect_from(host, to).await;
+    stream.write_all(&[header, HANDSHAKE.as_bytes(), fields.as_bytes(), b"\r\n"].concat()).await.unwrap();
+    let mut start = [0; 12];
+    soon("an answer", stream.read_exact(&mut start)).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 101");
+    stream
+}
+
+#[tokio::test]
+async fn a_client_behind_a_proxy_is_itself() {
+    let (holdline, mut backend) = proxied().await;
+    for (header, client) in [
+        (V1.to_vec(), "203.0.113.9:4711"),
+        (v2("198.51.100.7:80"), "198.51.100.7:80"),
+        (v2("[2001:db8::7]:9"), "[2001:db8::7]:9"),
+    ] {
+        let request = get("X-Forwarded-For: 6.6.6.6\r\n");
+        let ip = client.parse::<SocketAddr>().unwrap().ip().to_string();
+        let whole = [header.as_slice(), &request].concat();
+        let in_two: Vec<_> = vec![header.as_slice(), &request];
+        for pieces in [in_two, whole.chunks(1).collect()] {
+            served(PROXY, holdline.address, &pieces).await;
+            assert_eq!(backend.next().await.x_forwarded_for(), ip, "{} pieces", pieces.len());
+            assert_eq!(holdline.log_line("\"message\":\"request\"")["client"], client);
+        }
+        let held = session(PROXY, holdline.address, &header, "").await;
+        assert_eq!(backend.next().await.x_forwarded_for(), ip);
+        assert_eq!(holdline.get("/v1/sessions").await["sessions"][0]["client"], client);
+        drop(held);
+        holdline.until("it left", |fleet| fleet["sessions"] == 0).await;
+    }
+    assert_eq!(bad(&holdline).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_proxy_that_speaks_for_itself_or_for_nobody_known_has_its_own_address() {
+    let (holdline, mut backend) = proxied().await;
+    let request = get("X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n");
+    served(PROXY, holdline.address, &[&proxy::LOCAL, &request]).await;
+    let heard = backend.next().await;
+    assert_eq!(
+        (heard.x_forwarded_for().as_str(), heard.field("x-forwarded-proto").concat().as_str()),
+        ("203.0.113.9, 127.0.0.1", "https")
+    );
+    // Whoever it is that speaks through the proxy, it is not the proxy.
+    served(PROXY, holdline.address, &[b"PROXY UNKNOWN\r\n", &request]).await;
+    let heard = backend.next().await;
+    assert_eq!((heard.x_forwarded_for().as_str(), heard.field("x-forwarded-proto").concat().as_str()), ("127.0.0.1", "http"));
+}
+
+#[tokio::test]
+async fn the_header_comes_before_tls() {
+    let (certificates, mut backend) = (Certificates::new(), Listening::start().await);
+    let tls = certificates.listeners();
+    let tls = &tls[tls.find(", tls:").unwrap()..tls.rfind(" } ]").unwrap()];
+    let holdline = Holdline::start(&config(backend.address, "[ 127.0.0.1 ]", &format!("{tls}, proxy_protocol: true")));
+    holdline.until_ready().await;
+    for header in [V1, &v2("203.0.113.9:4711")] {
+        let mut stream = connect_from(PROXY, holdline.address).await;
+        stream.write_all(header).await.unwrap();
+        let mut stream = certificates.connect_over(stream).await;
+        stream.write_all(&get("")).await.unwrap();
+        let mut answer = String::new();
+        soon("an answer", stream.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.ends_with("ok"), "{answer}");
+        let heard = backend.next().await;
+        assert_eq!(
+            (heard.x_forwarded_for().as_str(), heard.field("x-forwarded-proto").concat().as_str()),
+            ("203.0.113.9", "https")
+        );
+    }
+}
+
+async fn bad(holdline: &Holdline) -> f64 {
+    holdline.metric("holdline_bad_input_total", "reason=\"proxy_protocol\"").await
+}
+
+/// Who knocks is no bad input; whoever comes after must be counted alone.
+async fn knock(to: SocketAddr) {
+    for host in [PROXY, STRANGER] {
+        let mut stream = connect_from(host, to).await;
+        stream.shutdown().await.unwrap();
+        assert_eq!(soon("an end", stream.read(&mut [0; 1])).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn row_27_a_connection_that_does_not_begin_with_a_proxy_header() {
+    let (holdline, mut backend) = proxied().await;
+    let signature = &proxy::LOCAL[..12];
+    let too_long = [signature, &[0x21, 0x11, 0xff, 0xff], &[0; 9_000]].concat();
+    let bad_ones: &[&[u8]] = &[
+        &get(""),
+        b"\x16\x03\x01\x02\0\x01",
+        b"PROXY TCP4 203.0.113.9 198.51.100.1 +4711 443\r\nGET / HTTP/1.1\r\n",
+        b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\nGET / HTTP/1.1\r\n",
+        &[b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200], b"\r\n"].concat(),
+        &[signature, &[0x31, 0x11, 0, 12], &[0; 12]].concat(),
+        &too_long,
+    ];
+    knock(holdline.address).await;
+    for (n, bytes) in bad_ones.iter().enumerate() {
+        assert_eq!(exchange(PROXY, holdline.address, &[bytes]).await, "", "{:?}", String::from_utf8_lossy(bytes));
+        assert_eq!(bad(&holdline).await, (n + 1) as f64, "{:?}", String::from_utf8_lossy(bytes));
+    }
+    // One that breaks off.
+    let mut torn = connect_from(PROXY, holdline.address).await;
+    torn.write_all(b"PROXY TCP4 ").await.unwrap();
+    torn.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    assert_eq!(soon("the end", torn.read_to_end(&mut rest)).await.unwrap(), 0);
+    assert_eq!(bad(&holdline).await, bad_ones.len() as f64 + 1.0);
+    // The next is served, and none of the others was.
+    served(PROXY, holdline.address, &[V1, &get("X-Last: 1\r\n")]).await;
+    assert!(!backend.next().await.field("x-last").is_empty());
+}
+
+#[tokio::test]
+async fn row_27_a_proxy_header_from_somebody_who_is_not_trusted() {
+    let (holdline, mut backend) = proxied().await;
+    knock(holdline.address).await;
+    assert_eq!(exchange(STRANGER, holdline.address, &[V1, &get("")]).await, "");
+    assert_eq!(exchange(STRANGER, holdline.address, &[&proxy::LOCAL, &get("")]).await, "");
+    assert_eq!(bad(&holdline).await, 2.0);
+    served(PROXY, holdline.address, &[V1, &get("X-Last: 1\r\n")]).await;
+    assert!(!backend.next().await.field("x-last").is_empty());
+}
+
+#[tokio::test]
+async fn row_27_a_proxy_header_that_does_not_come_in_time() {
+    let backend = Listening::start().await;
+    let text = config(backend.address, "[ 127.0.0.1 ]", ", proxy_protocol: true") + "limits: { head_timeout: 200ms }\n";
+    let holdline = Holdline::start(&text);
+    for sent in [&b""[..], b"PROXY TCP4 ", &proxy::LOCAL[..15]] {
+        assert_eq!(exchange(PROXY, holdline.address, &[sent]).await, "");
+    }
+    assert_eq!(bad(&holdline).await, 3.0);
+}
+
+#[tokio::test]
+async fn row_23_forwarded_fields_are_believed_of_trusted_proxies_alone() {
+    let mut backend = Listening::start().await;
+    let holdline = Holdline::start(&config(backend.address, "[ 127.0.0.1, \"10.0.0.0/8\" ]", ""));
+    holdline.until_ready().await;
+    let fields = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 203.0.113.9, 10.0.0.2\r\nX-Forwarded-Proto: https\r\n\
+        X-Forwarded-Host: outside.example\r\nX-Forwarded-User: root\r\nX_Forwarded_For: 7.7.7.7\r\nForwarded: for=8.8.8.8\r\n\
+        Holdline-Session: forged\r\n";
+    for host in [PROXY, STRANGER] {
+        let is_proxy = host == PROXY;
+        let mut last = Value::Null;
+        served(host, holdline.address, &[&get(fields)]).await;
+        let plain = backend.next().await;
+        last["request"] = holdline.log_line("\"message\":\"request\"")["client"].clone();
+        let held = session(host, holdline.address, b"", fields).await;
+        let upgraded = backend.next().await;
+        last["session"] = holdline.get("/v1/sessions").await["sessions"][0]["client"].clone();
+        drop(held);
+        holdline.until("it left", |fleet| fleet["sessions"] == 0).await;
+        for heard in [plain, upgraded] {
+            let told = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-user"]
+                .map(|f| heard.field(f).join(" | "));
+            match is_proxy {
+                true => assert_eq!(
+                    told,
+                    ["6.6.6.6, 203.0.113.9, 10.0.0.2, 127.0.0.1", "https", "outside.example", "root"],
+                    "{heard:?}"
+                ),
+                false => assert_eq!(told, [STRANGER, "http", "h", ""], "{heard:?}"),
+            }
+            assert!(
+                !heard.head.contains("7.7.7.7") && !heard.head.contains("8.8.8.8") && !heard.head.contains("forged"),
+                "{heard:?}"
+            );
+        }
+        for (what, client) in last.as_object().unwrap() {
+            let client = client.as_str().unwrap();
+            assert!(if is_proxy { client == "203.0.113.9:0" } else { client.starts_with("127.0.0.2:") }, "{what}: {client}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn affinity_by_address_is_by_that_of_the_client_behind_the_proxy() {
+    let (mut a, mut b) = (Listening::start().await, Listening::start().await);
+    let fleet = format!(
+        "trusted: [ 127.0.0.1 ]\nfleets:\n  chat:\n    backends:\n      static: [ {{ id: a, address: \"{}\" }}, {{ id: b, address: \"{}\" }} ]\n    \
+         capacity: 100\n    affinity: {{ by: address }}\n",
+        a.address, b.address
+    );
+    let holdline = Holdline::start(&fleet);
+    holdline.until_ready().await;
+    let mut chosen = HashSet::new();
+    for client in 1..=12 {
+        let mut own = HashSet::new();
+        // What a client says of itself stands further left, and changes nothing.
+        for lie in ["", "6.6.6.6, ", "203.0.113.200, 127.0.0.1, "] {
+            let fields = format!("X-Forwarded-For: {lie}203.0.113.{client}\r\n");
+            let held = session(PROXY, holdline.address, b"", &fields).await;
+            own.insert(tokio::select! { _ = a.next() => "a", _ = b.next() => "b" });
+            drop(held);
+        }
+        assert_eq!(own.len(), 1, "client {client}");
+        chosen.extend(own);
+    }
+    assert_eq!(chosen.len(), 2, "all clients are one");
+}
+
+/// A fleet whose backends are told whose each connection is.
+fn introduced(backend: SocketAddr, backends: &str, more: &str) -> String {
+    format!(
+        "trusted: [ 127.0.0.1 ]\nfleets:\n  chat:\n    backends: {{ static: [ {{ id: a, address: \"{backend}\" }} ], proxy_protocol: v2{backends} }}\n    \
+         capacity: 10\n{more}"
+    )
+}
+
+fn from(heard: &Heard) -> String {
+    match heard.introduction {
+        Some(Source::Client { from, .. }) => from.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_backend_is_introduced_to_each_client_and_to_no_two_at_once() {
+    let mut backend = Listening::start_with(true, None).await;
+    let holdline = Holdline::start(&introduced(backend.address, "", ""));
+    holdline.until_ready().await;
+    // Two clients over one connection of a proxy, then one without a proxy.
+    let mut stream = connect_from(PROXY, holdline.address).await;
+    for client in ["203.0.113.9", "2001:db8::7"] {
+        let request = format!("GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: {client}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok") {
+            answer.push(soon("an answer", stream.read_u8()).await.unwrap());
+        }
+        let heard = backend.next().await;
+        assert_eq!(from(&heard), SocketAddr::new(client.parse().unwrap(), 0).to_string());
+        assert_eq!(heard.field("connection"), ["close"]);
+    }
+    let mut stream = connect_from(STRANGER, holdline.address).await;
+    let (own, to) = (stream.local_addr().unwrap(), holdline.address);
+    stream.write_all(&get("")).await.unwrap();
+    assert_eq!(backend.next().await.introduction, Some(Source::Client { from: own, to }));
+    let held = session(STRANGER, holdline.address, b"", "").await;
+    assert_eq!(from(&backend.next().await), held.local_addr().unwrap().to_string());
+}
+
+#[tokio::test]
+async fn the_introduction_comes_before_tls_and_probes_speak_for_themselves() {
+    let certificates = Certificates::new();
+    certificates.write("backend", &["backend.internal"]);
+    let tls = format!(", tls: {{ ca: {}, name: backend.internal }}", certificates.path("ca.crt").display());
+    let mut backend = Listening::start_with(true, Some(certificates.acceptor("backend"))).await;
+    let holdline = Holdline::start(&introduced(backend.address, &tls, "    heartbeat: { probe: http, path: /heartbeat }\n"));
+    holdline.until_ready().await;
+    let probe = soon("a probe", backend.heard.recv()).await.unwrap();
+    assert!(probe.head.starts_with("GET /heartbeat ") && probe.introduction == Some(Source::Proxy), "{probe:?}");
+    let held = session(STRANGER, holdline.address, b"", "").await;
+    assert_eq!(from(&backend.next().await), held.local_addr().unwrap().to_string());
+}
+
+#[tokio::test]
+async fn a_reload_changes_who_is_trusted_and_what_backends_are_told() {
+    let (plain, mut backend) = (Listening::start().await, Listening::start_with(true, None).await);
+    let holdline = Holdline::start(&config(plain.address, "[]", ""));
+    holdline.until_ready().await;
+    // Probes of kind tcp bring an introduction, too: the backend is ready only by connects, but tells what they said.
+    holdline.configure(&introduced(backend.address, "", ""));
+    let probe = soon("a probe", backend.heard.recv()).await.unwrap();
+    assert!(probe.head.is_empty() && probe.introduction == Some(Source::Proxy), "{probe:?}");
+    holdline.until_ready().await;
+    served(PROXY, holdline.address, &[&get("X-Forwarded-For: 203.0.113.9\r\n")]).await;
+    let heard = backend.next().await;
+    assert_eq!((from(&heard).as_str(), heard.x_forwarded_for().as_str()), ("203.0.113.9:0", "203.0.113.9, 127.0.0.1"));
+}
