@@ -139,6 +139,19 @@ fn read_head(stream: &mut TcpStream) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
+/// The same over TLS. What the client's TLS has on the heap is gone with the answer; its socket stays.
+fn ask_over_tls(address: SocketAddr, client: &Arc<rustls::ClientConfig>) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut tls = rustls::ClientConnection::new(Arc::clone(client), "localhost".try_into().unwrap()).unwrap();
+    let mut tls = rustls::Stream::new(&mut tls, &mut stream);
+    tls.write_all(WEBSOCKET.as_bytes()).unwrap();
+    let mut head = [0; 12];
+    tls.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 101");
+    stream
+}
+
 /// Connects, sends `request` and awaits this status.
 fn ask(address: SocketAddr, request: &str, status: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -150,9 +163,13 @@ fn ask(address: SocketAddr, request: &str, status: &str) -> TcpStream {
 
 /// One data thread before one backend: where it listens, and what the backend holds.
 fn start() -> (SocketAddr, Held) {
+    start_with("")
+}
+
+fn start_with(tls: &str) -> (SocketAddr, Held) {
     let (backend, held) = backend();
     let text = format!(
-        "listeners: [ {{ address: \"127.0.0.1:0\" }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nthreads: 1\n\
+        "listeners: [ {{ address: \"127.0.0.1:0\"{tls} }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nthreads: 1\n\
          routes: [ {{ path: /poll, fleet: chat, sessions: true }}, {{ path: /, fleet: chat }} ]\n\
          fleets:\n  chat:\n    backends: {{ static: [ {{ address: \"{}\" }} ] }}\n    capacity: none\n    affinity: {{ by: header, name: X-User }}\n",
         backend
@@ -199,6 +216,12 @@ fn settled() -> Counts {
     }
 }
 
+/// A socket has a word more where tokio is built with its multi-thread runtime, as for other packages of the workspace; a task's
+/// allocation grows in steps of 128.
+fn step() -> f64 {
+    if size_of::<tokio::net::TcpStream>() > 32 { 128.0 } else { 0.0 }
+}
+
 #[test]
 fn sessions_leave_nothing_behind() {
     let _alone = ALONE.lock();
@@ -224,11 +247,8 @@ fn sessions_leave_nothing_behind() {
 fn an_idle_session_holds_little() {
     let _alone = ALONE.lock();
     let (address, _) = start();
-    // A socket has a word more where tokio is built with its multi-thread runtime, as for other packages of the workspace; a task's
-    // allocation grows in steps of 128.
-    let step = if size_of::<tokio::net::TcpStream>() > 32 { 128.0 } else { 0.0 };
-    held("an idle WebSocket session", 960.0 + step, || ask(address, WEBSOCKET, "101"));
-    held("an idle event stream", 1_088.0 + step, || ask(address, EVENTS, "200"));
+    held("an idle WebSocket session", 960.0 + step(), || ask(address, WEBSOCKET, "101"));
+    held("an idle event stream", 1_088.0 + step(), || ask(address, EVENTS, "200"));
     // Their connections are closed; what is left is the seat and who it is kept for, the slots in tables apart.
     let next = AtomicI64::new(0);
     let poll = || {
@@ -237,4 +257,23 @@ fn an_idle_session_holds_little() {
         ask(address, &request, "200")
     };
     held("a long-poll session between two polls", 416.0, poll);
+}
+
+#[test]
+fn an_idle_session_over_tls_holds_what_rustls_keeps_of_it() {
+    let _alone = ALONE.lock();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = std::env::temp_dir().join(format!("holdline-session-bytes-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (cert, key) = (cert.display(), key.display());
+    let (address, _) = start_with(&format!(", tls: {{ certificates: [ {{ cert: \"{cert}\", key: \"{key}\" }} ] }}"));
+    std::fs::remove_dir_all(&folder).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let client = Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
+    // The keys, 1,264 bytes, are on the C heap, which nobody counts here (docs/decisions/0009-tls-unbuffered.md).
+    held("an idle WebSocket session over TLS", 3_408.0 + step(), || ask_over_tls(address, &client));
 }

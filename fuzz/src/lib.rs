@@ -19,8 +19,13 @@ impl<'b> Input<'b> {
     }
 
     /// Calls `feed` with the pieces, none of them empty; the last takes the rest.
-    pub fn in_pieces(&self, mut feed: impl FnMut(&'b [u8])) {
-        let mut rest = self.bytes;
+    pub fn in_pieces(&self, feed: impl FnMut(&'b [u8])) {
+        self.cut(self.bytes, feed);
+    }
+
+    /// The same with other bytes.
+    pub fn cut<'o>(&self, bytes: &'o [u8], mut feed: impl FnMut(&'o [u8])) {
+        let mut rest = bytes;
         for &cut in self.cuts {
             let n = if cut == 0 { 256 } else { usize::from(cut) };
             let (piece, after) = rest.split_at(n.min(rest.len()));

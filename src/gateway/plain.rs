@@ -334,7 +334,7 @@ fn relay(
         }
         None if is_event_stream(&parts) => {
             let entered = Unasked::enter(thread, fleet, &lease.backend, caller.address, &mut parts.headers);
-            Some(Session::Stream(Box::new(entered.map_err(Refusal::busy)?)))
+            Some(Session::Stream(Box::new(entered?)))
         }
         None => None,
     };

@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdline_core::wire::forwarded::Trusted;
 use holdline_core::wire::proxy::{BadHeader, Fed, Reader, Source};
@@ -33,10 +34,10 @@ enum Rejected {
 pub(super) async fn serve(thread: Rc<Thread>, mut socket: TcpStream, peer: Peer, listener: Arc<Listener>, stay: Stay) {
     let served = thread.shared.served.load_full();
     let heard = tokio::select! {
-        heard = tokio::time::timeout(served.limits.head_timeout, hear(&mut socket, peer, &served.trusted)) => heard,
+        heard = hear_within(served.limits.head_timeout, &mut socket, peer, &served.trusted) => heard,
         () = thread.stopping() => return,
     };
-    match heard.unwrap_or(Err(Rejected::Late)) {
+    match heard {
         Ok(Some(peer)) => begin(&thread, socket, peer, &listener, stay),
         // Whoever only knocks, as health checks do, is as welcome as elsewhere.
         Ok(None) => {}
@@ -48,6 +49,10 @@ pub(super) async fn serve(thread: Rc<Thread>, mut socket: TcpStream, peer: Peer,
 }
 
 /// The peer as the header tells it; `None`: the connection ended before its first byte.
+async fn hear_within(limit: Duration, socket: &mut TcpStream, peer: Peer, trusted: &Trusted) -> Result<Option<Peer>, Rejected> {
+    tokio::time::timeout(limit, hear(socket, peer, trusted)).await.unwrap_or(Err(Rejected::Late))
+}
+
 async fn hear(socket: &mut TcpStream, peer: Peer, trusted: &Trusted) -> Result<Option<Peer>, Rejected> {
     let mut reader = Reader::default();
     let mut piece = [0; PIECE];
@@ -78,5 +83,60 @@ fn told(peer: Peer, source: Source) -> Peer {
         Source::Proxy => peer,
         Source::Unknown => Peer { is_unknown: true, ..peer },
         Source::Client { from, to } => Peer { address: from, local: to, ..peer },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// What is heard of these bytes, and whether the connection goes on behind them; then what is left of them.
+    async fn heard(sent: &[u8], ends: bool) -> (Result<Option<Peer>, Rejected>, Vec<u8>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (mut client, (mut socket, address)) = (client.unwrap(), accepted.unwrap());
+        client.write_all(sent).await.unwrap();
+        if ends {
+            client.shutdown().await.unwrap();
+        }
+        let peer = Peer { address, local: socket.local_addr().unwrap(), is_tls: false, is_unknown: false };
+        let heard = hear_within(LIMIT, &mut socket, peer, &Trusted::new(&["127.0.0.0/8".parse().unwrap()])).await;
+        drop(client);
+        let mut left = Vec::new();
+        socket.read_to_end(&mut left).await.unwrap();
+        (heard, left)
+    }
+
+    #[tokio::test]
+    async fn not_a_byte_more_is_read() {
+        let long =
+            [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x02\0\xcb\0\x71\x09\xc6\x33\x64\x01\x12\x67\x01\xbb".as_slice(), &[7; 500]].concat();
+        for header in [b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n".as_slice(), &long] {
+            let (peer, left) = heard(&[header, b"GET / HTTP/1.1\r\n"].concat(), false).await;
+            let Peer { address, local, is_unknown, .. } = peer.unwrap().unwrap();
+            assert_eq!((address.to_string().as_str(), local.to_string().as_str()), ("203.0.113.9:4711", "198.51.100.1:443"));
+            assert!(!is_unknown && left == b"GET / HTTP/1.1\r\n", "{left:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_only_knocks_is_told_from_who_breaks_off() {
+        assert!(matches!(heard(b"", true).await.0, Ok(None)));
+        assert!(matches!(heard(b"PROXY", true).await.0, Err(Rejected::Torn(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_may_take_as_long_as_a_head_and_no_longer() {
+        for sent in [b"".as_slice(), b"PROXY TCP4 "] {
+            let clock = Clock::start();
+            assert!(matches!(heard(sent, false).await.0, Err(Rejected::Late)));
+            assert_eq!(clock.now().since_start(), LIMIT);
+        }
     }
 }

@@ -111,8 +111,7 @@ async fn hear(mut stream: TcpStream, expects: bool, tls: Option<TlsAcceptor>, te
 
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, introduction: Option<Source>, tell: mpsc::Sender<Heard>) {
     let (mut head, mut has_asked) = (Vec::new(), false);
-    loop {
-        let Ok(byte) = stream.read_u8().await else { break };
+    while let Ok(byte) = stream.read_u8().await {
         head.push(byte);
         if head.ends_with(b"\r\n\r\n") {
             let head = String::from_utf8(std::mem::take(&mut head)).unwrap();

@@ -162,3 +162,19 @@ async fn a_drain_moves_them_between_two_polls_and_a_reload_makes_them_plain() {
     assert_eq!(holdline.fleet().await["sessions"], 1, "it ends as it would");
     holdline.until("every seat free", |fleet| fleet["sessions"] == 0).await;
 }
+
+#[tokio::test]
+async fn an_address_has_as_many_long_poll_sessions_as_it_may() {
+    let backends = [Polled::start().await, Polled::start().await];
+    let limits = "limits: { sessions_per_address: 1 }\n";
+    let holdline = Holdline::start(&format!("{limits}{}", config(true, "{ by: header, name: X-User }", &backends)));
+    holdline.until_ready().await;
+    let mut client = Client::connect(holdline.address).await;
+    let ann = field(&client.poll("X-User: ann").await, "holdline-session");
+    assert!(client.poll("X-User: bob").await.starts_with("HTTP/1.1 429 "));
+    assert_eq!(field(&client.poll("X-User: ann").await, "holdline-session"), ann, "polls of a session are none themselves");
+    let home = usize::from(backends[0].sessions().is_empty());
+    let drained = holdline.cli(&["drain", &format!("b{home}"), "--wait"]).await;
+    assert!(drained.status.success(), "{}", String::from_utf8_lossy(&drained.stderr));
+    assert!(client.poll("X-User: bob").await.starts_with("HTTP/1.1 200 "), "the place is free with the seat");
+}

@@ -18,6 +18,7 @@ mod heartbeats;
 mod in_process;
 mod lifecycle;
 mod long_poll;
+mod overload;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;
 mod placement;

@@ -17,6 +17,7 @@ use super::super::backend::Backend;
 use super::super::body::Progress;
 use super::super::fleets::Fleet;
 use super::super::plain::Failure;
+use super::super::room::Room;
 use super::keeper::Bell;
 use crate::clock::Clock;
 use crate::telemetry::names::handshake as handshake_result;
@@ -30,11 +31,21 @@ pub(super) struct Held {
     /// Never locked while its shard of the table is waited for: the table locks in the other order.
     pub(super) life: Mutex<Life>,
     cut: Cut,
+    /// Given back by the keeper, or at once by the last poll of a session that is over with it: its client may begin another right away.
+    room: Mutex<Option<Room>>,
     pub(super) moved: Moved,
     clock: Clock,
     /// Where it stands with its keeper, and how that is told.
     place: usize,
     bell: Arc<Bell>,
+}
+
+/// Who keeps a session.
+pub(super) struct By {
+    pub(super) clock: Clock,
+    /// Where it stands there.
+    pub(super) place: usize,
+    pub(super) bell: Arc<Bell>,
 }
 
 /// Whether polls are to break off, and the bell for those that wait.
@@ -63,17 +74,17 @@ impl Moved {
 
 impl Held {
     /// With its first poll in flight.
-    pub(super) fn new(
-        id: SessionId,
-        backend: Arc<Backend>,
-        key: Option<Key>,
-        clock: Clock,
-        (place, bell): (usize, Arc<Bell>),
-    ) -> Arc<Self> {
+    pub(super) fn new(id: SessionId, backend: Arc<Backend>, key: Option<Key>, room: Room, by: By) -> Arc<Self> {
+        let By { clock, place, bell } = by;
         let now = clock.now();
-        let life = if key.is_some() { Life::new(now) } else { Life::of_one_poll(now) };
-        let life = Mutex::new(life);
-        Arc::new(Held { id, backend, key, life, cut: Cut::default(), moved: Moved::default(), clock, place, bell })
+        let life = Mutex::new(if key.is_some() { Life::new(now) } else { Life::of_one_poll(now) });
+        let (cut, moved, room) = (Cut::default(), Moved::default(), Mutex::new(Some(room)));
+        Arc::new(Held { id, backend, key, life, cut, room, moved, clock, place, bell })
+    }
+
+    /// Gives its room back.
+    pub(super) fn leave_room(&self) {
+        drop(self.room.lock().take());
     }
 
     /// Breaks its polls off. To be said until they are: one that begins to wait just now does not hear it.
@@ -204,6 +215,7 @@ impl Drop for InFlight {
             life.is_due()
         };
         if is_due {
+            held.leave_room();
             held.bell.ring(held.place);
         }
     }

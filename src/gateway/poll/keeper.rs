@@ -16,13 +16,13 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::super::admission::Admitted;
-use super::super::descriptors::SessionSlot;
 use super::super::fleets::Fleet;
 use super::super::registry::{EndOrder, Entered, Registry};
+use super::super::room::Room;
 use super::super::session::{Session, SessionKind};
 use super::super::thread::Thread;
 use super::super::timer::{Due, TICK};
-use super::held::Held;
+use super::held::{By, Held};
 use crate::clock::Clock;
 
 /// The sessions that began on one thread. A poll on any thread touches its session's counters alone; the keeper looks at all of them once
@@ -38,7 +38,6 @@ struct Kept {
     fleet: Arc<Fleet>,
     /// Its seat is in there.
     entered: Entered,
-    _slot: SessionSlot,
 }
 
 /// Rung by polls of any thread whose session is due.
@@ -60,7 +59,7 @@ impl Bell {
 pub(super) struct Beginning {
     pub(super) fleet: Arc<Fleet>,
     pub(super) admitted: Admitted,
-    pub(super) slot: SessionSlot,
+    pub(super) room: Room,
     pub(super) id: SessionId,
     /// `None`: its client cannot be known again.
     pub(super) key: Option<Key>,
@@ -75,14 +74,14 @@ pub(in super::super) async fn keep(thread: Rc<Thread>) {
 impl Keeper {
     /// Enters a session, its first poll in flight.
     pub(super) fn enter(&self, registry: &Rc<Registry>, clock: Clock, beginning: Beginning) -> Arc<Held> {
-        let Beginning { fleet, admitted: Admitted { backend, seat }, slot, id, key, client } = beginning;
+        let Beginning { fleet, admitted: Admitted { backend, seat }, room, id, key, client } = beginning;
         let mut kept = self.kept.borrow_mut();
         let place = kept.vacant_entry();
         let target = backend.target();
-        let held = Held::new(id, backend, key, clock, (place.key(), Arc::clone(&self.bell)));
+        let held = Held::new(id, backend, key, room, By { clock, place: place.key(), bell: Arc::clone(&self.bell) });
         // Its connections come and go, and are hyper's.
         let session = Session { id, kind: SessionKind::LongPoll, client, target, seat, stay: None };
-        place.insert(Kept { held: Arc::clone(&held), fleet, entered: registry.enter(session), _slot: slot });
+        place.insert(Kept { held: Arc::clone(&held), fleet, entered: registry.enter(session) });
         held
     }
 
@@ -154,6 +153,7 @@ impl Kept {
             Step::Over(Some(cause)) => self.entered.settle(cause),
             Step::Over(None) => self.entered.withdraw(),
         }
+        held.leave_room();
         true
     }
 }
@@ -167,7 +167,6 @@ mod tests {
     use tokio::task::{LocalSet, spawn_local};
 
     use super::super::super::admission::SeatGuard;
-    use super::super::super::descriptors::Descriptors;
     use super::super::super::fleets::tests::{address, fleet, policy, ready, view};
     use super::super::held::{Handshake, InFlight};
     use super::*;
@@ -193,7 +192,7 @@ mod tests {
         let beginning = Beginning {
             fleet: Arc::clone(&fleet),
             admitted: Admitted { backend, seat },
-            slot: Descriptors::within(8).session().unwrap(),
+            room: Room::alone(),
             id: SessionId(1),
             key: Key::of_value(b"ann"),
             client: address(2),

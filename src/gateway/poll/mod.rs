@@ -28,11 +28,11 @@ pub(super) use self::keeper::{Keeper, keep};
 pub(super) use self::table::Table;
 use self::table::{Found, Opener};
 use super::admission::{Admitted, NotAdmitted, admit};
-use super::descriptors::SessionSlot;
 use super::dial::DIALS_MAX;
 use super::fleets::Fleet;
 use super::plain::{Answered, AtBackend, Failure, Outgoing};
 use super::refuse::Refusal;
+use super::room::Room;
 use super::thread::{Thread, is_ours};
 use crate::telemetry::names::handshake as handshake_result;
 
@@ -128,14 +128,14 @@ async fn open(
     let handshake = Handshake::begin(fleet);
     let seated = tokio::select! {
         biased;
-        seated = seat(thread, fleet, had, failed) => seated,
+        seated = seat(thread, fleet, had, failed, client) => seated,
         () = thread.stopping() => Err(Refusal::busy(RefuseCause::Draining)),
     };
     match seated {
-        Ok((admitted, slot)) => {
+        Ok((admitted, room)) => {
             let id = SessionId(thread.rng.borrow_mut().random());
             let (fleet, key) = (Arc::clone(fleet), opener.as_ref().map(Opener::key));
-            let beginning = Beginning { fleet, admitted, slot, id, key, client };
+            let beginning = Beginning { fleet, admitted, room, id, key, client };
             let held = thread.polls.enter(&thread.registry, thread.shared.clock, beginning);
             if let Some(opener) = opener {
                 opener.open(&held);
@@ -144,7 +144,8 @@ async fn open(
         }
         Err(refusal) => {
             handshake.settle(handshake_result::REFUSED);
-            if let Some(opener) = opener {
+            // What an address may does not concern polls that come from another.
+            if let Some(opener) = opener.filter(|_| refusal != Refusal::LIMITED) {
                 opener.refuse(refusal);
             }
             Err(refusal)
@@ -157,11 +158,12 @@ async fn seat(
     fleet: &Arc<Fleet>,
     had: &Preference,
     failed: &[BackendId],
-) -> Result<(Admitted, SessionSlot), Refusal> {
-    let slot = thread.shared.descriptors.session().ok_or(Refusal::busy(RefuseCause::Limit))?;
+    client: SocketAddr,
+) -> Result<(Admitted, Room), Refusal> {
+    let room = Room::take(&thread.shared, client)?;
     // hyper watches the client, and drops this when it leaves.
     match admit(fleet, &had.wish, failed, pending(), thread.shared.clock, &thread.rng).await {
-        Ok(admitted) => Ok((admitted, slot)),
+        Ok(admitted) => Ok((admitted, room)),
         // It was the dial that failed; that no other seat is free comes second.
         Err(_) if !failed.is_empty() => Err(Refusal::UNREACHABLE),
         Err(NotAdmitted::Refused(cause)) => Err(Refusal::busy(cause)),

@@ -20,8 +20,10 @@ use super::TlsError;
 pub(super) const PLAIN_MAX: usize = 16 << 10;
 
 /// One side's state machine.
-pub(super) enum Engine {
+pub enum Engine {
+    /// To a client.
     Server(UnbufferedServerConnection),
+    /// To a backend.
     Client(UnbufferedClientConnection),
 }
 
@@ -60,7 +62,7 @@ pub(super) trait Sink {
 }
 
 /// Bytes for the socket: the thread's buffer, and what it has no room for.
-pub(super) struct Output<'a> {
+pub struct Output<'a> {
     buffer: &'a mut [u8],
     len: usize,
     /// Comes before the buffer's. Only a handshake of several records needs it.
@@ -191,12 +193,13 @@ pub(super) fn sealed_len(input: &[u8]) -> usize {
 pub(super) const HEADER: usize = 5;
 
 impl<'a> Output<'a> {
-    pub(super) fn new(buffer: &'a mut [u8]) -> Self {
+    /// With a buffer of [`OUTPUT_MAX`](super::OUTPUT_MAX).
+    pub fn new(buffer: &'a mut [u8]) -> Self {
         Output { buffer, len: 0, before: Vec::new() }
     }
 
     /// What is to be sent, in two pieces.
-    pub(super) fn pieces(&self) -> [&[u8]; 2] {
+    pub fn pieces(&self) -> [&[u8]; 2] {
         [&self.before, &self.buffer[..self.len]]
     }
 

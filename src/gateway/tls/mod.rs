@@ -23,19 +23,20 @@ use rustls::server::UnbufferedServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use self::engine::{Engine, Output, PLAIN_MAX};
-use self::records::Records;
+use self::engine::PLAIN_MAX;
+pub use self::engine::{Engine, Output};
+pub use self::records::Records;
 pub use self::store::{Connector, Store, StoreError};
 
 /// What is read from the socket at once: a whole record of TLS 1.3 with some padding, so that a stream of large ones leaves little over.
 const INPUT_MAX: usize = PLAIN_MAX + 512;
 
-/// A whole record of ours, with what may have to go before it.
-const OUTPUT_MAX: usize = PLAIN_MAX + 2048;
+/// A whole record of ours, with what may have to go before it: the buffer of an [`Output`].
+pub const OUTPUT_MAX: usize = PLAIN_MAX + 2048;
 
 /// What went wrong with a connection's TLS.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
+pub enum TlsError {
     /// What the peer sent, or what it is.
     #[error(transparent)]
     Protocol(#[from] rustls::Error),

@@ -1,6 +1,7 @@
 //! The record layer of one connection, without its socket: bytes of the peer in, plaintext out, and the reverse. It owns no buffer while
 //! nothing is held up.
 
+use rustls::ProtocolVersion;
 use tokio::io::ReadBuf;
 
 use super::TlsError;
@@ -13,11 +14,11 @@ const CLIENT_HELD_MAX: usize = 20 << 10;
 /// The same of a server's: the largest handshake message that rustls takes is 64 KiB, a long chain of certificates.
 const SERVER_HELD_MAX: usize = 80 << 10;
 
-/// A record's largest payload (RFC 5246 section 6.2.3); rustls rejects what says more.
+/// A record's largest payload (RFC 5246 section 6.2.3); rustls rejects what says that it has as much.
 const SEALED_MAX: usize = HEADER + PLAIN_MAX + 2048;
 
 /// One connection's records.
-pub(super) struct Records {
+pub struct Records {
     engine: Engine,
     held: Option<Box<Held>>,
     /// The peer's close_notify was read.
@@ -46,17 +47,18 @@ impl Held {
 }
 
 impl Records {
-    pub(super) fn new(engine: Engine) -> Self {
+    /// Before the handshake.
+    pub fn new(engine: Engine) -> Self {
         Records { engine, held: None, is_closed: false, is_broken: false }
     }
 
     /// Keys are not agreed on yet.
-    pub(super) fn is_handshaking(&self) -> bool {
+    pub fn is_handshaking(&self) -> bool {
         self.engine.is_handshaking()
     }
 
     /// Everything the peer has sent was read, and it said that it was everything.
-    pub(super) fn is_at_end(&self) -> bool {
+    pub fn is_at_end(&self) -> bool {
         self.is_closed && self.held.as_ref().is_none_or(|held| held.plain.is_empty())
     }
 
@@ -66,7 +68,10 @@ impl Records {
     }
 
     /// Plaintext that was held up, and what can be had from bytes that came before.
-    pub(super) fn read_held(&mut self, to: &mut ReadBuf<'_>, out: &mut Output<'_>) -> Result<(), TlsError> {
+    ///
+    /// # Errors
+    /// What the peer sent is no TLS, or what was sent before was none.
+    pub fn read_held(&mut self, to: &mut ReadBuf<'_>, out: &mut Output<'_>) -> Result<(), TlsError> {
         let Some(held) = &mut self.held else { return Ok(()) };
         if !held.plain.is_empty() {
             let left = &held.plain[held.read..];
@@ -87,12 +92,10 @@ impl Records {
     }
 
     /// Takes in what was read from the socket, which may be overwritten; plaintext goes as far as there is room to `to`.
-    pub(super) fn receive(
-        &mut self,
-        input: &mut [u8],
-        to: Option<&mut ReadBuf<'_>>,
-        out: &mut Output<'_>,
-    ) -> Result<(), TlsError> {
+    ///
+    /// # Errors
+    /// It is no TLS, an unfinished message is longer than any should be, or it went wrong before. `out` has the alert.
+    pub fn receive(&mut self, input: &mut [u8], to: Option<&mut ReadBuf<'_>>, out: &mut Output<'_>) -> Result<(), TlsError> {
         if self.is_closed {
             // RFC 8446 section 6.1: what follows a close_notify is ignored.
             return Ok(());
@@ -135,12 +138,18 @@ impl Records {
     }
 
     /// Begins a client's handshake, or goes on with any.
-    pub(super) fn begin(&mut self, out: &mut Output<'_>) -> Result<(), TlsError> {
+    ///
+    /// # Errors
+    /// What the peer sent is no TLS, or what was sent before was none.
+    pub fn begin(&mut self, out: &mut Output<'_>) -> Result<(), TlsError> {
         self.run(Aim::Read, None, out).map(drop)
     }
 
     /// Seals the front of `plain` as one record; how many bytes that is.
-    pub(super) fn seal(&mut self, plain: &[u8], out: &mut Output<'_>) -> Result<usize, TlsError> {
+    ///
+    /// # Errors
+    /// The handshake is not over, or it went wrong before.
+    pub fn seal(&mut self, plain: &[u8], out: &mut Output<'_>) -> Result<usize, TlsError> {
         let n = plain.len().min(PLAIN_MAX);
         match self.run(Aim::Write(&plain[..n]), None, out)? {
             Reached::Dry => Ok(n),
@@ -149,7 +158,10 @@ impl Records {
     }
 
     /// Tells the peer that no more comes from us; nothing, if keys are not agreed on yet or it went wrong before.
-    pub(super) fn close(&mut self, out: &mut Output<'_>) -> Result<(), TlsError> {
+    ///
+    /// # Errors
+    /// What the peer sent is no TLS, or what was sent before was none.
+    pub fn close(&mut self, out: &mut Output<'_>) -> Result<(), TlsError> {
         if self.is_broken { Ok(()) } else { self.run(Aim::Close, None, out).map(drop) }
     }
 
@@ -191,9 +203,8 @@ impl Records {
         }
     }
 
-    /// Bytes of memory that wait.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    /// Bytes of memory that wait: of one record at the most and what came behind it, or of one message of a handshake.
+    pub fn held(&self) -> usize {
         self.held.as_ref().map_or(0, |held| held.sealed.len() + held.plain.len() - held.read)
     }
 }
@@ -205,7 +216,7 @@ fn whole_until(sealed: &[u8], seen: usize) -> Option<usize> {
     loop {
         let rest = &sealed[end..];
         let len = sealed_len(rest);
-        if len > SEALED_MAX || rest.first().is_some_and(|kind| !CONTENT_TYPES.contains(kind)) {
+        if len >= SEALED_MAX || rest.first().is_some_and(|kind| !CONTENT_TYPES.contains(kind)) || has_no_version(rest) {
             return Some(sealed.len());
         }
         if len == 0 || rest.len() < len {
@@ -213,6 +224,12 @@ fn whole_until(sealed: &[u8], seen: usize) -> Option<usize> {
         }
         end += len;
     }
+}
+
+/// A record says 3.x for whatever version (RFC 8446 section 5.1); rustls knows the names of some others, and fails them later.
+fn has_no_version(record: &[u8]) -> bool {
+    let [_, high, low, ..] = record else { return false };
+    matches!(ProtocolVersion::from(u16::from_be_bytes([*high, *low])), ProtocolVersion::Unknown(_)) && *high != 3
 }
 
 /// change_cipher_spec, alert, handshake, application_data, heartbeat (RFC 8446 appendix B.1).

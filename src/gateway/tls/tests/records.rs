@@ -236,7 +236,9 @@ fn a_message_without_end_is_not_waited_for() {
 #[test]
 fn what_is_no_tls_is_answered_by_an_alert_at_once() {
     let (_, config) = rig();
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[22, 3, 1, 0xff, 0xff], &[23, 3, 3, 0, 5, 1, 2, 3, 4, 5]] {
+    let (no_version, too_long) = ([21, 2, 0xdd, 1, 0x31], [22, 3, 3, 0x48, 0]);
+    let (no_tls, far_too_long, too_early) = (b"GET / HTTP/1.1\r\n\r\n", [22, 3, 1, 0xff, 0xff], [23, 3, 3, 0, 5, 1, 2, 3, 4, 5]);
+    for garbage in [&no_tls[..], &far_too_long, &too_early, &no_version, &too_long] {
         for piece in [1, garbage.len()] {
             let mut server = Server::new(&config, 1_000);
             let failed = garbage.chunks(piece).find_map(|p| server.receive(p).err());
