@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::ConfigFile;
 use crate::config::model::Config;
 use crate::controller::{Control, Outlets, Prober, StateTask, drain};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Meter};
 use crate::providers::{OWN_EXECUTABLE, Providers};
 use crate::telemetry::Metrics;
 use crate::telemetry::logs::{DroppedLines, LogFilter};
@@ -141,6 +141,8 @@ impl Holdline {
         let reloads = hooks.file.map(Reloads::new).transpose()?;
         // Before the gateway raises it.
         let open_files = getrlimit(Resource::Nofile).current;
+        // Before there are children, which would share its control group.
+        let meter = Meter::find();
         let gateway = Gateway::start(&config, clock, Arc::clone(&metrics), events.clone(), seed)?;
         let plane = ports::data_plane(&gateway);
         let (drainer, drain_orders) = mpsc::channel(DRAIN_ORDERS_MAX);
@@ -157,6 +159,7 @@ impl Holdline {
         named(&mut tasks, "providers", providers.clone().run(provider_orders));
         named(&mut tasks, "drainer", drain(plane, drain_orders));
         named(&mut tasks, "tls", Arc::clone(&gateway).follow_tls());
+        named(&mut tasks, "memory", Arc::clone(&gateway).watch_memory(meter));
         named(&mut tasks, "prober", prober.run(control.watch()));
         let (admin, admin_task) = serve_admin(listener, &config, &control, &gateway, Arc::clone(&metrics), clock);
 

@@ -25,7 +25,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// At least one, in the file's order.
     pub fleets: Vec<Fleet>,
-    /// Bounds on what a client may send.
+    /// Bounds on what a client may do.
     pub limits: Limits,
     /// Data-plane threads; `None`: one a core.
     pub threads: Option<NonZeroUsize>,
@@ -135,11 +135,17 @@ pub enum HostMatch {
     Any,
 }
 
-/// Bounds on what a client may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Bounds on what a client may do.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
+    /// Sessions that one address holds at once, above zero; `None`: no limit.
+    pub sessions_per_address: Option<u32>,
+    /// Sessions that one address begins a second, above zero; `None`: no limit.
+    pub handshakes_per_address: Option<f64>,
     /// Bytes of a request head, 8 KiB or more (hyper panics below).
     pub head: usize,
     /// For a whole head to arrive; also the idle time of a kept-alive connection.
     pub head_timeout: Duration,
+    /// Bytes above which no session begins; `None`: no limit.
+    pub memory: Option<u64>,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::located::{At, Entries, given};
 use super::raw_fleet::Fleet;
-use super::units::{Count, Period, Size, Threads};
+use super::units::{Count, OrNone, Period, Rate, Size, Threads};
 
 /// Configuration of Holdline. Durations are written `250ms`, `10s`, `5m` or `1h`, rates `100/s`, sizes `64KiB`, shares `80%`; `none` means
 /// no limit, or not used.
@@ -29,7 +29,7 @@ pub(super) struct Config {
     pub(super) routes: At<Vec<Route>>,
     /// Fleets by name; at least one.
     pub(super) fleets: Entries<Fleet>,
-    /// Bounds on what a client may send.
+    /// Bounds on what a client may do.
     pub(super) limits: Limits,
     /// Data-plane threads; `auto`: one a core.
     pub(super) threads: At<Threads>,
@@ -172,19 +172,31 @@ fn root() -> At<String> {
     At::from("/".to_owned())
 }
 
-/// Bounds on what a client may send.
+/// Bounds on what a client may do.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Limits {
+    /// Sessions that one address holds at once; an IPv6 network of 64 bits is one.
+    pub(super) sessions_per_address: At<OrNone<Count>>,
+    /// Sessions that one address begins a second, such as `20/s`; as many at once.
+    pub(super) handshakes_per_address: OrNone<Rate>,
     /// The largest request head; 8KiB or more.
     pub(super) head: At<Size>,
     /// For a whole head to arrive; also the longest that a kept-alive connection idles.
     pub(super) head_timeout: At<Period>,
+    /// Memory above which no new session begins, such as `2GiB`; 32MiB or more.
+    pub(super) memory: At<OrNone<Size>>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { head: At::from(Size(16 * 1024)), head_timeout: At::from(Period::secs(10)) }
+        Limits {
+            sessions_per_address: At::from(OrNone(None)),
+            handshakes_per_address: OrNone(None),
+            head: At::from(Size(16 * 1024)),
+            head_timeout: At::from(Period::secs(10)),
+            memory: At::from(OrNone(None)),
+        }
     }
 }
 

@@ -69,6 +69,16 @@ impl Descriptors {
         }
     }
 
+    /// Sessions that may be at once.
+    pub(crate) fn sessions_max(&self) -> usize {
+        self.sessions_max
+    }
+
+    /// Sockets of clients and of sessions' backends.
+    pub(crate) fn sockets(&self) -> usize {
+        self.clients.load(Ordering::Relaxed) + self.sessions.load(Ordering::Relaxed)
+    }
+
     /// Counts a client's connection.
     pub(crate) fn client(self: &Arc<Self>) -> ClientSlot {
         self.clients.fetch_add(1, Ordering::AcqRel);

@@ -4,6 +4,7 @@
 //! connection of `pool`; a session takes the socket (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes
 //! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted. All of them meet TLS as a [`socket`]: see [`tls`].
 
+mod addresses;
 mod admission;
 mod backend;
 mod body;
@@ -19,6 +20,7 @@ mod guard;
 mod guide;
 mod headers;
 mod listener;
+mod memory;
 mod opening;
 pub mod orders;
 mod plain;
@@ -29,6 +31,7 @@ mod reframe;
 mod refuse;
 pub mod registry;
 mod relay;
+mod room;
 mod route;
 pub mod scratch;
 mod served;
@@ -48,6 +51,7 @@ mod unasked;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -62,10 +66,12 @@ use rand::rngs::{OsRng, SmallRng};
 use rand::{Rng, SeedableRng, TryRngCore};
 use tokio::sync::{mpsc, watch};
 
+use self::addresses::Addresses;
 use self::descriptors::Descriptors;
 pub(crate) use self::dial::connect;
 pub use self::error::GatewayError;
 use self::fleets::Fleet;
+pub use self::memory::Meter;
 use self::registry::EndOrder;
 pub use self::served::Prepared;
 use self::served::Served;
@@ -128,10 +134,12 @@ impl Gateway {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = config.threads.map_or(cores, usize::from);
         let groups = config.listeners.iter().map(|l| listener::bind(l, threads)).collect::<Result<_, _>>()?;
-        let served = ArcSwap::from_pointee(Served::new(config, fleets, groups, tls)?);
+        let addresses = Addresses::new(&config.limits, descriptors.sessions_max());
+        let served = ArcSwap::from_pointee(Served::new(config, fleets, groups, tls, addresses)?);
         let (neighbours, handed): (Vec<_>, Vec<_>) = (0..threads).map(|_| thread::neighbour()).unzip();
         let swapped = watch::Sender::new(());
-        let shared = Arc::new(Shared { clock, served, swapped, descriptors, metrics, events, neighbours });
+        let is_short_of_memory = AtomicBool::new(false);
+        let shared = Arc::new(Shared { clock, served, swapped, descriptors, is_short_of_memory, metrics, events, neighbours });
         let stage = watch::Sender::new(Stage::Serving);
         let mut seeds = SmallRng::seed_from_u64(seed);
         let mut orders = Vec::with_capacity(threads);

@@ -22,12 +22,12 @@ use super::admission::{Admitted, NotAdmitted, SeatGuard, admit};
 use super::backend::Backend;
 use super::caller::Caller;
 use super::client::client_gone;
-use super::descriptors::SessionSlot;
 use super::dial::{DIALS_MAX, dial};
 use super::exchange::{ExchangeError, Upstream, close_lingering};
 use super::fleets::Fleet;
 use super::refuse::{self, Refusal};
 use super::relay;
+use super::room::Room;
 use super::service::head_of;
 use super::session::{Session, SessionKind};
 use super::socket::Socket;
@@ -77,8 +77,8 @@ enum Failure {
 pub(super) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
     let had = asked.fleet.joined().guide.preference(&asked.parts, asked.caller.address.ip());
     let attempt = async {
-        let slot = thread.shared.descriptors.session().ok_or(Failure::Refused(Refusal::busy(RefuseCause::Limit)))?;
-        Ok((attempt(&thread, &asked, &client, &had).await?, slot))
+        let room = Room::take(&thread.shared, asked.caller.address).map_err(Failure::Refused)?;
+        Ok((attempt(&thread, &asked, &client, &had).await?, room))
     };
     let answered = tokio::select! {
         biased;
@@ -86,7 +86,7 @@ pub(super) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
         () = thread.stopping() => Err(Failure::Refused(Refusal::busy(RefuseCause::Draining))),
     };
     match answered {
-        Ok((answered, slot)) => conclude(&thread, asked, client, slot, answered, &had).await,
+        Ok((answered, room)) => conclude(&thread, asked, client, room, answered, &had).await,
         Err(Failure::Gone) => asked.fleet.metrics.handshake(handshake_result::GONE),
         Err(Failure::Refused(refusal)) => refuse(&thread, &asked, client, refusal).await,
     }
@@ -189,7 +189,7 @@ fn judge(asked: &Asked, head: &ResponseHead<'_>) -> Verdict {
     }
 }
 
-async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: SessionSlot, answered: Answered, had: &Preference) {
+async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, room: Room, answered: Answered, had: &Preference) {
     let Answered { backend, upstream, read, id } = answered;
     let invalid = |reason: String| {
         tracing::warn!(fleet = %asked.fleet.policy.name, backend = %backend.id, reason, "the backend's answer is not valid");
@@ -203,7 +203,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     let stream_body = match judge(&asked, &head) {
         Verdict::WebSocket => None,
         Verdict::EventStream(body) => Some(body),
-        Verdict::Answer(body) => return answer(thread, asked, client, slot, (upstream, &backend), (&head, &read, body)).await,
+        Verdict::Answer(body) => return answer(thread, asked, client, room, (upstream, &backend), (&head, &read, body)).await,
         Verdict::Invalid(reason) => {
             invalid(reason);
             return refuse(thread, &asked, client, Refusal::INVALID).await;
@@ -222,7 +222,7 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, slot: Sessi
     asked.fleet.metrics.handshake(handshake_result::OPENED);
     let kind = if stream_body.is_some() { SessionKind::Sse } else { SessionKind::WebSocket };
     let target = backend.target();
-    let session = Session { id, kind, client: asked.caller.address, target, seat, stay: Some(stay.of_session(slot)) };
+    let session = Session { id, kind, client: asked.caller.address, target, seat, stay: Some(stay.of_session(room)) };
     let behind = &read[head.len..];
     // Tasks of their own: they are small, this one is not.
     if let Some(body) = stream_body {
@@ -240,7 +240,7 @@ async fn answer(
     thread: &Thread,
     asked: Asked,
     client: Client,
-    slot: SessionSlot,
+    room: Room,
     from: (Upstream, &Backend),
     answer: (&ResponseHead<'_>, &[u8], Body),
 ) {
@@ -267,7 +267,7 @@ async fn answer(
         // A clean end would make a torn body look whole.
         Err(_) => super::exchange::reset(&stream),
     }
-    drop((slot, stay));
+    drop((room, stay));
 }
 
 async fn refuse(thread: &Thread, asked: &Asked, client: Client, refusal: Refusal) {

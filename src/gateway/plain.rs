@@ -298,7 +298,7 @@ fn relay(
         parts.headers.append(header::SET_COOKIE, cookie);
     }
     let stream = match is_event_stream(&parts) {
-        true => Some(Unasked::enter(thread, fleet, &lease.backend, caller.address, &mut parts.headers).map_err(Refusal::busy)?),
+        true => Some(Unasked::enter(thread, fleet, &lease.backend, caller.address, &mut parts.headers)?),
         false => None,
     };
     let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, stream, [in_flight, counted]);

@@ -42,6 +42,8 @@ impl Refusal {
         Refusal { status: StatusCode::SERVICE_UNAVAILABLE, cause }
     }
 
+    /// The client's address does more than it may: 429 (RFC 6585 4).
+    pub(crate) const LIMITED: Refusal = Refusal { status: StatusCode::TOO_MANY_REQUESTS, cause: RefuseCause::Limit };
     /// The backend broke the protocol: 502.
     pub(crate) const INVALID: Refusal = Refusal { status: StatusCode::BAD_GATEWAY, cause: RefuseCause::BackendInvalid };
     /// No backend could be reached, or it went away before its answer: 502.
@@ -55,13 +57,27 @@ impl Refusal {
     }
 
     fn response(self, wait: Duration) -> Response<Bytes> {
-        let mut response = problem(self.status, explain(self.cause));
+        let mut response = problem(self.status, self.explain());
         let headers = response.headers_mut();
         headers.insert("holdline-cause", HeaderValue::from_static(self.cause.as_str()));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().round().max(1.0) as u64));
         }
         response
+    }
+
+    fn explain(self) -> &'static str {
+        match self.cause {
+            RefuseCause::Capacity => "every backend is full",
+            RefuseCause::QueueFull => "every backend is full, and so is the queue",
+            RefuseCause::QueueTimeout => "no seat became free in time",
+            RefuseCause::NoBackend => "no backend takes sessions",
+            RefuseCause::BackendUnreachable => "no backend can be reached, or it does not answer",
+            RefuseCause::BackendInvalid => "the backend's answer is not valid",
+            RefuseCause::Limit if self == Refusal::LIMITED => "this address holds or begins as many sessions as it may",
+            RefuseCause::Limit => "this gateway holds as many sessions as it may",
+            RefuseCause::Draining => "this gateway is stopping, or what the request is for was taken out of its configuration",
+        }
     }
 }
 
@@ -73,19 +89,6 @@ pub(crate) fn problem(status: StatusCode, detail: &str) -> Response<Bytes> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     response
-}
-
-fn explain(cause: RefuseCause) -> &'static str {
-    match cause {
-        RefuseCause::Capacity => "every backend is full",
-        RefuseCause::QueueFull => "every backend is full, and so is the queue",
-        RefuseCause::QueueTimeout => "no seat became free in time",
-        RefuseCause::NoBackend => "no backend takes sessions",
-        RefuseCause::BackendUnreachable => "no backend can be reached, or it does not answer",
-        RefuseCause::BackendInvalid => "the backend's answer is not valid",
-        RefuseCause::Limit => "this gateway holds as many sessions as it may",
-        RefuseCause::Draining => "this gateway is stopping, or what the request is for was taken out of its configuration",
-    }
 }
 
 /// ±50 %, so that those who were refused together do not come back together.
@@ -157,6 +160,19 @@ mod tests {
         assert!(text.contains("\r\nholdline-cause: queue_full\r\n") && text.contains("\r\nConnection: close\r\n"), "{text}");
         let after: u64 = text.split("retry-after: ").nth(1).unwrap().split('\r').next().unwrap().parse().unwrap();
         assert!((5..=15).contains(&after));
+    }
+
+    #[test]
+    fn an_address_over_its_limit_is_told_when_to_come_back() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let response =
+            request(RefusePolicy { with: RefuseWith::Close, retry_after: Duration::from_secs(10) }, Refusal::LIMITED, &mut rng);
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["holdline-cause"]),
+            (429, &HeaderValue::from_static("limit"))
+        );
+        assert!(response.headers().contains_key(header::RETRY_AFTER));
+        assert!(String::from_utf8_lossy(response.body()).contains("this address"));
     }
 
     #[test]

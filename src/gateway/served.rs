@@ -9,6 +9,7 @@ use holdline_core::wire::forwarded::Trusted;
 use tokio::sync::watch;
 
 use super::Gateway;
+use super::addresses::Addresses;
 use super::error::GatewayError;
 use super::fleets::Fleet;
 use super::listener::{self, Group};
@@ -22,6 +23,8 @@ pub(crate) struct Served {
     pub(crate) fleets: Vec<Arc<Fleet>>,
     pub(crate) routes: Routes,
     pub(crate) limits: Limits,
+    /// What each address does, as far as it is limited.
+    pub(crate) addresses: Addresses,
     /// Proxies that are believed.
     pub(crate) trusted: Arc<Trusted>,
     pub(super) groups: Vec<Arc<Group>>,
@@ -39,10 +42,11 @@ impl Served {
         fleets: Vec<Arc<Fleet>>,
         groups: Vec<Arc<Group>>,
         tls: Arc<tls::Store>,
+        addresses: Addresses,
     ) -> Result<Self, GatewayError> {
         let routes = Routes::new(&config.routes, &fleets)?;
         let (limits, trusted) = (config.limits, Arc::clone(&config.trusted));
-        Ok(Served { fleets, routes, limits, trusted, groups, tls, written: config.routes.clone() })
+        Ok(Served { fleets, routes, limits, trusted, addresses, groups, tls, written: config.routes.clone() })
     }
 
     pub(super) fn fleet(&self, name: &FleetName) -> Option<&Arc<Fleet>> {
@@ -95,7 +99,17 @@ impl Gateway {
             closed.close();
         }
         let fleets = self.fleets_of(snapshot, &served);
-        self.serve(Served { routes: Routes::of(&routes, &fleets), fleets, limits, trusted, groups, tls, written: routes });
+        let addresses = served.addresses.under(&limits, self.shared.descriptors.sessions_max());
+        self.serve(Served {
+            routes: Routes::of(&routes, &fleets),
+            fleets,
+            limits,
+            trusted,
+            addresses,
+            groups,
+            tls,
+            written: routes,
+        });
         self.obey(snapshot);
     }
 
@@ -108,7 +122,17 @@ impl Gateway {
         if !same(&served.fleets, &fleets) {
             let (limits, groups, written) = (served.limits, served.groups.clone(), served.written.clone());
             let (trusted, tls) = (Arc::clone(&served.trusted), Arc::clone(&served.tls));
-            self.serve(Served { routes: Routes::of(&written, &fleets), fleets, limits, trusted, groups, tls, written });
+            let addresses = served.addresses.clone();
+            self.serve(Served {
+                routes: Routes::of(&written, &fleets),
+                fleets,
+                limits,
+                trusted,
+                addresses,
+                groups,
+                tls,
+                written,
+            });
         }
         self.obey(snapshot);
     }

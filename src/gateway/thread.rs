@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,13 +17,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::descriptors::{ClientSlot, Descriptors, SessionSlot};
+use super::descriptors::{ClientSlot, Descriptors};
 use super::doors::{self, Doors};
 use super::listener::Group;
 use super::orders::{self, Inbox};
 use super::pool::Pool;
 use super::registry::Registry;
+use super::room::Room;
 use super::served::Served;
+use super::side::Transport;
 use super::socket::{Peer, Socket};
 use super::{proxied, service, timer, tls};
 use crate::clock::Clock;
@@ -57,6 +59,8 @@ pub(crate) struct Shared {
     /// Rung when it did.
     pub(super) swapped: watch::Sender<()>,
     pub(crate) descriptors: Arc<Descriptors>,
+    /// Memory is above its ceiling: no session begins.
+    pub(crate) is_short_of_memory: AtomicBool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(super) neighbours: Vec<Neighbour>,
@@ -117,14 +121,14 @@ pub(crate) struct Thread {
 pub(crate) struct Stay {
     _slot: ClientSlot,
     /// Once it is a session.
-    _session: Option<SessionSlot>,
+    _room: Option<Room>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Stay {
     /// The stay of a session, which is counted as one besides.
-    pub(crate) fn of_session(mut self, slot: SessionSlot) -> Box<Self> {
-        self._session = Some(slot);
+    pub(crate) fn of_session(mut self, room: Room) -> Box<Self> {
+        self._room = Some(room);
         Box::new(self)
     }
 
@@ -132,7 +136,7 @@ impl Stay {
     #[cfg(test)]
     pub(crate) fn alone() -> Box<Self> {
         let slot = Descriptors::within(8).client();
-        Box::new(Stay { _slot: slot, _session: None, connections: Arc::new(AtomicUsize::new(1)) })
+        Box::new(Stay { _slot: slot, _room: None, connections: Arc::new(AtomicUsize::new(1)) })
     }
 }
 
@@ -209,10 +213,21 @@ impl Thread {
         *self.stage.borrow() >= Stage::Stopping
     }
 
+    /// Whether the address begins so many sessions that a connection from there is not worth a handshake; counts it. A trusted proxy
+    /// that does not tell its clients apart is refused as they are, but not its connections, which may be others' too.
+    fn turns_away(&self, peer: SocketAddr) -> bool {
+        let served = self.shared.served.load();
+        let is_flooding = served.addresses.is_flooding(peer, self.shared.clock) && !served.trusted.contains(peer.ip());
+        if is_flooding {
+            self.shared.metrics.bad_input("flood");
+        }
+        is_flooding
+    }
+
     fn stay(&self, slot: ClientSlot) -> Stay {
         let connections = Arc::clone(&self.shared.neighbours[self.index].connections);
         connections.fetch_add(1, Ordering::Relaxed);
-        Stay { _slot: slot, _session: None, connections }
+        Stay { _slot: slot, _room: None, connections }
     }
 
     /// The emptiest thread, if this one has drifted too far from it.
@@ -301,6 +316,10 @@ fn serve_here(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
 
 /// Serves a client from the first byte of its own.
 pub(super) fn begin(thread: &Rc<Thread>, socket: TcpStream, peer: Peer, listener: &Listener, stay: Stay) {
+    if thread.turns_away(peer.address) {
+        // Without a word, and without what the kernel keeps of connections that end properly.
+        return socket.reset_on_close();
+    }
     let socket = match thread.shared.served.load().tls.server(listener) {
         None => Socket::Plain(socket),
         Some(config) => match tls::Stream::server(socket, config) {

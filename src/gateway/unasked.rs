@@ -18,9 +18,10 @@ use rand::Rng;
 
 use super::admission::SeatGuard;
 use super::backend::Backend;
-use super::descriptors::SessionSlot;
 use super::fleets::Fleet;
+use super::refuse::Refusal;
 use super::registry::{EndOrder, Entered};
+use super::room::Room;
 use super::session::{Session, SessionKind};
 use super::thread::Thread;
 use super::timer::Due;
@@ -31,7 +32,7 @@ pub(crate) struct Unasked {
     /// `None`: the content is coded, and events cannot be seen.
     events: Option<Boundary>,
     leaving: Option<EndCause>,
-    _slot: SessionSlot,
+    _room: Room,
 }
 
 /// What shall become of the stream.
@@ -48,16 +49,16 @@ impl Unasked {
     /// Takes a seat on the backend that answers so, and enters the stream among the thread's sessions. Adds its id to `headers`.
     ///
     /// # Errors
-    /// There is no seat, or no room in this process.
+    /// There is no seat, no room in this process, or too much of its address.
     pub(crate) fn enter(
         thread: &Rc<Thread>,
         fleet: &Arc<Fleet>,
         backend: &Backend,
         client: SocketAddr,
         headers: &mut HeaderMap,
-    ) -> Result<Self, RefuseCause> {
-        let slot = thread.shared.descriptors.session().ok_or(RefuseCause::Limit)?;
-        let seat = backend.seats.reserve(thread.shared.clock.now()).map_err(|_| RefuseCause::Capacity)?;
+    ) -> Result<Self, Refusal> {
+        let room = Room::take(&thread.shared, client)?;
+        let seat = backend.seats.reserve(thread.shared.clock.now()).map_err(|_| Refusal::busy(RefuseCause::Capacity))?;
         let seat = SeatGuard::new(seat, fleet);
         let id = SessionId(thread.rng.borrow_mut().random());
         if let Ok(value) = HeaderValue::try_from(id.to_string()) {
@@ -67,7 +68,7 @@ impl Unasked {
         let target = backend.target();
         // Its connection is hyper's, and counted there.
         let session = Session { id, kind: SessionKind::Sse, client, target, seat, stay: None };
-        Ok(Unasked { entered: thread.registry.enter(session), events, leaving: None, _slot: slot })
+        Ok(Unasked { entered: thread.registry.enter(session), events, leaving: None, _room: room })
     }
 
     /// To be asked before the body is polled.

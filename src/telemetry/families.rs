@@ -11,7 +11,7 @@ use holdline_core::time::Moment;
 use holdline_core::traffic::Totals;
 use parking_lot::Mutex;
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 
 use super::logs::DroppedLines;
 use super::names::{self, Kind, Metric};
@@ -58,6 +58,12 @@ impl Metrics {
     /// Something malformed or not allowed was rejected. `reason` is one of a closed list: it becomes a series.
     pub fn bad_input(&self, reason: &'static str) {
         self.families.bad_input.with_label_values(&[reason]).inc();
+    }
+
+    /// Memory in use, and its ceiling, in bytes.
+    pub fn memory(&self, used: u64, ceiling: Option<u64>) {
+        self.families.memory.set(used as f64);
+        self.families.memory_limit.set(ceiling.map_or(f64::INFINITY, |bytes| bytes as f64));
     }
 
     /// Changed files of TLS were taken over, or could not be.
@@ -206,6 +212,8 @@ struct Families {
     bad_input: IntCounterVec,
     tls_reloads: IntCounterVec,
     config_reloads: IntCounterVec,
+    memory: Gauge,
+    memory_limit: Gauge,
 }
 
 impl Families {
@@ -224,6 +232,8 @@ impl Families {
             bad_input: counter(registry, names::BAD_INPUT),
             tls_reloads: counter(registry, names::TLS_RELOADS),
             config_reloads: counter(registry, names::CONFIG_RELOADS),
+            memory: gauge(registry, names::MEMORY),
+            memory_limit: gauge(registry, names::MEMORY_LIMIT),
         }
     }
 
@@ -252,6 +262,12 @@ fn counter(registry: &Registry, metric: Metric) -> IntCounterVec {
         IntCounterVec::new(Opts::new(metric.name, metric.help), metric.labels).expect("names.rs has valid names; tested");
     register(registry, family.clone());
     family
+}
+
+fn gauge(registry: &Registry, metric: Metric) -> Gauge {
+    let gauge = Gauge::new(metric.name, metric.help).expect("names.rs has valid names; tested");
+    register(registry, gauge.clone());
+    gauge
 }
 
 fn histogram(registry: &Registry, metric: Metric) -> HistogramVec {
@@ -286,6 +302,7 @@ mod tests {
         chat.ended(EndCause::Cut, Duration::from_secs(1000));
         chat.scaled(true, None);
         metrics.bad_input("head");
+        metrics.memory(3, Some(4));
         metrics.tls_reload(true);
         metrics.reloaded(names::reload::OK);
         (metrics, chat)
@@ -318,6 +335,8 @@ mod tests {
             r#"holdline_moves_total{fleet="chat",mode="cut",result="cut"} 1"#,
             r#"holdline_scale_decisions_total{direction="up",fleet="chat",limited_by="none"} 1"#,
             r#"holdline_bad_input_total{reason="head"} 1"#,
+            "holdline_memory_bytes 3",
+            "holdline_memory_limit_bytes 4",
             r#"holdline_tls_reloads_total{result="ok"} 1"#,
             r#"holdline_config_reloads_total{result="ok"} 1"#,
         ] {

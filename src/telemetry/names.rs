@@ -24,7 +24,7 @@ pub struct Metric {
 pub enum Kind {
     /// Only grows.
     Counter,
-    /// Goes up and down; read from the snapshot at the scrape.
+    /// Goes up and down; read from the snapshot at the scrape, or set once a second.
     Gauge,
     /// Observations counted by these upper bounds.
     Histogram(&'static [f64]),
@@ -129,6 +129,10 @@ metrics! {
          nothing to do.";
     LOG_LINES_DROPPED = Kind::Counter, "holdline_log_lines_dropped_total", [],
         "Log lines lost because stderr was not read fast enough; Holdline never waits for its log.";
+    MEMORY = Kind::Gauge, "holdline_memory_bytes", [],
+        "Memory in use as limits.memory sees it: of the control group if it is Holdline's own, else of the process and its sockets.";
+    MEMORY_LIMIT = Kind::Gauge, "holdline_memory_limit_bytes", [],
+        "limits.memory: above it no session begins. +Inf: no limit.";
     BUILD_INFO = Kind::Gauge, "holdline_build_info", ["version"],
         "Always 1; the label says which version runs.";
 }

@@ -17,6 +17,7 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
+mod overload;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;
 mod placement;

@@ -9,9 +9,10 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// Longer than anything should take; a test that meets it has failed.
@@ -31,9 +32,25 @@ pub(crate) async fn websocket_with(address: SocketAddr, path: &str, headers: &[(
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
+    websocket_over(stream, request).await
+}
+
+async fn websocket_over(stream: TcpStream, request: Request) -> Result<Socket, Error> {
     let handshake = tokio_tungstenite::client_async(request, stream);
     let (socket, _) = tokio::time::timeout(PATIENCE, handshake).await.expect("a handshake is answered")?;
     Ok(socket)
+}
+
+/// A connection from another of loopback's addresses.
+pub(crate) async fn connect_from(source: &str, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+    socket.connect(address).await
+}
+
+/// A WebSocket handshake from another of loopback's addresses.
+pub(crate) async fn websocket_from(source: &str, address: SocketAddr) -> Result<Socket, Error> {
+    websocket_over(connect_from(source, address).await?, format!("ws://{address}/").into_client_request()?).await
 }
 
 /// Status and `Holdline-Cause` of a refused handshake.

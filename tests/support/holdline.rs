@@ -32,9 +32,20 @@ pub(crate) struct Holdline {
 impl Holdline {
     /// `holdline run` with `fleets` (and anything else at the top level), on ports of its own. Returns once it serves.
     pub(crate) fn start(rest_of_config: &str) -> Self {
+        Self::start_as(Command::new(BINARY), rest_of_config)
+    }
+
+    /// The same with at most `files` open files.
+    pub(crate) fn start_within(files: u64, rest_of_config: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), BINARY]);
+        Self::start_as(shell, rest_of_config)
+    }
+
+    fn start_as(mut command: Command, rest_of_config: &str) -> Self {
         let dir = TestDir::new();
         let config = write_config(&dir, rest_of_config);
-        let mut child = Command::new(BINARY)
+        let mut child = command
             .args(["run", "--config"])
             .arg(&config)
             .stdin(Stdio::null())

@@ -192,7 +192,7 @@ holdline.yaml:18: the path `/a?b` contains `?`; write a plain prefix, such as /p
   - { address: "example.com:80" }
 admin: { address: "0.0.0.0:9900" }
 threads: 0
-limits: { head: 4KiB, head_timeout: 0s }
+limits: { head: 4KiB, head_timeout: 0s, sessions_per_address: 0, memory: 1MiB }
 fleets:
   chat: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capacity: 100 }
   feed: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capacity: 100 }
@@ -207,6 +207,8 @@ holdline.yaml:9: listeners.address is `example.com:80`, and not an IP address wi
 holdline.yaml:10: admin.address is 0.0.0.0:9900, and not loopback; the admin API has no TLS and no token yet: write 127.0.0.1:9900 and reach it through a tunnel
 holdline.yaml:11: threads is 0; write auto, or a number from 1 to 1024
 holdline.yaml:12: limits.head is 4KiB; write 8KiB or more; browsers send heads of several KiB
+holdline.yaml:12: limits.sessions_per_address is 0; write 1 or more, or none
+holdline.yaml:12: limits.memory is 1MiB; write 32MiB or more, or none
 holdline.yaml:12: limits.head_timeout is 0s; write a time above zero
 holdline.yaml:14: there are 2 fleets and no routes; say what goes where: routes: [ { path: /feed, fleet: feed }, { path: /, fleet: chat } ]"#,
     ),

@@ -23,6 +23,8 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!((config.log.format, config.log.level, config.log.access), (LogFormat::Text, tracing::Level::INFO, true));
     assert_eq!(config.routes, [Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into() }]);
     assert_eq!((config.limits.head, config.limits.head_timeout), (16 * 1024, s(10)));
+    let limits = (config.limits.sessions_per_address, config.limits.handshakes_per_address, config.limits.memory);
+    assert_eq!(limits, (None, None, None));
     assert_eq!((config.threads, config.shutdown_deadline), (None, s(60)));
     let [fleet] = config.fleets.as_slice() else { panic!("{:?}", config.fleets) };
     assert_eq!(fleet.heartbeat_token, None);
@@ -197,4 +199,15 @@ fleets:
 "#,
     );
     assert_eq!(config.fleets[1].policy.timeouts.response, Duration::from_secs(300));
+}
+
+#[test]
+fn limits_are_per_address_and_on_memory() {
+    let limits =
+        model_of(&format!("{LEAST}limits: {{ sessions_per_address: 100, handshakes_per_address: 2.5/s, memory: 2GiB }}\n"))
+            .limits;
+    assert_eq!(
+        (limits.sessions_per_address, limits.handshakes_per_address, limits.memory),
+        (Some(100), Some(2.5), Some(2 << 30))
+    );
 }

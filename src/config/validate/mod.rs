@@ -21,10 +21,13 @@ use super::error::MeaningError;
 use super::located::At;
 use super::model::{Config, Limits, LogConfig, LogFormat};
 use super::raw;
-use super::units::{Size, Threads};
+use super::units::{Count, Rate, Size, Threads};
 
 /// hyper panics with a smaller buffer.
 const HEAD_MIN: Size = Size(8 * 1024);
+
+/// What an idle Holdline may need by itself.
+const MEMORY_MIN: Size = Size(32 << 20);
 
 /// More threads than any machine has cores; a slip of the finger above it.
 const THREADS_MAX: u32 = 1024;
@@ -82,7 +85,18 @@ fn limits(check: &mut Check<'_>, raw: &raw::Limits) -> Limits {
             format!("write {HEAD_MIN} or more; browsers send heads of several KiB"),
         );
     }
+    let sessions = &raw.sessions_per_address;
+    if sessions.value.0 == Some(Count(0)) {
+        check.wrong(sessions.line, "limits.sessions_per_address is 0", "write 1 or more, or none");
+    }
+    let memory = &raw.memory;
+    if let Some(size) = memory.value.0.filter(|size| *size < MEMORY_MIN) {
+        check.wrong(memory.line, format!("limits.memory is {size}"), format!("write {MEMORY_MIN} or more, or none"));
+    }
     Limits {
+        sessions_per_address: sessions.value.0.map(|Count(n)| n),
+        handshakes_per_address: raw.handshakes_per_address.0.map(|Rate(per_second)| per_second),
+        memory: memory.value.0.map(|Size(bytes)| bytes),
         head: usize::try_from(head.0).unwrap_or(usize::MAX),
         head_timeout: check.positive("limits.head_timeout", &raw.head_timeout),
     }

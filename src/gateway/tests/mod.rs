@@ -7,4 +7,4 @@ mod plain;
 mod sessions;
 mod shutdown;
 mod storm;
-mod support;
+pub(super) mod support;

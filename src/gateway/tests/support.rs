@@ -35,6 +35,15 @@ pub(super) const HANDSHAKE: &str = "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upg
 pub(super) const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
+/// Without bounds per address or on memory.
+pub(in crate::gateway) const LIMITS: Limits = Limits {
+    sessions_per_address: None,
+    handshakes_per_address: None,
+    head: 16 << 10,
+    head_timeout: Duration::from_secs(10),
+    memory: None,
+};
+
 /// A running gateway with one fleet called `chat`.
 pub(super) struct Rig {
     pub(super) gateway: Arc<Gateway>,
@@ -60,7 +69,7 @@ impl Rig {
             log: LogConfig { format: LogFormat::Text, level: tracing::Level::ERROR, access: false },
             routes: Vec::new(),
             fleets: vec![Fleet { policy: Arc::clone(&policy), heartbeat_token: None, tls: None }],
-            limits: Limits { head: 16 << 10, head_timeout: Duration::from_secs(10) },
+            limits: LIMITS,
             threads: NonZeroUsize::new(threads),
             shutdown_deadline: Duration::from_secs(5),
             warnings: Vec::new(),

@@ -5,6 +5,7 @@ mod answers;
 mod forged;
 mod frames;
 mod http;
+mod limits;
 mod scripted;
 mod slow;
 mod stalls;
