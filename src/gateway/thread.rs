@@ -28,7 +28,7 @@ use super::room::Room;
 use super::served::Served;
 use super::side::Transport;
 use super::socket::{Peer, Socket};
-use super::{proxied, service, timer, tls};
+use super::{connection, proxied, timer, tls};
 use crate::clock::Clock;
 use crate::config::model::Listener;
 use crate::telemetry::Metrics;
@@ -332,7 +332,7 @@ pub(super) fn begin(thread: &Rc<Thread>, socket: TcpStream, peer: Peer, listener
         },
     };
     let peer = Peer { is_tls: matches!(socket, Socket::Tls(_)), ..peer };
-    spawn_local(service::serve(Rc::clone(thread), socket, peer, stay));
+    spawn_local(connection::serve(Rc::clone(thread), socket, peer, stay));
 }
 
 /// The failure is this machine's, not the peer's: no descriptor, no port, no memory.
