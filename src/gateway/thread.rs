@@ -42,6 +42,9 @@ const DRIFT_MAX: usize = 64;
 /// After an accept that failed for want of a descriptor or memory; the connection stays in the kernel's queue.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections that are accepted before sessions have their turn. In a storm the rest waits in the kernel, where it costs nobody's latency.
+pub(super) const ACCEPTS_AT_ONCE: u32 = 32;
+
 /// How far the gateway's life went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -247,6 +250,7 @@ impl Thread {
 /// Accepts clients on one thread's socket of `group` until that is closed.
 pub(super) async fn accept(thread: Rc<Thread>, socket: TcpListener, group: Arc<Group>) {
     let mut closed = group.is_closed();
+    let mut accepts = 0;
     loop {
         let next = async {
             thread.shared.descriptors.room().await;
@@ -261,7 +265,13 @@ pub(super) async fn accept(thread: Rc<Thread>, socket: TcpListener, group: Arc<G
             accepted = next => accepted,
         };
         match accepted {
-            Ok(accepted) => seat_client(&thread, accepted),
+            Ok(accepted) => {
+                seat_client(&thread, accepted);
+                accepts += 1;
+                if accepts % ACCEPTS_AT_ONCE == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
             Err(error) if is_ours(&error) => {
                 tracing::warn!(%error, "cannot accept: raise the limit of open files (`ulimit -n`)");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
