@@ -119,6 +119,8 @@ fn answer(mut stream: TcpStream) -> io::Result<TcpStream> {
         let accept = handshake::accept(b"dGhlIHNhbXBsZSBub25jZQ==");
         let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket";
         format!("{head}\r\nSec-WebSocket-Accept: {accept}\r\n\r\n")
+    } else if head.starts_with("GET /poll ") {
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
     } else {
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()
     };
@@ -168,7 +170,8 @@ fn start_with(tls: &str) -> (SocketAddr, Held) {
     let (backend, held) = backend();
     let text = format!(
         "listeners: [ {{ address: \"127.0.0.1:0\"{tls} }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nthreads: 1\n\
-         fleets:\n  chat:\n    backends: {{ static: [ {{ address: \"{}\" }} ] }}\n    capacity: none\n",
+         routes: [ {{ path: /poll, fleet: chat, sessions: true }}, {{ path: /, fleet: chat }} ]\n\
+         fleets:\n  chat:\n    backends: {{ static: [ {{ address: \"{}\" }} ] }}\n    capacity: none\n    affinity: {{ by: header, name: X-User }}\n",
         backend
     );
     let config = config::parse(&text, "test", Path::new("/")).unwrap();
@@ -246,6 +249,14 @@ fn an_idle_session_holds_little() {
     let (address, _) = start();
     held("an idle WebSocket session", 960.0 + step(), || ask(address, WEBSOCKET, "101"));
     held("an idle event stream", 1_088.0 + step(), || ask(address, EVENTS, "200"));
+    // Their connections are closed; what is left is the seat and who it is kept for, the slots in tables apart.
+    let next = AtomicI64::new(0);
+    let poll = || {
+        let user = next.fetch_add(1, Ordering::Relaxed);
+        let request = format!("GET /poll HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-User: {user}\r\n\r\n");
+        ask(address, &request, "200")
+    };
+    held("a long-poll session between two polls", 416.0, poll);
 }
 
 #[test]

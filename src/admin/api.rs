@@ -164,7 +164,7 @@ pub struct SessionsBody {
 pub struct SessionBody {
     /// As in `Holdline-Session`.
     pub id: String,
-    /// `websocket` or `sse`.
+    /// `websocket`, `sse` or `long_poll`.
     pub kind: String,
     /// Its fleet.
     pub fleet: FleetName,

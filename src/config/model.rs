@@ -122,6 +122,8 @@ pub struct Route {
     pub path: String,
     /// The fleet.
     pub fleet: FleetName,
+    /// Long-poll: clients that ask here again and again are sessions. The fleet's affinity tells one from the other.
+    pub sessions: bool,
 }
 
 /// The host of a [`Route`], in lower case without port.

@@ -166,6 +166,13 @@ pub(super) struct Route {
     pub(super) path: At<String>,
     /// The fleet's name.
     pub(super) fleet: At<String>,
+    /// Long-poll: clients that ask here again and again are sessions.
+    #[serde(default = "no")]
+    pub(super) sessions: At<bool>,
+}
+
+fn no() -> At<bool> {
+    At::from(false)
 }
 
 fn root() -> At<String> {

@@ -15,11 +15,9 @@ use holdline_core::queue::{Outcome, Ticket};
 use holdline_core::seats::Seat;
 use holdline_core::time::Moment;
 use rand::rngs::SmallRng;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::backend::Backend;
-use super::client::client_gone;
 use super::fleets::Fleet;
 use crate::clock::Clock;
 
@@ -93,8 +91,7 @@ impl Waiter {
     }
 }
 
-/// A seat where `wish` says, or on the best backend but those in `failed`, at once or after a wait. `client` is the socket whose end
-/// stops the wait.
+/// A seat where `wish` says, or on the best backend but those in `failed`, at once or after a wait, which stops when the client is `gone`.
 ///
 /// # Errors
 /// [`NotAdmitted`].
@@ -102,7 +99,7 @@ pub(crate) async fn admit(
     fleet: &Arc<Fleet>,
     wish: &Wish,
     failed: &[BackendId],
-    client: &TcpStream,
+    gone: impl Future<Output = ()>,
     clock: Clock,
     rng: &RefCell<SmallRng>,
 ) -> Result<Admitted, NotAdmitted> {
@@ -117,7 +114,7 @@ pub(crate) async fn admit(
             Err(_) => {}
         }
     }
-    let waited = wait(fleet, Waiter::Session, wish, clock, client_gone(client)).await;
+    let waited = wait(fleet, Waiter::Session, wish, clock, gone).await;
     fleet.metrics.queue_wait(clock.now().since(now));
     waited
 }

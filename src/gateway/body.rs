@@ -13,6 +13,7 @@ use holdline_core::time::Moment;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
+use super::poll::InFlight;
 use super::pool::Lease;
 use super::unasked::{Fate, Unasked};
 use crate::clock::Clock;
@@ -40,9 +41,29 @@ pub(crate) struct Relayed {
     request: Progress,
     idle: Option<(Duration, Pin<Box<Sleep>>)>,
     end: Option<End>,
-    /// The body is an event stream, which nobody had asked for.
-    stream: Option<Box<Unasked>>,
+    session: Option<Session>,
     _in_flight: [Counted; 2],
+}
+
+/// The session that a body belongs to.
+pub(crate) enum Session {
+    /// An event stream, which nobody had asked for.
+    Stream(Box<Unasked>),
+    /// Of a long-poll client.
+    Poll(Box<InFlight>),
+}
+
+impl Session {
+    /// To be asked before the body is polled.
+    fn obey(&mut self, cx: &mut Context<'_>) -> Fate {
+        match self {
+            Session::Stream(stream) => stream.obey(cx),
+            Session::Poll(poll) => match poll.poll_cut(cx) {
+                Poll::Ready(()) => Fate::Breaks,
+                Poll::Pending => Fate::GoesOn,
+            },
+        }
+    }
 }
 
 /// How a body ended.
@@ -61,19 +82,19 @@ impl Relayed {
         lease: Lease,
         request: Progress,
         idle: Option<Duration>,
-        stream: Option<Unasked>,
+        session: Option<Session>,
         in_flight: [Counted; 2],
     ) -> Self {
         // A session has timers of its own.
-        let idle = idle.filter(|_| stream.is_none()).map(|d| (d, Box::pin(tokio::time::sleep(d))));
-        Relayed { body, lease: Some(lease), request, idle, end: None, stream: stream.map(Box::new), _in_flight: in_flight }
+        let idle = idle.filter(|_| session.is_none()).map(|d| (d, Box::pin(tokio::time::sleep(d))));
+        Relayed { body, lease: Some(lease), request, idle, end: None, session, _in_flight: in_flight }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.end.is_some() {
             return Poll::Ready(None);
         }
-        match self.stream.as_mut().map_or(Fate::GoesOn, |s| s.obey(cx)) {
+        match self.session.as_mut().map_or(Fate::GoesOn, |s| s.obey(cx)) {
             Fate::GoesOn => {}
             Fate::Ends => return self.ended(None),
             Fate::Breaks => return self.ended(Some("the session was cut".into())),
@@ -96,14 +117,23 @@ impl Relayed {
             Some(Ok(frame)) => frame,
             end => {
                 let whole = end.is_none();
-                if let Some(stream) = &mut self.stream {
-                    stream.backend_ended(whole);
+                match &mut self.session {
+                    Some(Session::Stream(stream)) => stream.backend_ended(whole),
+                    Some(Session::Poll(poll)) if !whole => poll.breaks(),
+                    _ => {}
                 }
                 self.end = Some(if whole { End::Whole } else { End::Early });
                 return Poll::Ready(end.map(|e| e.map_err(Into::into)));
             }
         };
-        let Some(stream) = &mut self.stream else { return Poll::Ready(Some(Ok(frame))) };
+        let stream = match &mut self.session {
+            Some(Session::Stream(stream)) => stream,
+            Some(Session::Poll(poll)) => {
+                poll.count_out(frame.data_ref().map_or(0, Bytes::len));
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            None => return Poll::Ready(Some(Ok(frame))),
+        };
         let Ok(mut data) = frame.into_data() else { return self.ended(None) };
         if stream.pass(&mut data) == Fate::Ends {
             self.end = Some(End::Early);
@@ -121,8 +151,10 @@ impl Drop for Relayed {
     fn drop(&mut self) {
         // hyper does not poll a body past its announced length.
         let whole = self.end == Some(End::Whole) || (self.end.is_none() && self.body.is_end_stream());
-        if let Some(stream) = self.stream.as_mut().filter(|_| whole) {
-            stream.backend_ended(true);
+        match &mut self.session {
+            Some(Session::Stream(stream)) if whole => stream.backend_ended(true),
+            Some(Session::Poll(poll)) => poll.ends(whole),
+            _ => {}
         }
         // What is left of the request would come before the next one.
         if let Some(lease) = self.lease.take().filter(|_| whole && self.request.is_whole()) {
@@ -171,6 +203,7 @@ pub(crate) enum RequestBody {
 pub(crate) struct Progress {
     clock: Clock,
     moved: Rc<Cell<Moment>>,
+    bytes: Rc<Cell<u64>>,
     stage: Rc<Cell<Stage>>,
 }
 
@@ -190,12 +223,17 @@ enum Stage {
 impl Progress {
     pub(crate) fn new(clock: Clock, is_whole: bool) -> Self {
         let stage = if is_whole { Stage::Whole } else { Stage::Sent };
-        Progress { clock, moved: Rc::new(Cell::new(clock.now())), stage: Rc::new(Cell::new(stage)) }
+        Progress { clock, moved: Rc::new(Cell::new(clock.now())), bytes: Rc::default(), stage: Rc::new(Cell::new(stage)) }
     }
 
     /// When the body last moved, or the request was sent.
     pub(crate) fn moved(&self) -> Moment {
         self.moved.get()
+    }
+
+    /// Bytes of it that the backend was sent.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
     }
 
     /// The client sent all of it.
@@ -225,6 +263,8 @@ impl Body for RequestBody {
             return Poll::Pending;
         };
         progress.moved.set(progress.clock.now());
+        let data = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref());
+        progress.bytes.set(progress.bytes.get() + data.map_or(0, |d| d.len() as u64));
         progress.stage.set(match frame {
             Some(Err(_)) => Stage::Broken,
             None => Stage::Whole,

@@ -1,11 +1,12 @@
 //! What the gateway knows of fleets and backends: the snapshot's limits, and counters that all threads share.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
+use holdline_core::affinity::{Preference, Wish};
 use holdline_core::cause::Phase;
 use holdline_core::event::{BackendCounts, FleetCounts};
 use holdline_core::ids::BackendId;
@@ -15,12 +16,14 @@ use holdline_core::seats::Seats;
 use holdline_core::snapshot::{BackendView, FleetView};
 use holdline_core::time::Moment;
 use holdline_core::wire::token::Keys;
+use http::request::Parts;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::admission::Waiter;
 use super::backend::{Backend, Member};
 use super::guide::Guide;
+use super::poll;
 use super::session::{Ended, Target, Watch};
 use crate::telemetry::{FleetMetrics, access};
 
@@ -64,6 +67,8 @@ pub(crate) struct House {
     pub(super) knocked_total: AtomicU64,
     /// Plain requests in flight or waiting.
     pub(super) requests: AtomicU32,
+    /// Its long-poll clients.
+    pub(super) polls: poll::Table,
 }
 
 impl std::fmt::Debug for Fleet {
@@ -98,6 +103,7 @@ impl Fleet {
             refused_total: AtomicU64::new(0),
             knocked_total: AtomicU64::new(0),
             requests: AtomicU32::new(0),
+            polls: poll::Table::default(),
         };
         Arc::new(Fleet { policy, house: Arc::new(house), is_new: AtomicBool::new(false) })
     }
@@ -120,6 +126,18 @@ impl Fleet {
     /// Its backends now.
     pub(crate) fn joined(&self) -> arc_swap::Guard<Arc<Joined>> {
         self.joined.load()
+    }
+
+    /// What a request asks for. A client whose key has a long-poll session here is led to its backend, which need not be the first of the
+    /// key's order.
+    pub(super) fn preference(&self, parts: &Parts, client: IpAddr) -> Preference {
+        let mut preference = self.joined.load().guide.preference(parts, client);
+        if let Wish::Key(key) = preference.wish
+            && let Some(home) = self.polls.home(key)
+        {
+            preference.wish = Wish::Backend(home);
+        }
+        preference
     }
 
     /// The backend of this id.

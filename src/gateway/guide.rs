@@ -72,6 +72,13 @@ impl Guide {
         }
     }
 
+    /// Gives a client that brought no identity one, made of `number`, if the client can be told; [`Guide::set_cookie`] tells it.
+    pub(crate) fn identify(&self, preference: &mut Preference, number: u64) {
+        if let Guide::Cookies(cookies) = self {
+            cookies.identify(preference, number);
+        }
+    }
+
     /// The order of backends for each key.
     pub(crate) fn ring(&self) -> Option<&Ring> {
         match self {

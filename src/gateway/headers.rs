@@ -1,5 +1,6 @@
 //! Fields of plain requests and answers as they cross the gateway (RFC 9110 7.6); those of sessions are written by `core::wire::forward`.
 
+use holdline_core::ids::SessionId;
 use holdline_core::wire::fields::{Fields, is_reserved};
 use holdline_core::wire::forwarded;
 use http::{HeaderMap, HeaderValue, header};
@@ -25,6 +26,13 @@ pub(super) fn request(from: &HeaderMap, host: &str, caller: &Caller) -> HeaderMa
     set("x-forwarded-for", &forwarded::chain(&fields, caller.peer.address.ip(), caller.is_trusted));
     set("x-forwarded-proto", caller.peer.proto().as_bytes());
     to
+}
+
+/// Says which session a poll or its answer belongs to.
+pub(super) fn name_session(headers: &mut HeaderMap, session: SessionId) {
+    if let Ok(value) = HeaderValue::try_from(session.to_string()) {
+        headers.insert("holdline-session", value);
+    }
 }
 
 /// What the client gets of a backend's fields.

@@ -1,7 +1,7 @@
 //! The data plane: holds client connections, knows how many sessions each backend has, queues before it refuses.
 //!
 //! A connection is accepted by a [`thread`], its heads are parsed in `service`. A plain request goes through `plain` and a kept
-//! connection of `pool`; a session takes the socket (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes
+//! connection of `pool`, and so does a poll, whose session `poll` keeps between two of them; any other session takes the socket (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes
 //! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted. All of them meet TLS as a [`socket`]: see [`tls`].
 
 mod addresses;
@@ -24,6 +24,7 @@ mod memory;
 mod opening;
 pub mod orders;
 mod plain;
+mod poll;
 mod pool;
 mod proxied;
 mod pump;

@@ -75,7 +75,7 @@ enum Failure {
 
 /// Opens the session that was asked for, or tells the client why not.
 pub(super) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
-    let had = asked.fleet.joined().guide.preference(&asked.parts, asked.caller.address.ip());
+    let had = asked.fleet.preference(&asked.parts, asked.caller.address.ip());
     let attempt = async {
         let room = Room::take(&thread.shared, asked.caller.address).map_err(Failure::Refused)?;
         Ok((attempt(&thread, &asked, &client, &had).await?, room))
@@ -101,14 +101,14 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
     let mut failed: Vec<BackendId> = Vec::new();
     let mut left = fleet.policy.timeouts.handshake;
     loop {
-        let Admitted { backend, seat } =
-            match admit(fleet, &had.wish, &failed, client.stream.tcp(), shared.clock, &thread.rng).await {
-                Ok(admitted) => admitted,
-                Err(NotAdmitted::Gone) => return Err(Failure::Gone),
-                // It was the dial that failed; that no other seat is free comes second.
-                Err(NotAdmitted::Refused(_)) if !failed.is_empty() => return Err(Failure::Refused(Refusal::UNREACHABLE)),
-                Err(NotAdmitted::Refused(cause)) => return Err(Failure::Refused(Refusal::busy(cause))),
-            };
+        let gone = client_gone(client.stream.tcp());
+        let Admitted { backend, seat } = match admit(fleet, &had.wish, &failed, gone, shared.clock, &thread.rng).await {
+            Ok(admitted) => admitted,
+            Err(NotAdmitted::Gone) => return Err(Failure::Gone),
+            // It was the dial that failed; that no other seat is free comes second.
+            Err(NotAdmitted::Refused(_)) if !failed.is_empty() => return Err(Failure::Refused(Refusal::UNREACHABLE)),
+            Err(NotAdmitted::Refused(cause)) => return Err(Failure::Refused(Refusal::busy(cause))),
+        };
         let began = shared.clock.now();
         let tried = tokio::select! {
             biased;

@@ -1,12 +1,13 @@
 //! Plain HTTP: a request goes to the backend with the least to do, or to the one that its client had, over a kept connection.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdline_core::affinity::{Preference, Wish};
 use holdline_core::cause::RefuseCause;
-use holdline_core::ids::BackendId;
+use holdline_core::ids::{BackendId, SessionId};
 use holdline_core::wire::guard::Refused;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
@@ -16,11 +17,12 @@ use rand::Rng;
 
 use super::admission::any_backend;
 use super::backend::Backend;
-use super::body::{AnswerBody, Counted, Counter, Progress, Relayed, RequestBody};
+use super::body::{AnswerBody, Counted, Counter, Progress, Relayed, RequestBody, Session};
 use super::caller::Caller;
 use super::dial::{DIALS_MAX, dial};
 use super::fleets::Fleet;
 use super::headers;
+use super::poll::{self, InFlight};
 use super::pool::Lease;
 use super::refuse::{self, Refusal, problem};
 use super::thread::Thread;
@@ -33,6 +35,8 @@ pub(super) struct Plain {
     pub(super) body: Incoming,
     pub(super) host: String,
     pub(super) fleet: Arc<Fleet>,
+    /// Its route is one of long-poll clients.
+    pub(super) sessions: bool,
     pub(super) caller: Caller,
 }
 
@@ -40,12 +44,18 @@ pub(super) struct Plain {
 pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<AnswerBody> {
     let clock = thread.shared.clock;
     let started = clock.now();
-    let Plain { parts, body, host, fleet, caller } = request;
-    let (method, path) = (parts.method.clone(), parts.uri.clone());
+    let Plain { parts, body, host, fleet, sessions, caller } = request;
+    let (method, path, client) = (parts.method.clone(), parts.uri.clone(), caller.address);
     let in_flight = Counted::new(Counter::Fleet(Arc::clone(&fleet)));
-    let had = fleet.joined().guide.preference(&parts, caller.address.ip());
+    let is_poll = sessions && poll::is_poll(&method);
+    let had = if is_poll { poll::who(&thread, &fleet, &parts, client.ip()) } else { fleet.preference(&parts, client.ip()) };
     let outgoing = Outgoing::new(&thread, (parts, body), &host, &caller, &fleet);
-    let sent = outgoing.send(&thread, &fleet, &had).await;
+    let sent = if is_poll {
+        // In a box of its own, so that other requests' futures are no larger for it.
+        Box::pin(poll::send(&thread, &fleet, outgoing, &had, client)).await
+    } else {
+        outgoing.send(&thread, &fleet, &had).await
+    };
     let (backend, answered) = match sent {
         Ok(answered) => (
             Some(Arc::clone(&answered.lease.backend)),
@@ -74,7 +84,7 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
 }
 
 /// A request on its way, to as many backends as need be.
-struct Outgoing {
+pub(super) struct Outgoing {
     method: Method,
     uri: Uri,
     headers: http::HeaderMap,
@@ -82,18 +92,27 @@ struct Outgoing {
     introduction: Vec<u8>,
     /// Of the client; `None`: there is none, or it was sent.
     body: Option<RequestBody>,
-    progress: Progress,
+    pub(super) progress: Progress,
     /// Sending it twice does no harm (RFC 9110 9.2.2), and it can be sent twice.
     is_replayable: bool,
 }
 
 /// A backend's answer, and the connection that its body comes from.
-struct Answered {
-    response: Response<Incoming>,
+pub(super) struct Answered {
+    pub(super) response: Response<Incoming>,
     lease: Lease,
     counted: Counted,
     /// Of the request, which may still be on its way.
     progress: Progress,
+    /// The request is a poll of a session.
+    pub(super) poll: Option<Box<InFlight>>,
+}
+
+/// Why a backend gave no answer.
+pub(super) enum AtBackend {
+    /// No connection to it could be made.
+    NotConnected(io::Error),
+    Failed(Failure),
 }
 
 /// What came of one connection.
@@ -106,7 +125,7 @@ enum Tried {
 }
 
 /// Why a request has no answer.
-enum Failure {
+pub(super) enum Failure {
     Refused(Refusal),
     /// The client did not send its body in time.
     Stalled,
@@ -145,7 +164,6 @@ impl Outgoing {
     /// Goes from backend to backend until one answers.
     async fn send(mut self, thread: &Rc<Thread>, fleet: &Arc<Fleet>, had: &Preference) -> Result<Answered, Failure> {
         let mut failed: Vec<BackendId> = Vec::new();
-        let mut replays = 0;
         loop {
             let Some(backend) = choose(thread, fleet, &had.wish, &failed) else {
                 if !failed.is_empty() {
@@ -157,29 +175,41 @@ impl Outgoing {
                 }
                 continue;
             };
-            let counted = Counted::new(Counter::Backend(Arc::clone(&backend)));
+            match self.at(thread, fleet, &backend).await {
+                Ok(answered) => return Ok(answered),
+                Err(AtBackend::NotConnected(error)) if failed.len() + 1 >= DIALS_MAX => {
+                    return Err(Refusal::not_connected(&error).into());
+                }
+                Err(AtBackend::NotConnected(_)) => failed.push(backend.id.clone()),
+                Err(AtBackend::Failed(failure)) => return Err(failure),
+            }
+        }
+    }
+
+    /// Sends it to `backend` over a kept connection or a new one, and again over a new one if that may be.
+    pub(super) async fn at(&mut self, thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>) -> Result<Answered, AtBackend> {
+        let mut kept = if self.introduction.is_empty() { Lease::kept(thread, backend) } else { None };
+        loop {
+            let counted = Counted::new(Counter::Backend(Arc::clone(backend)));
             // A replay does not trust another old connection.
-            let kept = if replays == 0 && self.introduction.is_empty() { Lease::kept(thread, &backend) } else { None };
-            let lease = match kept {
+            let lease = match kept.take() {
                 Some(lease) => lease,
-                None => match connect(thread, fleet, &backend, &self.introduction).await {
-                    Ok(lease) => lease,
-                    Err(error) if failed.len() + 1 >= DIALS_MAX => return Err(Refusal::not_connected(&error).into()),
-                    Err(_) => {
-                        failed.push(backend.id.clone());
-                        continue;
-                    }
-                },
+                None => connect(thread, fleet, backend, &self.introduction).await.map_err(AtBackend::NotConnected)?,
             };
             let is_reused = lease.is_reused;
             match self.over(thread, fleet, lease, counted).await {
                 Ok(answered) => return Ok(answered),
-                Err(Tried::NotSent(_)) if is_reused => replays += 1,
-                Err(Tried::Lost(_)) if is_reused && self.is_replayable => replays += 1,
-                Err(Tried::NotSent(refusal) | Tried::Lost(refusal)) => return Err(refusal.into()),
-                Err(Tried::Failed(failure)) => return Err(failure),
+                Err(Tried::NotSent(_)) if is_reused => {}
+                Err(Tried::Lost(_)) if is_reused && self.is_replayable => {}
+                Err(Tried::NotSent(refusal) | Tried::Lost(refusal)) => return Err(AtBackend::Failed(refusal.into())),
+                Err(Tried::Failed(failure)) => return Err(AtBackend::Failed(failure)),
             }
         }
+    }
+
+    /// Names the session that it belongs to.
+    pub(super) fn of_session(&mut self, session: SessionId) {
+        headers::name_session(&mut self.headers, session);
     }
 
     /// Sends it over one connection and waits for the head of the answer.
@@ -205,7 +235,7 @@ impl Outgoing {
             }
         };
         match waited {
-            Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone() }),
+            Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone(), poll: None }),
             Err(unsent) => Err(self.failed(unsent, &lease)),
         }
     }
@@ -245,7 +275,7 @@ impl Outgoing {
     }
 }
 
-async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>, introduction: &[u8]) -> std::io::Result<Lease> {
+async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>, introduction: &[u8]) -> io::Result<Lease> {
     let stream = dial(&thread.shared, backend, fleet.policy.timeouts.connect, introduction).await?;
     Lease::fresh(thread, backend, stream, introduction.is_empty()).await
 }
@@ -289,7 +319,7 @@ fn relay(
     in_flight: Counted,
     caller: &Caller,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let Answered { response, lease, counted, progress } = answered;
+    let Answered { response, lease, counted, progress, poll } = answered;
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers);
@@ -297,11 +327,18 @@ fn relay(
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);
     }
-    let stream = match is_event_stream(&parts) {
-        true => Some(Unasked::enter(thread, fleet, &lease.backend, caller.address, &mut parts.headers)?),
-        false => None,
+    let session = match poll {
+        Some(poll) => {
+            headers::name_session(&mut parts.headers, poll.session());
+            Some(Session::Poll(poll))
+        }
+        None if is_event_stream(&parts) => {
+            let entered = Unasked::enter(thread, fleet, &lease.backend, caller.address, &mut parts.headers);
+            Some(Session::Stream(Box::new(entered?)))
+        }
+        None => None,
     };
-    let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, stream, [in_flight, counted]);
+    let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, session, [in_flight, counted]);
     Ok(Response::from_parts(parts, AnswerBody::Relayed(Box::new(body))))
 }
 

@@ -166,6 +166,11 @@ impl Entered {
     pub fn release(&self) {
         self.entry.release(self.registry.now_ms());
     }
+
+    /// It turned out to be no session: gives the seat back, and records nothing.
+    pub fn withdraw(&self) {
+        self.entry.withdraw();
+    }
 }
 
 impl Drop for Entered {

@@ -34,4 +34,12 @@ impl Room {
         let slot = shared.descriptors.session().ok_or(Refusal::busy(RefuseCause::Limit))?;
         Ok(Room { _slot: slot, _place: place })
     }
+
+    /// Where there is room enough.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Self {
+        let slot = super::descriptors::Descriptors::within(8).session();
+        let place = super::addresses::Addresses::default().place(([127, 0, 0, 1], 1).into());
+        slot.zip(place).map(|(slot, place)| Room { _slot: slot, _place: place }).unwrap()
+    }
 }

@@ -10,7 +10,15 @@ use super::fleets::Fleet;
 /// All routes, in the order in which they are tried.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    ordered: Vec<(HostMatch, String, Arc<Fleet>)>,
+    ordered: Vec<(HostMatch, String, To)>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug)]
+pub(crate) struct To {
+    pub(crate) fleet: Arc<Fleet>,
+    /// Its polls are sessions.
+    pub(crate) sessions: bool,
 }
 
 impl Routes {
@@ -30,20 +38,21 @@ impl Routes {
         let mut ordered = Vec::with_capacity(routes.len());
         for route in routes {
             if let Some(fleet) = fleets.iter().find(|f| f.policy.name == route.fleet) {
-                ordered.push((route.host.clone(), route.path.clone(), Arc::clone(fleet)));
+                let to = To { fleet: Arc::clone(fleet), sessions: route.sessions };
+                ordered.push((route.host.clone(), route.path.clone(), to));
             }
         }
         if let ([], [only]) = (routes, fleets) {
-            ordered.push((HostMatch::Any, "/".to_owned(), Arc::clone(only)));
+            ordered.push((HostMatch::Any, "/".to_owned(), To { fleet: Arc::clone(only), sessions: false }));
         }
         // Stable: of two equal routes the first of the file counts.
         ordered.sort_by_key(|(host, path, _)| (host_rank(host), std::cmp::Reverse(path.trim_end_matches('/').len())));
         Routes { ordered }
     }
 
-    /// The fleet for `host` (without port, any case) and `path` (without query).
-    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Arc<Fleet>> {
-        self.ordered.iter().find(|(h, p, _)| host_matches(h, host) && path_matches(p, path)).map(|(_, _, fleet)| fleet)
+    /// Where `host` (without port, any case) and `path` (without query) lead.
+    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&To> {
+        self.ordered.iter().find(|(h, p, _)| host_matches(h, host) && path_matches(p, path)).map(|(_, _, to)| to)
     }
 }
 
@@ -87,13 +96,17 @@ mod tests {
 
     fn routes(list: &[(HostMatch, &str, &str)]) -> Routes {
         let fleets: Vec<_> = list.iter().map(|(_, _, f)| fleet(f)).collect();
-        let list: Vec<_> =
-            list.iter().map(|(host, path, f)| Route { host: host.clone(), path: (*path).into(), fleet: (*f).into() }).collect();
-        Routes::new(&list, &fleets).unwrap()
+        let route = |(host, path, f): &(HostMatch, &str, &str)| Route {
+            host: host.clone(),
+            path: (*path).into(),
+            fleet: (*f).into(),
+            sessions: false,
+        };
+        Routes::new(&list.iter().map(route).collect::<Vec<_>>(), &fleets).unwrap()
     }
 
     fn found<'r>(routes: &'r Routes, host: &str, path: &str) -> Option<&'r str> {
-        routes.find(host, path).map(|f| f.policy.name.as_str())
+        routes.find(host, path).map(|to| to.fleet.policy.name.as_str())
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -24,12 +23,11 @@ use tokio::task::spawn_local;
 use super::body::AnswerBody;
 use super::caller::Caller;
 use super::exchange::close_lingering;
-use super::fleets::Fleet;
 use super::guard::tap::{Between, Tap};
 use super::opening::{self, Asked, Client};
 use super::plain;
 use super::refuse::{self, problem};
-use super::route::without_port;
+use super::route::{To, without_port};
 use super::socket::{Peer, Socket};
 use super::thread::{Stay, Thread};
 
@@ -135,14 +133,14 @@ impl hyper::service::Service<Request<Incoming>> for Door {
             return Box::pin(std::future::ready(Ok(answer)));
         }
         let answer = match self.judge(&parts) {
-            Ok((fleet, host, Kind::Plain)) => {
+            Ok((To { fleet, sessions }, host, Kind::Plain)) => {
                 self.between.write_timeout.set(fleet.policy.timeouts.write);
                 let caller = self.caller(&parts);
-                let request = plain::Plain { parts, body, host, fleet, caller };
+                let request = plain::Plain { parts, body, host, fleet, sessions, caller };
                 let thread = Rc::clone(&self.thread);
                 return Box::pin(async move { Ok(plain::answer(thread, request).await) });
             }
-            Ok((fleet, host, kind)) => {
+            Ok((To { fleet, .. }, host, kind)) => {
                 self.between.is_taken.set(true);
                 let (caller, at) = (self.caller(&parts), self.thread.shared.clock.now());
                 *self.asked.borrow_mut() = Some(Asked { parts, kind, fleet, host, caller, at });
@@ -156,7 +154,7 @@ impl hyper::service::Service<Request<Incoming>> for Door {
 
 impl Door {
     /// Where the request goes and what it asks for, or what it is answered at the door.
-    fn judge(&self, parts: &Parts) -> Result<(Arc<Fleet>, String, Kind), Box<Answer>> {
+    fn judge(&self, parts: &Parts) -> Result<(To, String, Kind), Box<Answer>> {
         if parts.method == http::Method::CONNECT {
             return Err(Box::new(self.bad("method", StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here")));
         }
@@ -178,11 +176,11 @@ impl Door {
             }
         }
         let served = self.thread.shared.served.load();
-        let Some(fleet) = served.routes.find(without_port(&host), parts.uri.path()) else {
+        let Some(to) = served.routes.find(without_port(&host), parts.uri.path()) else {
             return Err(Box::new(problem(StatusCode::NOT_FOUND, "no route matches this host and path").map(AnswerBody::from)));
         };
         let kind = handshake::classify(&head_of(parts, &host)).map_err(|rejection| Box::new(self.rejected(rejection)))?;
-        Ok((Arc::clone(fleet), host, kind))
+        Ok((to.clone(), host, kind))
     }
 
     fn caller(&self, parts: &Parts) -> Caller {

@@ -39,6 +39,9 @@ pub enum SessionKind {
     WebSocket,
     /// Server-Sent Events.
     Sse,
+    /// A client that asks again and again.
+    #[serde(rename = "long_poll")]
+    LongPoll,
 }
 
 impl SessionKind {
@@ -47,6 +50,7 @@ impl SessionKind {
         match self {
             SessionKind::WebSocket => "websocket",
             SessionKind::Sse => "sse",
+            SessionKind::LongPoll => "long_poll",
         }
     }
 }
@@ -60,7 +64,8 @@ pub struct Target {
     /// Who is told of bytes and ends.
     pub watch: Arc<dyn Watch>,
     websocket: Limits,
-    sse: Limits,
+    /// Of sessions that are never pinged.
+    others: Limits,
     ends: Arc<Ends>,
 }
 
@@ -97,8 +102,8 @@ impl Target {
         ends: Arc<Ends>,
     ) -> Arc<Self> {
         let limits = |kind| Limits::new(timeouts, keepalive, kind);
-        let (websocket, sse) = (limits(SessionKind::WebSocket), limits(SessionKind::Sse));
-        Arc::new(Target { fleet, backend, watch, websocket, sse, ends })
+        let (websocket, others) = (limits(SessionKind::WebSocket), limits(SessionKind::Sse));
+        Arc::new(Target { fleet, backend, watch, websocket, others, ends })
     }
 
     /// Counts an end; before its seat is given back, so that who sees the free seat finds the end counted.
@@ -119,7 +124,7 @@ impl Target {
     pub fn limits(&self, kind: SessionKind) -> &Limits {
         match kind {
             SessionKind::WebSocket => &self.websocket,
-            SessionKind::Sse => &self.sse,
+            SessionKind::Sse | SessionKind::LongPoll => &self.others,
         }
     }
 }

@@ -21,6 +21,7 @@ use super::descriptors::{ClientSlot, Descriptors};
 use super::doors::{self, Doors};
 use super::listener::Group;
 use super::orders::{self, Inbox};
+use super::poll;
 use super::pool::Pool;
 use super::registry::Registry;
 use super::room::Room;
@@ -112,6 +113,7 @@ pub(crate) struct Thread {
     pub(crate) shared: Arc<Shared>,
     pub(crate) registry: Rc<Registry>,
     pub(crate) pool: Pool,
+    pub(super) polls: poll::Keeper,
     pub(crate) rng: RefCell<SmallRng>,
     stage: watch::Receiver<Stage>,
     index: usize,
@@ -174,6 +176,7 @@ impl Thread {
         Rc::new(Thread {
             registry: Registry::new(shared.clock, seed),
             pool: Pool::default(),
+            polls: poll::Keeper::default(),
             rng: RefCell::new(SmallRng::seed_from_u64(seed.rotate_left(32))),
             shared,
             stage,
@@ -185,6 +188,7 @@ impl Thread {
         spawn_local(timer::run(Rc::clone(&self.registry)));
         spawn_local(orders::serve(inbox, Rc::clone(&self.registry)));
         spawn_local(super::pool::sweep(Rc::clone(self)));
+        spawn_local(poll::keep(Rc::clone(self)));
         spawn_local(take_handed(Rc::clone(self), handed));
         let mut doors = Doors::default();
         doors.catch_up(self)?;

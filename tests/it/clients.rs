@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::support::TestDir;
 use crate::support::backend::Backend;
 use crate::support::client::{self, PATIENCE};
 use crate::support::holdline::{BINARY, Holdline};
@@ -220,6 +221,16 @@ async fn node_eventsource_hears_is_moved_and_comes_back_over_tls() {
     eventsource_is_moved(Way::Tls, "21050-21099").await;
 }
 
+/// What curl prints: the answer, head and all.
+async fn curl(front: &Front, path: &str, more: &[&str]) -> String {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "-i", "--max-time", "20", "--noproxy", "*"]).args(more).arg(front.url("http", path));
+    if let Some(file) = front.authority() {
+        command.arg("--cacert").arg(file);
+    }
+    String::from_utf8(command.output().await.unwrap().stdout).unwrap()
+}
+
 async fn curl_makes_requests(way: Way) {
     let backend = crate::support::backend::raw(
         b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n",
@@ -233,14 +244,7 @@ async fn curl_makes_requests(way: Way) {
         ),
     );
     front.holdline.until_ready().await;
-    let curl = |path: &str, more: &[&str]| {
-        let mut command = Command::new("curl");
-        command.args(["-sS", "-i", "--max-time", "20", "--noproxy", "*"]).args(more).arg(front.url("http", path));
-        if let Some(file) = front.authority() {
-            command.arg("--cacert").arg(file);
-        }
-        async move { String::from_utf8(command.output().await.unwrap().stdout).unwrap() }
-    };
+    let curl = |path: &'static str, more: &'static [&str]| curl(&front, path, more);
     let answer = curl("/app/x", &[]).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello\n"), "{answer}");
     let answer = curl("/elsewhere", &[]).await;
@@ -257,4 +261,44 @@ async fn curl_makes_plain_requests() {
 #[tokio::test]
 async fn curl_makes_plain_requests_over_tls() {
     curl_makes_requests(Way::Tls).await;
+}
+
+/// Each poll is another process with another connection: the cookie alone says that they are one client.
+async fn curl_polls_with_a_cookie_jar(way: Way) {
+    let backend = crate::support::backend::raw(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n",
+        crate::support::backend::After::Close,
+    )
+    .await;
+    let front = Front::start(
+        way,
+        &format!(
+            "routes: [ {{ path: /poll, fleet: web, sessions: true }} ]\nfleets:\n  web:\n    affinity: {{ by: cookie }}\n    \
+             backends:\n      static: [ {{ address: \"{backend}\" }} ]\n    capacity: 2\n"
+        ),
+    );
+    front.holdline.until_ready().await;
+    let dir = TestDir::new();
+    let session = async |jar: &str, more: &[&str]| {
+        let file = dir.path().join(jar);
+        let file = file.to_str().unwrap();
+        let answer = curl(&front, "/poll", &[&["-b", file, "-c", file], more].concat()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer.lines().find_map(|l| l.strip_prefix("holdline-session: ")).unwrap().to_owned()
+    };
+    let (first, other) = (session("first", &[]).await, session("other", &[]).await);
+    assert_ne!(first, other);
+    assert_eq!(session("first", &["-d", "news"]).await, first);
+    assert_eq!((session("other", &[]).await, session("first", &[]).await), (other, first));
+    assert_eq!(front.holdline.fleet().await["sessions"], 2);
+}
+
+#[tokio::test]
+async fn curl_with_a_cookie_jar_is_one_session() {
+    curl_polls_with_a_cookie_jar(Way::Plain).await;
+}
+
+#[tokio::test]
+async fn curl_with_a_cookie_jar_is_one_session_over_tls() {
+    curl_polls_with_a_cookie_jar(Way::Tls).await;
 }

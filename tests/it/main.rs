@@ -17,6 +17,7 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
+mod long_poll;
 mod overload;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;

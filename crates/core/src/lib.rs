@@ -2,7 +2,7 @@
 //!
 //! Nothing here does I/O, reads a clock, locks or spawns. Events go into [`state::State`], a [`snapshot::Snapshot`] and
 //! [`event::Effect`]s come out; what a gateway decides by itself, without a round trip to State, is in [`seats`],
-//! [`balance`] and [`queue`]. [`wire`] knows the bytes.
+//! [`balance`], [`queue`] and [`poll`]. [`wire`] knows the bytes.
 
 pub mod affinity;
 pub mod balance;
@@ -13,6 +13,7 @@ pub mod health;
 pub mod ids;
 pub mod limits;
 pub mod policy;
+pub mod poll;
 pub mod pressure;
 pub mod queue;
 pub mod rebalance;

@@ -214,6 +214,18 @@ holdline.yaml:14: there are 2 fleets and no routes; say what goes where: routes:
     ),
     (
         r#"listeners: [ { address: "127.0.0.1:8080" } ]
+routes:
+  - { path: /poll, fleet: chat, sessions: true }
+  - { path: /feed, fleet: feed, sessions: true }
+  - { path: /, fleet: chat, sessions: false }
+fleets:
+  chat: { backends: { static: [ { address: "10.0.0.1:9001" } ] }, capacity: 5 }
+  feed: { backends: { static: [ { address: "10.0.0.1:9002" } ] }, capacity: 5, affinity: { by: query, name: sid } }
+"#,
+        r#"holdline.yaml:3: the requests of this route are sessions, but fleets.chat.affinity says nothing of which client is which; write fleets.chat.affinity: { by: cookie }, or by: header or query with the name of yours"#,
+    ),
+    (
+        r#"listeners: [ { address: "127.0.0.1:8080" } ]
 admin: { address: "127.0.0.1:8080" }
 fleets:
   chat:

@@ -33,7 +33,9 @@ pub(super) fn routes(
             let what = format!("the route to `{}` is for the same host and path as that of line {line}", route.fleet.value);
             check.wrong(route.fleet.line, what, "remove one: the second would never be used");
         }
-        found.push((route.fleet.line, Route { host, path, fleet: route.fleet.value.as_str().into() }));
+        polls(check, route, fleets);
+        let (fleet, sessions) = (route.fleet.value.as_str().into(), route.sessions.value);
+        found.push((route.fleet.line, Route { host, path, fleet, sessions }));
     }
     let mut routes: Vec<Route> = found.into_iter().map(|(_, route)| route).collect();
     routes.sort_by_cached_key(precedence);
@@ -58,7 +60,8 @@ fn only_route(
         );
         check.wrong(line, what, remedy);
     }
-    let to = |fleet: &Fleet| Route { host: HostMatch::Any, path: "/".to_owned(), fleet: fleet.policy.name.clone() };
+    let to =
+        |fleet: &Fleet| Route { host: HostMatch::Any, path: "/".to_owned(), fleet: fleet.policy.name.clone(), sessions: false };
     fleets.first().map(to).into_iter().collect()
 }
 
@@ -125,6 +128,21 @@ fn path(check: &mut Check<'_>, raw: &At<String>) -> String {
     match path.trim_end_matches('/') {
         "" => "/".to_owned(),
         trimmed => trimmed.to_owned(),
+    }
+}
+
+/// Between two polls a client is known by its affinity alone.
+fn polls(check: &mut Check<'_>, route: &raw::Route, fleets: &[Fleet]) {
+    let named = fleets.iter().find(|f| f.policy.name.as_str() == route.fleet.value);
+    if route.sessions.value && named.is_some_and(|f| f.policy.affinity == Affinity::None) {
+        let fleet = &route.fleet.value;
+        let what =
+            format!("the requests of this route are sessions, but fleets.{fleet}.affinity says nothing of which client is which");
+        check.wrong(
+            route.sessions.line,
+            what,
+            format!("write fleets.{fleet}.affinity: {{ by: cookie }}, or by: header or query with the name of yours"),
+        );
     }
 }
 

@@ -179,6 +179,12 @@ impl Entry {
         drop(seat);
     }
 
+    /// Gives its seat back without a word.
+    pub(super) fn withdraw(&self) {
+        Tally::default().add(self);
+        drop(self.seat.take());
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             waker.wake_by_ref();

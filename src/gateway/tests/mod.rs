@@ -3,6 +3,7 @@
 mod admission;
 mod affinity;
 mod leaving;
+mod long_poll;
 mod plain;
 mod sessions;
 mod shutdown;

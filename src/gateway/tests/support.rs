@@ -20,7 +20,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::super::fleets::tests::{policy, ready, view};
 use super::super::*;
-use crate::config::model::{Config, Fleet, Limits, Listener, LogConfig, LogFormat};
+use crate::config::model::{Config, Fleet, HostMatch, Limits, Listener, LogConfig, LogFormat, Route};
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -58,7 +58,22 @@ impl Rig {
         Self::start_on(2, Descriptors::raise(), change)
     }
 
+    /// With one route, where polls are sessions.
+    pub(super) fn polled(change: impl FnOnce(&mut FleetPolicy)) -> Self {
+        let route = Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into(), sessions: true };
+        Self::start_with(2, Descriptors::raise(), vec![route], change)
+    }
+
     pub(super) fn start_on(threads: usize, descriptors: Arc<Descriptors>, change: impl FnOnce(&mut FleetPolicy)) -> Self {
+        Self::start_with(threads, descriptors, Vec::new(), change)
+    }
+
+    fn start_with(
+        threads: usize,
+        descriptors: Arc<Descriptors>,
+        routes: Vec<Route>,
+        change: impl FnOnce(&mut FleetPolicy),
+    ) -> Self {
         let mut policy = policy("chat");
         change(&mut policy);
         let policy = Arc::new(policy);
@@ -67,7 +82,7 @@ impl Rig {
             trusted: Arc::default(),
             admin: ([127, 0, 0, 1], 0).into(),
             log: LogConfig { format: LogFormat::Text, level: tracing::Level::ERROR, access: false },
-            routes: Vec::new(),
+            routes,
             fleets: vec![Fleet { policy: Arc::clone(&policy), heartbeat_token: None, tls: None }],
             limits: LIMITS,
             threads: NonZeroUsize::new(threads),
@@ -96,6 +111,11 @@ impl Rig {
 
     pub(super) fn counts(&self) -> FleetCounts {
         self.gateway.report().fleets.remove(0)
+    }
+
+    /// Long-poll clients that are known, with a seat or looking for one.
+    pub(super) fn polling(&self) -> usize {
+        self.gateway.shared.served.load().fleets[0].polls.len()
     }
 
     pub(super) fn used(&self) -> u32 {

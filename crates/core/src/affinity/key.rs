@@ -50,6 +50,11 @@ impl Key {
         }
     }
 
+    /// Of a client that was given a number.
+    pub(super) fn of_number(number: u64) -> Key {
+        Key(xxhash3_128::Hasher::oneshot(&number.to_be_bytes()))
+    }
+
     /// The half that ranks backends.
     pub(super) fn half(self) -> u64 {
         self.0 as u64

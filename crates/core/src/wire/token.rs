@@ -1,7 +1,8 @@
 //! Affinity tokens: they name a backend to Holdline and tell nobody else anything.
 //!
 //! A token is HMAC-SHA256 (RFC 2104) over fleet and backend id, cut to 128 bits. It carries neither id nor address: a gateway knows its
-//! backends and compares. Forging one means guessing 128 bits.
+//! backends and compares. Forging one means guessing 128 bits. A client token is a number that Holdline chose and the same kind of MAC
+//! over it; it tells clients apart, and what is counted by it cannot be made up by them.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,8 +15,12 @@ use crate::ids::{BackendId, FleetName};
 /// Keys that verify: the one that signs, and the one before it, whose cookies are still out there.
 const KEYS_MAX: usize = 2;
 
-/// Separates these MACs from others that a key might ever be used for.
-const PURPOSE: &[u8] = b"holdline affinity 1";
+/// Separate these MACs from each other and from others that a key might ever be used for.
+const BACKEND: &[u8] = b"holdline affinity 1";
+const CLIENT: &[u8] = b"holdline client 1";
+
+/// A number and a MAC.
+const CLIENT_BYTES: usize = 8 + 16;
 
 /// A secret, from a cryptographic source.
 pub type Key = [u8; 32];
@@ -44,12 +49,69 @@ impl Keys {
 
     /// The token of a backend under each key; the first is the one to hand out.
     pub fn tokens<'k>(&'k self, fleet: &'k FleetName, backend: &'k BackendId) -> impl Iterator<Item = Token> + 'k {
-        self.0.iter().map(move |key| sign(key, fleet, backend))
+        self.0.iter().map(move |key| sign(key, BACKEND, fleet, backend.as_str().as_bytes()))
     }
 
     /// Whether `token` names this backend, under any key. The time it takes does not depend on the token.
     pub fn verify(&self, fleet: &FleetName, backend: &BackendId, token: Token) -> bool {
         self.tokens(fleet, backend).fold(false, |found, own| found | own.matches(token))
+    }
+
+    /// A token for the client of this number.
+    pub fn client(&self, fleet: &FleetName, number: u64) -> ClientToken {
+        ClientToken { number, mac: sign(&self.0[0], CLIENT, fleet, &number.to_be_bytes()) }
+    }
+
+    /// Whether a key of ours signed `token`; every key is tried, so that time tells nothing.
+    pub fn verify_client(&self, fleet: &FleetName, token: ClientToken) -> Option<VerifiedClient> {
+        let mut verified = None;
+        for (age, key) in self.0.iter().enumerate() {
+            if sign(key, CLIENT, fleet, &token.number.to_be_bytes()).matches(token.mac) {
+                verified = Some(VerifiedClient { signed_now: self.client(fleet, token.number), is_current: age == 0 });
+            }
+        }
+        verified
+    }
+}
+
+/// A client's number, authenticated.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientToken {
+    number: u64,
+    mac: Token,
+}
+
+/// A [`ClientToken`] that is ours.
+#[derive(Clone, Copy, Debug)]
+pub struct VerifiedClient {
+    /// As the key that signs now writes it.
+    pub signed_now: ClientToken,
+    /// It was written so already.
+    pub is_current: bool,
+}
+
+impl std::fmt::Display for ClientToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut bytes = [0; CLIENT_BYTES];
+        bytes[..8].copy_from_slice(&self.number.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.mac.0);
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl ClientToken {
+    /// Reads what a client presents; `None` if it cannot be a token. It is not verified yet.
+    pub fn parse(text: &[u8]) -> Option<ClientToken> {
+        let mut bytes = [0; CLIENT_BYTES + 3];
+        let len = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        let (number, mac) = bytes[..CLIENT_BYTES].split_first_chunk()?;
+        let mac = Token(mac.try_into().ok()?);
+        (len == CLIENT_BYTES).then(|| ClientToken { number: u64::from_be_bytes(*number), mac })
+    }
+
+    /// The client's number.
+    pub fn number(self) -> u64 {
+        self.number
     }
 }
 
@@ -83,16 +145,16 @@ impl Token {
     }
 }
 
-fn sign(key: &Key, fleet: &FleetName, backend: &BackendId) -> Token {
+fn sign(key: &Key, purpose: &[u8], fleet: &FleetName, subject: &[u8]) -> Token {
     // HMAC pads a short key with zeros to SHA-256's block (RFC 2104 section 2); a whole block cannot be of a wrong length.
     let mut block = [0; 64];
     block[..key.len()].copy_from_slice(key);
     let mut mac = Hmac::<Sha256>::new(&block.into());
-    mac.update(PURPOSE);
+    mac.update(purpose);
     // The length keeps fleet `a` with backend `bc` apart from fleet `ab` with backend `c`.
     mac.update(&(fleet.as_str().len() as u64).to_be_bytes());
     mac.update(fleet.as_str().as_bytes());
-    mac.update(backend.as_str().as_bytes());
+    mac.update(subject);
     let full = mac.finalize().into_bytes();
     Token(std::array::from_fn(|i| full[i]))
 }
@@ -133,6 +195,25 @@ mod tests {
     fn what_is_no_token_is_none() {
         for text in [&b""[..], b"short", b"AAAAAAAAAAAAAAAAAAAAAAAA", b"AAAAAAAAAAAAAAAAAAAA*A", &[0xff; 22], &[b'A'; 4000]] {
             assert!(Token::parse(text).is_none(), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_client_token_is_ours_or_nobodys() {
+        let (chat, mut keys) = ("chat".into(), Keys::new([1; 32]));
+        let text = keys.client(&chat, 7).to_string();
+        assert_eq!(text.len(), 32);
+        let token = ClientToken::parse(text.as_bytes()).unwrap();
+        assert!(keys.verify_client(&chat, token).is_some_and(|v| v.is_current && v.signed_now.number() == 7));
+        assert!(keys.verify_client(&"feed".into(), token).is_none());
+        assert!(keys.verify_client(&chat, ClientToken { number: 8, ..token }).is_none());
+        keys.rotate([2; 32]);
+        let verified = keys.verify_client(&chat, token).unwrap();
+        assert!(!verified.is_current && keys.verify_client(&chat, verified.signed_now).unwrap().is_current);
+        keys.rotate([3; 32]);
+        assert!(keys.verify_client(&chat, token).is_none());
+        for text in [&b""[..], b"AAAA", &[b'A'; 31], &[b'A'; 33], &[b'A'; 36], &[b'.'; 32], &[b'A'; 4000]] {
+            assert!(ClientToken::parse(text).is_none(), "{}", text.escape_ascii());
         }
     }
 
