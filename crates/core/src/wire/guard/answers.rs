@@ -16,7 +16,7 @@ pub struct Answers {
     /// The request was a HEAD: its answer has no body, whatever its fields say.
     is_head: bool,
     interims: u8,
-    head_end: usize,
+    head_end: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl Answers {
 
     /// Where in the last input the answer's head ended; zero if it ended before that, or has not ended.
     pub fn head_end(&self) -> usize {
-        self.head_end
+        self.head_end as usize
     }
 
     /// Goes on with `input`, to the end of an answer at most. Interim responses are part of the answer that they precede.
@@ -103,7 +103,7 @@ impl Answers {
                 Some(end) => used += end,
             }
             // An interim response is part of the head.
-            self.head_end = if matches!(self.at, At::Line(_)) { 0 } else { used };
+            self.head_end = if matches!(self.at, At::Line(_)) { 0 } else { u32::try_from(used).unwrap_or(u32::MAX) };
             if self.is_idle() {
                 return Ok(Fed::End(used));
             }
