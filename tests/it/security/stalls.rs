@@ -28,7 +28,7 @@ struct Session {
 struct Fleet {
     holdline: Holdline,
     stalls: Session,
-    /// At a boundary, so it is told to go at once; the other, who has been here longer, was told before.
+    /// At a boundary, so it goes at once. Both are told in one step, on one thread: whoever sees it go knows that the other was told.
     witness: Session,
     _b: Backend,
 }
@@ -37,7 +37,7 @@ impl Fleet {
     async fn start() -> Self {
         let (a, b) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Backend::start().await);
         let holdline = Holdline::start(&format!(
-            "fleets:\n  chat:\n    backends:\n      static: [ {{ id: a, address: \"{}\" }}, {{ id: b, address: \"{}\" }} ]\n    \
+            "threads: 1\nfleets:\n  chat:\n    backends:\n      static: [ {{ id: a, address: \"{}\" }}, {{ id: b, address: \"{}\" }} ]\n    \
              capacity: 10\n    drain: {{ deadline: {}s }}\n",
             a.local_addr().unwrap(),
             b.address,
@@ -54,7 +54,7 @@ impl Fleet {
     /// Drains `a`, which starts the clock. Afterwards both sessions have been told to go, and the witness has gone.
     async fn drain(&mut self) -> Clock {
         let clock = Clock::start();
-        assert!(self.holdline.cli(&["drain", "a", "--over", "1s"]).await.status.success());
+        assert!(self.holdline.cli(&["drain", "a", "--over", "1ms"]).await.status.success());
         expect(&mut self.witness.client, TOLD).await;
         self.witness.client.write_all(&masked(0x88, &1012u16.to_be_bytes())).await.unwrap();
         self.witness.backend.shutdown().await.unwrap();

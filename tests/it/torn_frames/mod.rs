@@ -7,7 +7,7 @@ mod script;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use self::peers::{Account, Habit, Run};
 use self::script::Seen;
@@ -32,6 +33,12 @@ const OPENING: usize = 64;
 /// What is left so long after the drain began is cut. The last are told after 20 s, and end the frame that they are in some seconds later.
 const DEADLINE: Duration = Duration::from_secs(40);
 
+/// How long Holdline waits for a client's Close.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// Nearly as late may be too late: Holdline may come round late as well.
+const MARGIN: Duration = Duration::from_secs(1);
+
 type Accounts = mpsc::Receiver<Result<Account, String>>;
 
 #[tokio::test]
@@ -39,7 +46,8 @@ async fn row_21_five_thousand_sessions_are_drained_and_no_frame_is_torn() {
     let seed = std::env::var("HOLDLINE_TORN_SEED").map_or_else(|_| SmallRng::from_os_rng().random(), |s| s.parse().unwrap());
     println!("HOLDLINE_TORN_SEED={seed}");
     open_files(2 * SESSIONS + 2_000);
-    let run = Arc::new(Run { seed, still: AtomicUsize::new(0), over: watch::Sender::new(false) });
+    let run = Arc::new(Run { seed, still: AtomicUsize::new(0), over: watch::Sender::new(false), lag_ms: AtomicU64::new(0) });
+    let lag = tokio::spawn(note_lag(Arc::clone(&run)));
     let (one, of_one) = backend(Arc::clone(&run));
     let (other, of_other) = backend(Arc::clone(&run));
     let holdline = Holdline::start(&config(one, other));
@@ -75,7 +83,8 @@ async fn row_21_five_thousand_sessions_are_drained_and_no_frame_is_torn() {
         let account = account.unwrap_or_else(|e| panic!("a backend was sent what it should not: {e}"));
         assert!(on_backend.insert(account.n, account).is_none(), "a session of one client comes once");
     }
-    compare(&on_client, &on_backend);
+    lag.abort();
+    compare(&on_client, &on_backend, Duration::from_millis(run.lag_ms.load(Ordering::Relaxed)));
     explained(&holdline, &id).await;
 }
 
@@ -142,9 +151,20 @@ async fn open_all(run: &Arc<Run>, address: SocketAddr) -> JoinSet<Account> {
     clients
 }
 
-/// What one side sent is what the other saw, as far as it came, and each session ended as its habits let it.
-fn compare(on_client: &HashMap<u64, Account>, on_backend: &HashMap<u64, Account>) {
-    let (mut pings, mut torn, mut bytes) = (0, 0, 0);
+/// Notes how late the clients' thread comes round, for ever.
+async fn note_lag(run: Arc<Run>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        let late = tick.tick().await.elapsed();
+        run.lag_ms.fetch_max(late.as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+/// What one side sent is what the other saw, as far as it came, and each session ended as its habits let it. `lag`: what a client's reading
+/// may have come late by, besides.
+fn compare(on_client: &HashMap<u64, Account>, on_backend: &HashMap<u64, Account>, lag: Duration) {
+    let (mut pings, mut torn, mut bytes, mut late) = (0, 0, 0, 0);
     for n in 0..SESSIONS {
         let (client, backend, habit) = (on_client[&n], on_backend[&n], Habit::of(n));
         let what = format!("session {n}, {habit:?}: {client:?}, {backend:?}");
@@ -152,6 +172,8 @@ fn compare(on_client: &HashMap<u64, Account>, on_backend: &HashMap<u64, Account>
         assert!(client.seen.close == (!habit.is_stuck()).then_some(1012), "{what}");
         assert_eq!(client.seen.torn, habit.is_stuck(), "{what}");
         match habit {
+            // Holdline waits no longer for a client, even if it is this machine that has no time for it.
+            Habit::Talks | Habit::ComesBack if client.took + lag + MARGIN > CLOSE_WAIT => late += 1,
             // All that a client said before its Close has arrived, then Holdline's own Close.
             Habit::Talks | Habit::ComesBack => {
                 assert_eq!(
@@ -173,7 +195,10 @@ fn compare(on_client: &HashMap<u64, Account>, on_backend: &HashMap<u64, Account>
         pings += client.seen.pings;
         bytes += client.seen.bytes + backend.seen.bytes;
     }
-    println!("{bytes} bytes were right, {pings} Pings among them, {torn} streams ended inside of a frame");
+    println!(
+        "{bytes} bytes were right, {pings} Pings among them, {torn} streams ended inside of a frame, {late} clients were late"
+    );
+    assert!(late < SESSIONS / 2, "this machine is too slow to prove anything: {late} clients were late, the thread by {lag:?}");
     assert!(pings > SESSIONS / 10 && bytes > 2_000 * SESSIONS, "too quiet to prove anything: {pings} Pings, {bytes} bytes");
 }
 

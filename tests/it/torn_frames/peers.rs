@@ -1,6 +1,7 @@
 //! Both ends of a session, each with its habits. What one says is cut into pieces that have nothing to do with its frames, so at any moment
 //! most sessions are in the middle of one, in both directions.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::script::{Reader, Script, Seen, Sizes, masked_close};
 use crate::support::client::PATIENCE;
@@ -72,6 +74,8 @@ pub(super) struct Run {
     pub(super) still: AtomicUsize,
     /// The drain is over: who stopped reading reads the rest.
     pub(super) over: watch::Sender<bool>,
+    /// The longest time for which the clients' thread did not come round, in milliseconds.
+    pub(super) lag_ms: AtomicU64,
 }
 
 impl Run {
@@ -92,6 +96,8 @@ pub(super) struct Account {
     /// Bytes of its own script that it wrote.
     pub(super) sent: u64,
     pub(super) seen: Seen,
+    /// From the Close that a client read to its own, if it sent one.
+    pub(super) took: Duration,
 }
 
 /// What the reading half knows of the end.
@@ -113,13 +119,16 @@ pub(super) async fn client(run: Arc<Run>, n: u64, address: SocketAddr, opened: i
     let sent = AtomicU64::new(0);
     let (from, to) = stream.split();
     let mut writer = Writer::new(to, run.script(n, true), run.rng(n, true), &sent);
+    let took = Cell::new(Duration::ZERO);
     let writing = async {
         let told = match habit {
             Habit::StopsSending | Habit::ComesBack => writer.talk_and_stop(told, &run).await,
             _ => writer.talk(told).await,
         };
         if told == Told::Close && habit != Habit::StopsSending {
+            let began = now();
             writer.leave(habit).await;
+            took.set(began.elapsed());
         }
     };
     let reading = async {
@@ -130,7 +139,12 @@ pub(super) async fn client(run: Arc<Run>, n: u64, address: SocketAddr, opened: i
     let (read, ()) = tokio::join!(reading, writing);
     read?;
     let seen = reader.end()?;
-    Ok(Account { n, sent: sent.into_inner(), seen })
+    Ok(Account { n, sent: sent.into_inner(), seen, took: took.get() })
+}
+
+#[expect(clippy::disallowed_methods, reason = "how late this machine is, only its clock can tell")]
+pub(super) fn now() -> Instant {
+    Instant::now()
 }
 
 async fn open(n: u64, habit: Habit, address: SocketAddr) -> io::Result<(TcpStream, Vec<u8>)> {
@@ -181,7 +195,7 @@ async fn session_of_backend(run: Arc<Run>, n: u64, mut stream: TcpStream, early:
     };
     read?;
     let _ = stream.shutdown().await;
-    Ok(Account { n, sent: sent.into_inner(), seen: reader.end()? })
+    Ok(Account { n, sent: sent.into_inner(), seen: reader.end()?, took: Duration::ZERO })
 }
 
 /// A head, and what came behind it.
