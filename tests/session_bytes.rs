@@ -35,6 +35,14 @@ static ALONE: Mutex<()> = Mutex::new(());
 const WEBSOCKET: &str = "GET /app HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const EVENTS: &str = "GET /app HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n";
+/// The backend answers it with an event stream all the same.
+const PLAIN: &str = "GET /app HTTP/1.1\r\nHost: x\r\n\r\n";
+/// Answered without a backend.
+const OPTIONS: &str = "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// Longer than anything takes that goes on when nothing comes: handshakes that end, an idle connection whose state is dropped after a
+/// second.
+const LULL: Duration = Duration::from_millis(1500);
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -155,10 +163,14 @@ fn ask_over_tls(address: SocketAddr, client: &Arc<rustls::ClientConfig>) -> TcpS
 /// Connects, sends `request` and awaits this status.
 fn ask(address: SocketAddr, request: &str, status: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let head = read_head(&mut stream).unwrap();
-    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    ask_over(&mut stream, request, status);
     stream
+}
+
+fn ask_over(stream: &mut TcpStream, request: &str, status: &str) {
+    stream.write_all(request.as_bytes()).unwrap();
+    let head = read_head(stream).unwrap();
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
 }
 
 /// One data thread before one backend: where it listens, and what the backend holds.
@@ -169,7 +181,7 @@ fn start() -> (SocketAddr, Held) {
 fn start_with(tls: &str) -> (SocketAddr, Held) {
     let (backend, held) = backend();
     let text = format!(
-        "listeners: [ {{ address: \"127.0.0.1:0\"{tls} }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nthreads: 1\n\
+        "listeners: [ {{ address: \"127.0.0.1:0\"{tls} }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nthreads: 1\nlimits: {{ head_timeout: 2m }}\n\
          routes: [ {{ path: /poll, fleet: chat, sessions: true }}, {{ path: /, fleet: chat }} ]\n\
          fleets:\n  chat:\n    backends: {{ static: [ {{ address: \"{}\" }} ] }}\n    capacity: none\n    affinity: {{ by: header, name: X-User }}\n",
         backend
@@ -187,27 +199,32 @@ fn start_with(tls: &str) -> (SocketAddr, Held) {
     (ready.recv_timeout(PATIENCE).unwrap(), held)
 }
 
-/// Awaits that each of `SESSIONS` such sessions holds at most `bytes_max`, once what made them is gone.
-fn held(what: &str, bytes_max: f64, connect: impl Fn() -> TcpStream) {
+/// Each of `SESSIONS` such connections holds at most `bytes_max`, once what made them is gone. Returns them.
+fn held(what: &str, bytes_max: f64, connect: impl Fn() -> TcpStream) -> Vec<TcpStream> {
     // Whatever the first of a kind leaves behind is not the second's.
     let mut all: Vec<_> = Vec::with_capacity(2 * SESSIONS);
     all.extend((0..SESSIONS).map(|_| connect()));
-    let before = settled();
+    let before = settled_for(LULL);
     all.extend((0..SESSIONS).map(|_| connect()));
-    let (found, bytes) = per_session(&before, &settled());
+    let (found, bytes) = per_session(&before, &settled_for(LULL));
     println!("{what}: {bytes} bytes");
     for (size, count) in found {
         println!("{size:>8} bytes × {count:.2}");
     }
     assert!(bytes <= bytes_max, "{what}: {bytes} bytes, more than {bytes_max}");
+    all
 }
 
 /// The counts, once nothing is at work any more: equal over a while.
 fn settled() -> Counts {
+    settled_for(Duration::from_millis(300))
+}
+
+fn settled_for(quiet: Duration) -> Counts {
     let (_keep, never) = mpsc::channel::<()>();
     let mut last = live();
     loop {
-        let _ = never.recv_timeout(Duration::from_millis(300));
+        let _ = never.recv_timeout(quiet);
         let now = live();
         if per_session(&last, &now).0.is_empty() {
             return now;
@@ -247,8 +264,9 @@ fn sessions_leave_nothing_behind() {
 fn an_idle_session_holds_little() {
     let _alone = ALONE.lock();
     let (address, _) = start();
-    held("an idle WebSocket session", 960.0 + step(), || ask(address, WEBSOCKET, "101"));
-    held("an idle event stream", 1_088.0 + step(), || ask(address, EVENTS, "200"));
+    let _websockets = held("an idle WebSocket session", 960.0 + step(), || ask(address, WEBSOCKET, "101"));
+    let _asked = held("an idle event stream", 1_088.0 + step(), || ask(address, EVENTS, "200"));
+    let _unasked = held("an idle event stream that nobody asked for", 1_088.0 + step(), || ask(address, PLAIN, "200"));
     // Their connections are closed; what is left is the seat and who it is kept for, the slots in tables apart.
     let next = AtomicI64::new(0);
     let poll = || {
@@ -257,6 +275,18 @@ fn an_idle_session_holds_little() {
         ask(address, &request, "200")
     };
     held("a long-poll session between two polls", 416.0, poll);
+}
+
+#[test]
+fn an_idle_connection_holds_little_and_can_be_used_again() {
+    let _alone = ALONE.lock();
+    let (address, _) = start();
+    let _silent = held("a connection that has not said anything", 1_500.0, || TcpStream::connect(address).unwrap());
+    let mut kept = held("an idle keep-alive connection", 1_500.0, || ask(address, OPTIONS, "204"));
+    for stream in &mut kept {
+        ask_over(stream, OPTIONS, "204");
+    }
+    ask_over(&mut kept[0], WEBSOCKET, "101");
 }
 
 #[test]
@@ -275,5 +305,5 @@ fn an_idle_session_over_tls_holds_what_rustls_keeps_of_it() {
     roots.add(made.cert.der().clone()).unwrap();
     let client = Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
     // The keys, 1,264 bytes, are on the C heap, which nobody counts here (docs/decisions/0009-tls-unbuffered.md).
-    held("an idle WebSocket session over TLS", 3_408.0 + step(), || ask_over_tls(address, &client));
+    let _held = held("an idle WebSocket session over TLS", 3_408.0 + step(), || ask_over_tls(address, &client));
 }

@@ -189,7 +189,7 @@ pub(super) struct Limits {
     pub(super) handshakes_per_address: OrNone<Rate>,
     /// The largest request head; 8KiB or more.
     pub(super) head: At<Size>,
-    /// For a whole head to arrive; also the longest that a kept-alive connection idles.
+    /// For a whole head, from its first byte; also the longest that a connection idles.
     pub(super) head_timeout: At<Period>,
     /// Memory above which no new session begins, such as `2GiB`; 32MiB or more.
     pub(super) memory: At<OrNone<Size>>,

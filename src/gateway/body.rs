@@ -15,7 +15,6 @@ use tokio::time::Sleep;
 
 use super::poll::InFlight;
 use super::pool::Lease;
-use super::unasked::{Fate, Unasked};
 use crate::clock::Clock;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -41,29 +40,9 @@ pub(crate) struct Relayed {
     request: Progress,
     idle: Option<(Duration, Pin<Box<Sleep>>)>,
     end: Option<End>,
-    session: Option<Session>,
+    /// It answers a poll of a session.
+    poll: Option<Box<InFlight>>,
     _in_flight: [Counted; 2],
-}
-
-/// The session that a body belongs to.
-pub(crate) enum Session {
-    /// An event stream, which nobody had asked for.
-    Stream(Box<Unasked>),
-    /// Of a long-poll client.
-    Poll(Box<InFlight>),
-}
-
-impl Session {
-    /// To be asked before the body is polled.
-    fn obey(&mut self, cx: &mut Context<'_>) -> Fate {
-        match self {
-            Session::Stream(stream) => stream.obey(cx),
-            Session::Poll(poll) => match poll.poll_cut(cx) {
-                Poll::Ready(()) => Fate::Breaks,
-                Poll::Pending => Fate::GoesOn,
-            },
-        }
-    }
 }
 
 /// How a body ended.
@@ -82,29 +61,27 @@ impl Relayed {
         lease: Lease,
         request: Progress,
         idle: Option<Duration>,
-        session: Option<Session>,
+        poll: Option<Box<InFlight>>,
         in_flight: [Counted; 2],
     ) -> Self {
         // A session has timers of its own.
-        let idle = idle.filter(|_| session.is_none()).map(|d| (d, Box::pin(tokio::time::sleep(d))));
-        Relayed { body, lease: Some(lease), request, idle, end: None, session, _in_flight: in_flight }
+        let idle = idle.filter(|_| poll.is_none()).map(|d| (d, Box::pin(tokio::time::sleep(d))));
+        Relayed { body, lease: Some(lease), request, idle, end: None, poll, _in_flight: in_flight }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.end.is_some() {
             return Poll::Ready(None);
         }
-        match self.session.as_mut().map_or(Fate::GoesOn, |s| s.obey(cx)) {
-            Fate::GoesOn => {}
-            Fate::Ends => return self.ended(None),
-            Fate::Breaks => return self.ended(Some("the session was cut".into())),
+        if self.poll.as_mut().is_some_and(|poll| poll.poll_cut(cx).is_ready()) {
+            return self.breaks("the session was cut");
         }
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(frame) => self.passed(frame),
             Poll::Pending => {
                 let Some((_, sleep)) = &mut self.idle else { return Poll::Pending };
                 ready!(sleep.as_mut().poll(cx));
-                self.ended(Some("the backend was silent for too long".into()))
+                self.breaks("the backend was silent for too long")
             }
         }
     }
@@ -113,37 +90,22 @@ impl Relayed {
         if let Some((limit, sleep)) = &mut self.idle {
             *sleep = Box::pin(tokio::time::sleep(*limit));
         }
-        let frame = match frame {
-            Some(Ok(frame)) => frame,
-            end => {
-                let whole = end.is_none();
-                match &mut self.session {
-                    Some(Session::Stream(stream)) => stream.backend_ended(whole),
-                    Some(Session::Poll(poll)) if !whole => poll.breaks(),
-                    _ => {}
-                }
-                self.end = Some(if whole { End::Whole } else { End::Early });
-                return Poll::Ready(end.map(|e| e.map_err(Into::into)));
-            }
-        };
-        let stream = match &mut self.session {
-            Some(Session::Stream(stream)) => stream,
-            Some(Session::Poll(poll)) => {
-                poll.count_out(frame.data_ref().map_or(0, Bytes::len));
-                return Poll::Ready(Some(Ok(frame)));
-            }
-            None => return Poll::Ready(Some(Ok(frame))),
-        };
-        let Ok(mut data) = frame.into_data() else { return self.ended(None) };
-        if stream.pass(&mut data) == Fate::Ends {
-            self.end = Some(End::Early);
+        match (&frame, &self.poll) {
+            (Some(Ok(frame)), Some(poll)) => poll.count_out(frame.data_ref().map_or(0, Bytes::len)),
+            (Some(Err(_)), Some(poll)) => poll.breaks(),
+            _ => {}
         }
-        Poll::Ready(Some(Ok(Frame::data(data))))
+        self.end = match &frame {
+            Some(Ok(_)) => None,
+            Some(Err(_)) => Some(End::Early),
+            None => Some(End::Whole),
+        };
+        Poll::Ready(frame.map(|f| f.map_err(Into::into)))
     }
 
-    fn ended(&mut self, error: Option<BoxError>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn breaks(&mut self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.end = Some(End::Early);
-        Poll::Ready(error.map(Err))
+        Poll::Ready(Some(Err(why.into())))
     }
 }
 
@@ -151,10 +113,8 @@ impl Drop for Relayed {
     fn drop(&mut self) {
         // hyper does not poll a body past its announced length.
         let whole = self.end == Some(End::Whole) || (self.end.is_none() && self.body.is_end_stream());
-        match &mut self.session {
-            Some(Session::Stream(stream)) if whole => stream.backend_ended(true),
-            Some(Session::Poll(poll)) => poll.ends(whole),
-            _ => {}
+        if let Some(poll) = &mut self.poll {
+            poll.ends(whole);
         }
         // What is left of the request would come before the next one.
         if let Some(lease) = self.lease.take().filter(|_| whole && self.request.is_whole()) {

@@ -1,8 +1,9 @@
 //! The data plane: holds client connections, knows how many sessions each backend has, queues before it refuses.
 //!
-//! A connection is accepted by a [`thread`], its heads are parsed in `service`. A plain request goes through `plain` and a kept
-//! connection of `pool`, and so does a poll, whose session `poll` keeps between two of them; any other session takes the socket (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes
-//! a [`tunnel`] or a [`stream`], a task of its own on the thread where it was accepted. All of them meet TLS as a [`socket`]: see [`tls`].
+//! A connection is accepted by a [`thread`] and served in `connection`; its requests are judged in `service`. A plain request goes through
+//! `plain` and a kept connection of `pool`, and so does a poll, whose session `poll` keeps between two of them. Any other session takes
+//! the socket: it is opened (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes a [`tunnel`] or a [`stream`],
+//! a task of its own on the thread where it was accepted. All of them meet TLS as a [`socket`]: see [`tls`].
 
 mod addresses;
 mod admission;
@@ -10,6 +11,7 @@ mod backend;
 mod body;
 mod caller;
 mod client;
+mod connection;
 mod descriptors;
 mod dial;
 mod doors;

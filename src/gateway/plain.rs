@@ -17,10 +17,11 @@ use rand::Rng;
 
 use super::admission::any_backend;
 use super::backend::Backend;
-use super::body::{AnswerBody, Counted, Counter, Progress, Relayed, RequestBody, Session};
+use super::body::{AnswerBody, Counted, Counter, Progress, Relayed, RequestBody};
 use super::caller::Caller;
 use super::dial::{DIALS_MAX, dial};
 use super::fleets::Fleet;
+use super::guard::checked::Ask;
 use super::headers;
 use super::poll::{self, InFlight};
 use super::pool::Lease;
@@ -40,8 +41,16 @@ pub(super) struct Plain {
     pub(super) caller: Caller,
 }
 
+/// What comes of a plain request.
+pub(super) enum Outcome {
+    /// An answer, to be given through hyper.
+    Answer(Response<AnswerBody>),
+    /// A session, which takes the client's socket.
+    Stream(Box<Unasked>),
+}
+
 /// Sends the request on and answers with what comes back, or says why nothing does.
-pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<AnswerBody> {
+pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Outcome {
     let clock = thread.shared.clock;
     let started = clock.now();
     let Plain { parts, body, host, fleet, sessions, caller } = request;
@@ -57,18 +66,26 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
         outgoing.send(&thread, &fleet, &had).await
     };
     let (backend, answered) = match sent {
-        Ok(answered) => (
-            Some(Arc::clone(&answered.lease.backend)),
-            relay(&thread, &fleet, answered, &had, in_flight, &caller).map_err(Failure::Refused),
-        ),
+        Ok(answered) => {
+            let backend = Arc::clone(&answered.lease.backend);
+            let outcome = match answered.lease.connection.watch.has_stream() {
+                true => unasked(&thread, &fleet, answered, &had, &caller).await,
+                false => Ok(Outcome::Answer(relay(&fleet, answered, &had, in_flight, &caller))),
+            };
+            (Some(backend), outcome)
+        }
         Err(failure) => (None, Err(failure)),
     };
     let cause = match &answered {
         Err(Failure::Refused(refusal)) => Some(refusal.cause),
         Ok(_) | Err(Failure::Stalled | Failure::Broken) => None,
     };
-    let response = answered.unwrap_or_else(|failure| failed(&thread, &fleet, failure));
-    let (status, took) = (response.status().as_u16(), clock.now().since(started));
+    let outcome = answered.unwrap_or_else(|failure| Outcome::Answer(failed(&thread, &fleet, failure)));
+    let status = match &outcome {
+        Outcome::Answer(response) => response.status(),
+        Outcome::Stream(_) => StatusCode::OK,
+    };
+    let (status, took) = (status.as_u16(), clock.now().since(started));
     fleet.metrics.request(status, took);
     access::request(&access::RequestLine {
         fleet: Some(&fleet.policy.name),
@@ -80,7 +97,7 @@ pub(super) async fn answer(thread: Rc<Thread>, request: Plain) -> Response<Answe
         cause,
         took,
     });
-    response
+    outcome
 }
 
 /// A request on its way, to as many backends as need be.
@@ -95,6 +112,8 @@ pub(super) struct Outgoing {
     pub(super) progress: Progress,
     /// Sending it twice does no harm (RFC 9110 9.2.2), and it can be sent twice.
     is_replayable: bool,
+    /// Whatever it is answered belongs to the session that it has, an event stream, too.
+    is_poll: bool,
 }
 
 /// A backend's answer, and the connection that its body comes from.
@@ -154,6 +173,7 @@ impl Outgoing {
             is_replayable: is_empty && parts.method.is_idempotent(),
             headers,
             introduction,
+            is_poll: false,
             method: parts.method,
             uri,
             body: (!is_empty).then(|| RequestBody::Client(body, progress.clone())),
@@ -209,6 +229,7 @@ impl Outgoing {
 
     /// Names the session that it belongs to.
     pub(super) fn of_session(&mut self, session: SessionId) {
+        self.is_poll = true;
         headers::name_session(&mut self.headers, session);
     }
 
@@ -225,14 +246,11 @@ impl Outgoing {
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.headers.clone();
-        lease.connection.watch.ask(self.method == Method::HEAD);
+        lease.connection.watch.ask(Ask { is_head: self.method == Method::HEAD, streams: !self.is_poll });
         let answer = lease.connection.sender.try_send_request(request);
         let waited = tokio::select! {
             answer = answer => answer,
-            () = self.late(thread, fleet.policy.timeouts.response) => {
-                let late = if self.progress.is_awaited() { Failure::Stalled } else { Refusal::LATE.into() };
-                return Err(Tried::Failed(late));
-            }
+            late = late(thread, &self.progress, fleet.policy.timeouts.response) => return Err(Tried::Failed(late)),
         };
         match waited {
             Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone(), poll: None }),
@@ -260,18 +278,18 @@ impl Outgoing {
             _ => Tried::Failed(Refusal::INVALID.into()),
         }
     }
+}
 
-    /// Resolves when neither the client's body nor the answer moved for `limit`.
-    async fn late(&self, thread: &Thread, limit: Duration) {
-        let clock = thread.shared.clock;
-        let sent = clock.now();
-        loop {
-            let due = self.progress.moved().max(sent) + limit;
-            if clock.now() >= due {
-                return;
-            }
-            tokio::time::sleep_until(clock.instant(due)).await;
+/// Resolves when neither the client's body nor the answer moved for `limit`: whose fault that is.
+async fn late(thread: &Thread, progress: &Progress, limit: Duration) -> Failure {
+    let clock = thread.shared.clock;
+    let sent = clock.now();
+    loop {
+        let due = progress.moved().max(sent) + limit;
+        if clock.now() >= due {
+            return if progress.is_awaited() { Failure::Stalled } else { Refusal::LATE.into() };
         }
+        tokio::time::sleep_until(clock.instant(due)).await;
     }
 }
 
@@ -310,15 +328,25 @@ fn choose(thread: &Thread, fleet: &Fleet, wish: &Wish, failed: &[BackendId]) -> 
     best.get(at).map(|b| Arc::clone(b))
 }
 
-/// The answer for the client: hop-by-hop fields off, affinity on, and a seat taken if it is a stream.
-fn relay(
-    thread: &Rc<Thread>,
+/// The answer is an event stream, which begins when its request is whole: the rest could not be sent any more.
+async fn unasked(
+    thread: &Thread,
     fleet: &Arc<Fleet>,
     answered: Answered,
     had: &Preference,
-    in_flight: Counted,
     caller: &Caller,
-) -> Result<Response<AnswerBody>, Refusal> {
+) -> Result<Outcome, Failure> {
+    let Answered { lease, progress, .. } = answered;
+    tokio::select! {
+        () = lease.connection.watch.written(|| progress.is_whole()) => {}
+        late = late(thread, &progress, fleet.policy.timeouts.response) => return Err(late),
+    }
+    let stream = Unasked::new(thread, fleet, lease, had, caller)?;
+    Ok(Outcome::Stream(Box::new(stream)))
+}
+
+/// The answer for the client: hop-by-hop fields off, affinity on.
+fn relay(fleet: &Fleet, answered: Answered, had: &Preference, in_flight: Counted, caller: &Caller) -> Response<AnswerBody> {
     let Answered { response, lease, counted, progress, poll } = answered;
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
@@ -327,24 +355,11 @@ fn relay(
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);
     }
-    let session = match poll {
-        Some(poll) => {
-            headers::name_session(&mut parts.headers, poll.session());
-            Some(Session::Poll(poll))
-        }
-        None if is_event_stream(&parts) => {
-            let entered = Unasked::enter(thread, fleet, &lease.backend, caller.address, &mut parts.headers);
-            Some(Session::Stream(Box::new(entered?)))
-        }
-        None => None,
-    };
-    let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, session, [in_flight, counted]);
-    Ok(Response::from_parts(parts, AnswerBody::Relayed(Box::new(body))))
-}
-
-fn is_event_stream(parts: &http::response::Parts) -> bool {
-    let essence = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).and_then(|v| v.split(';').next());
-    parts.status == StatusCode::OK && essence.is_some_and(|e| e.trim().eq_ignore_ascii_case("text/event-stream"))
+    if let Some(poll) = &poll {
+        headers::name_session(&mut parts.headers, poll.session());
+    }
+    let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, poll, [in_flight, counted]);
+    Response::from_parts(parts, AnswerBody::Relayed(Box::new(body)))
 }
 
 fn failed(thread: &Thread, fleet: &Fleet, failure: Failure) -> Response<AnswerBody> {

@@ -85,8 +85,8 @@ impl Lease {
     /// # Errors
     /// hyper's; there is nothing to fail in HTTP/1.
     pub(crate) async fn fresh(thread: &Rc<Thread>, backend: &Arc<Backend>, stream: Socket, is_shared: bool) -> io::Result<Lease> {
-        let watch = Watch::new(&thread.shared.metrics);
-        let io = TokioIo::new(Checked::new(stream, Rc::clone(&watch), BUFFER_MAX));
+        let watch = Watch::new(stream, &thread.shared.metrics);
+        let io = TokioIo::new(Checked::new(Rc::clone(&watch), BUFFER_MAX));
         let (sender, connection) = Builder::new().max_buf_size(BUFFER_MAX).handshake(io).await.map_err(io::Error::other)?;
         // Its end and its errors show at the request that uses it.
         let task = spawn_local(connection).abort_handle();
@@ -162,7 +162,6 @@ mod tests {
 
     use super::super::fleets::tests::{address, fleet, ready, view};
     use super::*;
-    use crate::telemetry::Metrics;
 
     fn backend() -> Arc<Backend> {
         let fleet = fleet("chat");
@@ -176,7 +175,7 @@ mod tests {
         let (mut sender, connection) = Builder::new().handshake(TokioIo::new(ours)).await.unwrap();
         let task = spawn_local(connection).abort_handle();
         sender.ready().await.unwrap();
-        (Connection { sender, watch: Watch::new(&Metrics::new()), task }, theirs)
+        (Connection { sender, watch: Watch::alone(), task }, theirs)
     }
 
     #[tokio::test]

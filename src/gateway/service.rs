@@ -1,154 +1,115 @@
-//! A client's connection: hyper parses its heads. Plain requests are answered through hyper; a session takes the socket.
+//! What a client's requests are answered, or turned into. Plain requests are answered through hyper; a session takes the socket.
 //!
-//! For a session the service answers nothing. It lays the head down where the connection's task finds it and returns a future
+//! For a session the service answers nothing. It lays down what it is where the connection's task finds it and returns a future
 //! that never ends; the task then takes the socket and what was read ahead of the head, and hyper's state is dropped.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use holdline_core::wire::handshake::{self, Kind, Rejection, RequestHead};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
-use tokio::task::spawn_local;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::body::AnswerBody;
 use super::caller::Caller;
-use super::exchange::close_lingering;
-use super::guard::tap::{Between, Tap};
-use super::opening::{self, Asked, Client};
-use super::plain;
-use super::refuse::{self, problem};
+use super::guard::tap::{Between, UnderWay};
+use super::opening::Asked;
+use super::plain::{self, Outcome};
+use super::refuse::problem;
 use super::route::{To, without_port};
-use super::socket::{Peer, Socket};
-use super::thread::{Stay, Thread};
-
-/// hyper panics below this.
-const HYPER_HEAD_MIN: usize = 8 << 10;
-
-/// Serves one client connection to its end, or to the session that it becomes.
-pub(super) async fn serve(thread: Rc<Thread>, stream: Socket, peer: Peer, stay: Stay) {
-    let limits = thread.shared.served.load().limits;
-    let between = Between::new(limits.head_timeout);
-    let asked = Rc::new(RefCell::new(None));
-    let io = TokioIo::new(Tap::new(stream, Rc::clone(&between), limits.head));
-    let door = Door { thread: Rc::clone(&thread), peer, asked: Rc::clone(&asked), between: Rc::clone(&between) };
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(limits.head.max(HYPER_HEAD_MIN))
-        .max_header_size(limits.head)
-        .serve_connection(io, door);
-    // Answers to earlier requests of the pipeline must be out before the socket changes hands.
-    let taken = || between.is_taken.get() && !between.blocked.get();
-    let mut stopping = Box::pin(thread.stopping());
-    let mut told = false;
-    let ended = poll_fn(|cx| {
-        if !told && stopping.as_mut().poll(cx).is_ready() {
-            told = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        match Pin::new(&mut connection).poll(cx) {
-            Poll::Ready(end) => Poll::Ready(Some(end)),
-            Poll::Pending if taken() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await;
-    let tap = connection.into_parts().io.into_inner();
-    // Tasks of their own: this one is as large as hyper's state.
-    drop(stopping);
-    match (ended, asked.take()) {
-        (Some(end), _) => ended_by_hyper(&thread, end, tap, &between, stay),
-        (None, Some(asked)) => {
-            let (stream, early) = tap.into_parts();
-            spawn_local(opening::open(thread, asked, Client { stream, early, stay }));
-        }
-        (None, None) => {}
-    }
-}
-
-/// hyper said all that it had to say.
-fn ended_by_hyper(thread: &Thread, end: hyper::Result<()>, tap: Tap<Socket>, between: &Between, stay: Stay) {
-    let reason = match (&end, between.refused.get()) {
-        (_, Some(refused)) => Some(refused.reason()),
-        _ if between.tls_failed.get() => Some("tls"),
-        (Err(error), None) if error.is_parse_too_large() => Some("head_too_large"),
-        (Err(error), None) if error.is_parse() => Some("head"),
-        (Err(error), None) if error.is_timeout() => Some("head_timeout"),
-        _ => None,
-    };
-    if let Some(reason) = reason {
-        thread.shared.metrics.bad_input(reason);
-    }
-    let last_words = match &end {
-        // hyper says nothing at this timeout, which is that of idle connections, too.
-        Err(error) if error.is_timeout() && tap.is_in_head() => {
-            Some(problem(StatusCode::REQUEST_TIMEOUT, "the request's head did not come in time"))
-        }
-        Err(error) if !error.is_parse() && between.refused.get().is_none() => return,
-        _ if !tap.lingers() => return,
-        _ => None,
-    };
-    let write_timeout = between.write_timeout.get();
-    spawn_local(async move {
-        let (mut stream, _) = tap.into_parts();
-        if let Some(answer) = last_words.map(refuse::written) {
-            // A client that does not take it gets the end without it.
-            let _ = tokio::time::timeout(write_timeout, stream.write_all(&answer)).await;
-        }
-        close_lingering(stream).await;
-        drop(stay);
-    });
-}
+use super::socket::Peer;
+use super::thread::Thread;
+use super::unasked::Unasked;
 
 /// The service of one connection.
-struct Door {
-    thread: Rc<Thread>,
-    peer: Peer,
-    asked: Rc<RefCell<Option<Asked>>>,
-    between: Rc<Between>,
+pub(super) struct Door {
+    pub(super) thread: Rc<Thread>,
+    pub(super) peer: Peer,
+    /// Where it lays down who takes the socket.
+    pub(super) taken: Rc<RefCell<Option<Taken>>>,
+    pub(super) between: Rc<Between>,
+}
+
+/// Who takes a client's socket.
+pub(super) enum Taken {
+    /// A session that was asked for, to be opened.
+    Session(Box<Asked>),
+    /// A stream that a plain request was answered with; whether the client speaks HTTP/1.1.
+    Stream(Box<Unasked>, bool),
 }
 
 type Answer = Response<AnswerBody>;
 
+/// The body of an answer, which is under way until hyper drops this.
+pub(super) struct Given {
+    body: AnswerBody,
+    _under_way: UnderWay,
+}
+
 impl hyper::service::Service<Request<Incoming>> for Door {
-    type Response = Answer;
+    type Response = Response<Given>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>>>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Given>, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let under_way = UnderWay::new(&self.between);
+        let give = |answer: Answer| Ok(answer.map(|body| Given { body, _under_way: under_way }));
         let (parts, body) = request.into_parts();
         if let Some(refused) = self.between.refused.get() {
             let answer =
                 self.last(StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::BAD_REQUEST), &refused.to_string());
-            return Box::pin(std::future::ready(Ok(answer)));
+            return Box::pin(std::future::ready(give(answer)));
         }
         let answer = match self.judge(&parts) {
             Ok((To { fleet, sessions }, host, Kind::Plain)) => {
                 self.between.write_timeout.set(fleet.policy.timeouts.write);
+                let is_http11 = parts.version == Version::HTTP_11;
                 let caller = self.caller(&parts);
                 let request = plain::Plain { parts, body, host, fleet, sessions, caller };
-                let thread = Rc::clone(&self.thread);
-                return Box::pin(async move { Ok(plain::answer(thread, request).await) });
+                let (thread, between, taken) = (Rc::clone(&self.thread), Rc::clone(&self.between), Rc::clone(&self.taken));
+                return Box::pin(async move {
+                    match plain::answer(thread, request).await {
+                        Outcome::Answer(answer) => give(answer),
+                        Outcome::Stream(stream) => {
+                            between.is_taken.set(true);
+                            taken.replace(Some(Taken::Stream(stream, is_http11)));
+                            std::future::pending().await
+                        }
+                    }
+                });
             }
             Ok((To { fleet, .. }, host, kind)) => {
                 self.between.is_taken.set(true);
                 let (caller, at) = (self.caller(&parts), self.thread.shared.clock.now());
-                *self.asked.borrow_mut() = Some(Asked { parts, kind, fleet, host, caller, at });
+                let asked = Asked { parts, kind, fleet, host, caller, at };
+                self.taken.replace(Some(Taken::Session(Box::new(asked))));
                 return Box::pin(std::future::pending());
             }
             Err(answer) => *answer,
         };
-        Box::pin(std::future::ready(Ok(answer)))
+        Box::pin(std::future::ready(give(answer)))
+    }
+}
+
+impl Body for Given {
+    type Data = Bytes;
+    type Error = <AnswerBody as Body>::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -50,6 +50,14 @@ impl Socket {
         }
     }
 
+    /// Nothing of the peer waits here, and nothing for it: whatever comes next is to be seen at the TCP connection.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        match self {
+            Socket::Plain(_) => true,
+            Socket::Tls(stream) => stream.is_at_rest(),
+        }
+    }
+
     /// Whether the peer sent something that was not read. Asks the kernel: the runtime hears of it later. Of TLS it is not known before
     /// it is read, since records need not carry any (RFC 8446 4.6).
     pub(crate) fn has_unread(&self) -> bool {

@@ -28,7 +28,7 @@ use super::room::Room;
 use super::served::Served;
 use super::side::Transport;
 use super::socket::{Peer, Socket};
-use super::{proxied, service, timer, tls};
+use super::{connection, proxied, timer, tls};
 use crate::clock::Clock;
 use crate::config::model::Listener;
 use crate::telemetry::Metrics;
@@ -41,6 +41,9 @@ const DRIFT_MAX: usize = 64;
 
 /// After an accept that failed for want of a descriptor or memory; the connection stays in the kernel's queue.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that are accepted before sessions have their turn. In a storm the rest waits in the kernel, where it costs nobody's latency.
+pub(super) const ACCEPTS_AT_ONCE: u32 = 32;
 
 /// How far the gateway's life went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -247,6 +250,7 @@ impl Thread {
 /// Accepts clients on one thread's socket of `group` until that is closed.
 pub(super) async fn accept(thread: Rc<Thread>, socket: TcpListener, group: Arc<Group>) {
     let mut closed = group.is_closed();
+    let mut accepts = 0;
     loop {
         let next = async {
             thread.shared.descriptors.room().await;
@@ -261,7 +265,13 @@ pub(super) async fn accept(thread: Rc<Thread>, socket: TcpListener, group: Arc<G
             accepted = next => accepted,
         };
         match accepted {
-            Ok(accepted) => seat_client(&thread, accepted),
+            Ok(accepted) => {
+                seat_client(&thread, accepted);
+                accepts += 1;
+                if accepts % ACCEPTS_AT_ONCE == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
             Err(error) if is_ours(&error) => {
                 tracing::warn!(%error, "cannot accept: raise the limit of open files (`ulimit -n`)");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -332,7 +342,7 @@ pub(super) fn begin(thread: &Rc<Thread>, socket: TcpStream, peer: Peer, listener
         },
     };
     let peer = Peer { is_tls: matches!(socket, Socket::Tls(_)), ..peer };
-    spawn_local(service::serve(Rc::clone(thread), socket, peer, stay));
+    spawn_local(connection::serve(Rc::clone(thread), socket, peer, stay));
 }
 
 /// The failure is this machine's, not the peer's: no descriptor, no port, no memory.

@@ -155,7 +155,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         if parted {
             self.enter(Phase::Leaving);
         } else if done.last_sent {
-            self.asked();
+            self.asked(self.entered.entry().order().map_or(EndCause::Cut, |order| order.cause));
         }
     }
 
@@ -212,7 +212,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
 /// The code that tells a client why it is asked to go.
 fn code_of(cause: EndCause) -> u16 {
     match cause {
-        EndCause::Drained | EndCause::Rebalanced => close::SERVICE_RESTART,
+        EndCause::Drained | EndCause::Rebalanced | EndCause::BackendLost => close::SERVICE_RESTART,
         _ => close::GOING_AWAY,
     }
 }

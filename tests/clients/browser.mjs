@@ -14,7 +14,8 @@ if (certificate) {
   const key = new X509Certificate(readFileSync(certificate)).publicKey.export({ type: "spki", format: "der" });
   args.push(`--ignore-certificate-errors-spki-list=${createHash("sha256").update(key).digest("base64")}`);
 }
-const browser = await puppeteer.launch({ executablePath: process.env.HOLDLINE_TEST_CHROMIUM || "/usr/bin/chromium", args });
+// With a pipe it ends when this script does, however that is.
+const browser = await puppeteer.launch({ pipe: true, executablePath: process.env.HOLDLINE_TEST_CHROMIUM || "/usr/bin/chromium", args });
 try {
   const page = await browser.newPage();
   page.on("console", (line) => console.log(["error", "warn"].includes(line.type()) ? `wrong: ${line.text()}` : line.text()));

@@ -18,6 +18,8 @@ mod heartbeats;
 mod in_process;
 mod lifecycle;
 mod long_poll;
+#[cfg(feature = "demo")]
+mod losses;
 mod overload;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]
 mod page;

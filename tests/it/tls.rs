@@ -258,6 +258,24 @@ async fn curl_trusts_it_and_plain_text_is_answered_by_an_alert() {
 }
 
 #[tokio::test]
+async fn a_connection_that_has_idled_is_served_again() {
+    let (holdline, certificates) = served().await;
+    let mut client = certificates.connect(holdline.address).await;
+    for _ in 0..3 {
+        client.write_all(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(soon("an answer", client.read_u8()).await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 204 "), "{}", head.escape_ascii());
+        // Longer than hyper is kept for it. Nothing shows from outside when it goes.
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+    }
+    client.shutdown().await.unwrap();
+    assert_eq!(soon("its end", client.read(&mut [0])).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_handshake_that_does_not_end_is_ended_by_the_head_timeout() {
     let certificates = Certificates::new();
     let backend = Backend::start().await;

@@ -46,6 +46,8 @@ async function order(method, path) {
 
 const held = [];
 const browser = await puppeteer.launch({
+  // It ends with the pipe, however this script ends.
+  pipe: true,
   executablePath: process.env.HOLDLINE_TEST_CHROMIUM || "/usr/bin/chromium",
   args: process.getuid() === 0 ? ["--no-sandbox"] : [],
 });

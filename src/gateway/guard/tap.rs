@@ -16,6 +16,7 @@ use holdline_core::wire::guard::{Fed, Refused, Requests};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::gateway::socket::Socket;
 use crate::gateway::tls::is_about_tls;
 
 /// What hyper reads instead of a refused head.
@@ -35,6 +36,29 @@ pub(in super::super) struct Between {
     pub(in super::super) tls_failed: Cell<bool>,
     /// An answer ends the connection whatever the client goes on to send.
     pub(in super::super) lingers: Cell<bool>,
+    /// A request has come since this was last taken.
+    pub(in super::super) asked: Cell<bool>,
+    /// Between two messages hyper asked for more, and there was not a byte anywhere.
+    is_dry: Cell<bool>,
+    /// Requests whose answers hyper has not done with.
+    under_way: Cell<u32>,
+}
+
+/// A request is under way until this is dropped.
+pub(in super::super) struct UnderWay(Rc<Between>);
+
+impl UnderWay {
+    pub(in super::super) fn new(between: &Rc<Between>) -> Self {
+        between.asked.set(true);
+        between.under_way.set(between.under_way.get() + 1);
+        UnderWay(Rc::clone(between))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
+    }
 }
 
 impl Between {
@@ -46,13 +70,21 @@ impl Between {
             is_taken: Cell::new(false),
             tls_failed: Cell::new(false),
             lingers: Cell::new(false),
+            asked: Cell::new(false),
+            is_dry: Cell::new(false),
+            under_way: Cell::new(0),
         })
+    }
+
+    /// Asked after hyper was polled: it has answered everything and holds nothing of the client's or for it.
+    pub(in super::super) fn is_at_rest(&self) -> bool {
+        self.is_dry.get() && self.under_way.get() == 0 && !self.blocked.get()
     }
 }
 
 /// The socket under hyper. hyper has no limit for a client that does not read its answer: here it is.
-pub(in super::super) struct Tap<S> {
-    stream: S,
+pub(in super::super) struct Tap {
+    stream: Socket,
     between: Rc<Between>,
     guard: Requests,
     /// Read and not handed on: a head that is not whole yet, or what is behind the end of a message. Mostly empty.
@@ -67,9 +99,9 @@ pub(in super::super) struct Tap<S> {
     patience: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Tap<S> {
+impl Tap {
     /// `head_max`: the longest head in bytes.
-    pub(in super::super) fn new(stream: S, between: Rc<Between>, head_max: usize) -> Self {
+    pub(in super::super) fn new(stream: Socket, between: Rc<Between>, head_max: usize) -> Self {
         let guard = Requests::new(head_max);
         Tap { stream, between, guard, held: BytesMut::new(), judged: 0, free: 0, is_within: false, patience: None }
     }
@@ -85,7 +117,7 @@ impl<S> Tap<S> {
     }
 
     /// The socket, and what was read behind the last message that was handed on.
-    pub(in super::super) fn into_parts(self) -> (S, Bytes) {
+    pub(in super::super) fn into_parts(self) -> (Socket, Bytes) {
         (self.stream, self.held.freeze())
     }
 
@@ -175,9 +207,10 @@ impl<S> Tap<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
+impl AsyncRead for Tap {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.between.is_dry.set(false);
         loop {
             if this.between.is_taken.get() {
                 // What is behind a session's head is no HTTP.
@@ -192,7 +225,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
                 return Poll::Pending;
             }
             let start = buf.filled().len();
-            if let Err(error) = ready!(Pin::new(&mut this.stream).poll_read(cx, buf)) {
+            let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) else {
+                this.between.is_dry.set(!this.is_within && this.held.is_empty() && this.stream.is_at_rest());
+                return Poll::Pending;
+            };
+            if let Err(error) = read {
                 // hyper takes an error before the first byte for an end like any other.
                 this.between.tls_failed.set(is_about_tls(&error));
                 return Poll::Ready(Err(error));
@@ -215,7 +252,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
+impl AsyncWrite for Tap {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.watched(cx, written)

@@ -196,11 +196,14 @@ impl<C: Transport, B: Transport> Stream<C, B> {
         }
     }
 
-    /// The backend's connection ended before its body was known to: properly, or else in the middle of it.
+    /// The backend's connection ended before its body was known to: properly, or else in the middle of it. A client that has whole events
+    /// is told when to come back; one that has half of one can tell from the missing last chunk.
     fn backend_ended(&mut self, cx: &mut Context<'_>) {
         if !self.backend.lost() && !self.backend.torn() && self.body.ends_with_connection() {
             self.client.send(cx, self.body.last(), stall(&self.entered));
             self.end(EndCause::BackendClosed);
+        } else if self.body.leave() == Leave::Now {
+            self.leave(EndCause::BackendLost, cx);
         } else {
             self.end(EndCause::BackendLost);
         }

@@ -240,6 +240,29 @@ async fn a_backend_that_dies_leaves_a_body_without_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backend_that_dies_between_two_events_leaves_a_proper_end() {
+    on_thread(async {
+        for (sent, is_reset) in [(&b""[..], true), (b"9\r\ndata: 1\n\n\r\n", false), (b"9\r\ndata: 1\n\n\r\n", true)] {
+            let mut bench = Bench::open(CHUNKED).await;
+            bench.send(sent).await;
+            let mut got = vec![0; sent.len()];
+            bench.client.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, sent);
+            let lost = std::mem::replace(&mut bench.backend, pair().await.0);
+            match is_reset {
+                true => reset(lost),
+                false => drop(lost),
+            }
+            let goodbye = bench.read_all().await;
+            let retry = goodbye.strip_suffix("\n\n\r\n0\r\n\r\n").and_then(|g| g.split_once("retry: ")).unwrap().1;
+            assert!((500..=1500).contains(&retry.parse::<u32>().unwrap()), "{retry}");
+            bench.ends_by(EndCause::BackendLost).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backend_that_breaks_its_framing_is_left() {
     on_thread(async {
         let mut bench = Bench::open(CHUNKED).await;

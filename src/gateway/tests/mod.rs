@@ -9,3 +9,5 @@ mod sessions;
 mod shutdown;
 mod storm;
 pub(super) mod support;
+mod threads;
+mod unasked;

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use holdline_core::cause::{EndCause, Phase};
-use holdline_core::policy::{Affinity, DrainMode};
+use holdline_core::cause::Phase;
+use holdline_core::policy::Affinity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::SessionFilter;
 use super::super::fleets::tests::ready;
 use super::support::*;
 
@@ -241,38 +240,4 @@ async fn a_waiting_request_needs_a_backend_but_no_seat() {
     rig.adopt(vec![ready("a", a, 0)]);
     assert!(is_ok(&within(asking).await, "a"));
     rig.until("it left the queue", |c| c.queued == 0).await;
-}
-
-#[tokio::test]
-async fn an_event_stream_that_nobody_asked_for_takes_a_seat() {
-    let rig = Rig::start(|_| ());
-    let (address, _heard) = scripted("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").await;
-    rig.adopt(vec![ready("a", address, 1)]);
-    let mut client = TcpStream::connect(rig.address).await.unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
-    assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200 "));
-    assert_eq!(rig.used(), 1);
-    let second = get(&rig, "").await;
-    assert!(second.starts_with("HTTP/1.1 503 ") && second.contains("holdline-cause: capacity"), "{second}");
-    assert_eq!(rig.gateway.sessions(SessionFilter::default()).await.len(), 1);
-    drop(client);
-    rig.until("free", |c| c.backends[0].used == 0 && c.ended_total == 1).await;
-}
-
-#[tokio::test]
-async fn an_event_stream_that_nobody_asked_for_leaves_between_two_events() {
-    let rig = Rig::start(|_| ());
-    let (address, _heard) = scripted("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").await;
-    rig.adopt(vec![ready("a", address, 1)]);
-    let mut client = TcpStream::connect(rig.address).await.unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
-    assert!(read_head(&mut client).await.to_ascii_lowercase().contains("holdline-session: "));
-    let mut event = [0; 14];
-    within(client.read_exact(&mut event)).await.unwrap();
-    let told = rig.gateway.end_sessions(&"chat".into(), &"a".into(), 9, DrainMode::Close, EndCause::Drained).await;
-    assert_eq!(told, 1);
-    let mut end = [0; 5];
-    within(client.read_exact(&mut end)).await.unwrap();
-    assert_eq!((&event, &end), (b"9\r\ndata: 1\n\n\r\n", b"0\r\n\r\n"));
-    rig.until("free", |c| c.backends[0].used == 0 && c.ended_total == 1).await;
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use holdline_core::policy::QueuePolicy;
 
+use super::super::descriptors::Descriptors;
+use super::super::{listener, thread};
 use super::support::*;
 
 const BACKENDS: usize = 4;
@@ -45,4 +47,30 @@ async fn twenty_client_threads_never_raise_a_backend_above_its_capacity() {
     for server in servers {
         assert_eq!(server.most.load(Ordering::SeqCst), CAPACITY);
     }
+}
+
+#[tokio::test]
+async fn sessions_have_their_turn_between_the_connections_of_a_storm() {
+    const STORM: usize = 100;
+    let rig = Rig::start_on(1, Descriptors::raise(), |_| ());
+    let mut listener = (*rig.gateway.shared.served.load().groups[0].listener()).clone();
+    listener.address.set_port(0);
+    let group = listener::bind(&listener, 1).unwrap();
+    let socket = tokio::net::TcpListener::from_std(group.take(0).unwrap()).unwrap();
+    // All of them wait in the kernel before the first is accepted.
+    let storm: Vec<_> = (0..STORM).map(|_| std::net::TcpStream::connect(group.address()).unwrap()).collect();
+    let thread = thread::Thread::new(Arc::clone(&rig.gateway.shared), 0, rig.gateway.stage.subscribe(), 7);
+    let accepted = || rig.gateway.shared.neighbours[0].connections();
+    let turns = async {
+        tokio::task::spawn_local(thread::accept(thread, socket, group));
+        let mut before = 0;
+        while before < STORM {
+            tokio::task::yield_now().await;
+            let now = accepted();
+            assert!(now - before <= thread::ACCEPTS_AT_ONCE as usize, "{} in one turn", now - before);
+            before = now;
+        }
+    };
+    within(tokio::task::LocalSet::new().run_until(turns)).await;
+    drop(storm);
 }

@@ -40,7 +40,7 @@ pub(in crate::gateway) const LIMITS: Limits = Limits {
     sessions_per_address: None,
     handshakes_per_address: None,
     head: 16 << 10,
-    head_timeout: Duration::from_secs(10),
+    head_timeout: Duration::from_secs(60),
     memory: None,
 };
 

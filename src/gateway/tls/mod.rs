@@ -137,6 +137,11 @@ impl Stream {
         &self.tcp
     }
 
+    /// The handshake is over, and no byte waits here, sealed or not.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.unsent.is_none() && !self.records.holds_any() && !self.records.is_handshaking()
+    }
+
     /// Until keys are agreed on and our part of the handshake is sent.
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.work(cx, |records, out| records.begin(out))?;

@@ -6,7 +6,7 @@ use holdline_core::cause::EndCause;
 use holdline_core::policy::DrainMode;
 use holdline_core::wire::close;
 
-use super::{Phase, STEP_MAX, Tunnel};
+use super::{Phase, STEP_MAX, Tunnel, code_of};
 use crate::gateway::registry::EndOrder;
 use crate::gateway::side::{Stall, Transport};
 use crate::gateway::timer::ticks_past;
@@ -24,6 +24,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
                 true
             }
             Phase::Open => match self.seen_end() {
+                Some(EndCause::BackendLost) if self.tell_of_loss(cx) => true,
                 Some(cause) => {
                     self.entered.settle(cause);
                     self.enter(Phase::Ending);
@@ -38,7 +39,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
                 if self.from_client.close_begun() || self.from_backend.close_begun() {
                     self.leave_it_to_the_peers();
                 }
-                self.pass_ends_on()
+                self.tell_of_loss(cx) || self.pass_ends_on()
             }
             Phase::Asked => self.await_client(cx),
             Phase::Owing if self.client.ended() || self.backend.ended() => {
@@ -67,6 +68,21 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         }
     }
 
+    /// The backend ended without a Close. If no frame is torn by it, the client gets ours, so that it can tell a restart from a broken
+    /// network; between the fragments of a message a Close may come as well (RFC 6455 section 5.4). Whether it was sent.
+    fn tell_of_loss(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_whole = self.from_backend.at_boundary() && !self.from_backend.close_begun();
+        // A client that has begun its end is told nothing.
+        let is_heard = self.client.hears() && !self.client.ended() && !self.from_client.close_begun();
+        if !(self.backend.ended() && is_whole && is_heard) {
+            return false;
+        }
+        let cause = EndCause::BackendLost;
+        self.send_to_client(&close::frame(code_of(cause), cause.as_str(), None), cx);
+        self.asked(cause);
+        true
+    }
+
     /// One direction is over, but no Close was seen: the other goes on, for as long as its limits and our orders let it.
     fn stay_half_open(&self) {
         let stamps = &self.entered.entry().stamps;
@@ -89,26 +105,25 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         if both || self.client.ended() || self.client.lost() {
             changed |= self.backend.finish();
         }
-        if both || self.backend.ended() || self.backend.lost() {
+        // What a backend sent before a write to it failed can still be read.
+        if both || self.backend.ended() {
             changed |= self.client.finish();
         }
         changed
     }
 
     /// Our Close is on its way to the client.
-    pub(super) fn asked(&mut self) {
-        if let Some(order) = self.entered.entry().order() {
-            self.entered.settle(order.cause);
-        }
+    pub(super) fn asked(&mut self, cause: EndCause) {
+        self.entered.settle(cause);
         self.entered.entry().clear_order();
         self.enter(Phase::Asked);
         self.entered.entry().stamps.deadline.set(0);
     }
 
-    /// The client has time for its own Close from when ours has left; then the backend is next.
+    /// The client has time for its own Close from when ours has left, whatever the backend does; then the backend is next.
     fn await_client(&mut self, cx: &mut Context<'_>) -> bool {
         let client_done = self.from_client.close_begun() || self.from_client.violation().is_some() || self.client.ended();
-        if client_done || self.client.lost() || self.backend.ended() || self.backend.lost() {
+        if client_done || self.client.lost() {
             self.leave(cx);
             return true;
         }

@@ -1,3 +1,4 @@
 mod ends;
 mod flow;
+mod losses;
 mod rig;

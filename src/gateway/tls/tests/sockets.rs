@@ -81,6 +81,31 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite, said: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn it_is_at_rest_when_not_a_byte_waits_in_it() {
+    let rig = Rig::new();
+    for version in VERSIONS {
+        let (client, server) = pair().await;
+        assert!(!Stream::server(server, Arc::clone(&rig.server)).unwrap().is_at_rest(), "before its handshake");
+        drop(client);
+        let (mut client, mut server) = rig.connected(version).await;
+        assert!(server.is_at_rest());
+        client.write_all(b"two").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b't');
+        assert!(!server.is_at_rest(), "plaintext was not read");
+        server.read_exact(&mut [0; 2]).await.unwrap();
+        assert!(server.is_at_rest());
+        // The beginning of a record.
+        client.get_mut().0.write_all(&[23, 3, 3]).await.unwrap();
+        let begun = poll_fn(|cx| {
+            let read = Pin::new(&mut server).poll_read(cx, &mut ReadBuf::new(&mut [0]));
+            assert!(read.is_pending());
+            if server.is_at_rest() { Poll::Pending } else { Poll::Ready(()) }
+        });
+        soon(begun).await;
+    }
+}
+
+#[tokio::test]
 async fn an_end_without_close_notify_is_torn_and_one_with_it_is_not() {
     let rig = Rig::new();
     for version in VERSIONS {

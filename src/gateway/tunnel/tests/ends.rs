@@ -12,15 +12,8 @@ use super::rig::*;
 use crate::gateway::session::SessionFilter;
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_is_a_loss_and_frees_the_seat() {
+async fn a_clients_reset_is_a_loss_and_frees_the_seat() {
     local(async {
-        let mut rig = Rig::new().await;
-        rig.backend.reset_on_close();
-        let (near, _) = pair().await;
-        drop(std::mem::replace(&mut rig.backend, near));
-        assert_eq!(rest(&mut rig.client).await, b"");
-        rig.ended(EndCause::BackendLost).await;
-
         let mut rig = Rig::new().await;
         rig.client.reset_on_close();
         let (near, _) = pair().await;
@@ -211,9 +204,10 @@ async fn a_client_that_never_reads_holds_the_backend_up_and_is_given_up() {
         let (mut backend_in, mut backend_out) = rig.backend.split();
         let mut written = 0_usize;
         let write = async {
-            let frame = message(false, &[0; 100_000]);
+            // One frame, so that it does not matter where a write was cut.
+            backend_out.write_all(&[0x82, 127, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
             loop {
-                written += backend_out.write(&frame).await.unwrap();
+                written += backend_out.write(&[0; 100_000]).await.unwrap();
             }
         };
         let mut close = [0; 8];

@@ -271,17 +271,3 @@ async fn a_half_closed_session_has_its_session_limit() {
     })
     .await;
 }
-
-#[tokio::test]
-async fn a_backend_that_only_half_closes_still_hears_the_client() {
-    local(async {
-        let mut rig = Rig::new().await;
-        rig.backend.shutdown().await.unwrap();
-        assert_eq!(rest(&mut rig.client).await, b"");
-        rig.client.write_all(&message(true, b"still here")).await.unwrap();
-        rig.client.shutdown().await.unwrap();
-        assert_eq!(rest(&mut rig.backend).await, message(true, b"still here"));
-        rig.ended(EndCause::BackendLost).await;
-    })
-    .await;
-}

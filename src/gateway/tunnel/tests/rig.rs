@@ -170,12 +170,17 @@ pub(super) async fn expect_masked_close(socket: &mut TcpStream) -> Option<u16> {
 
 /// Reads our Close to the client, reason included; its code.
 pub(super) async fn expect_close(socket: &mut TcpStream) -> u16 {
+    expect_close_for(socket).await.0
+}
+
+/// The same with its reason.
+pub(super) async fn expect_close_for(socket: &mut TcpStream) -> (u16, String) {
     let mut head = [0; 4];
     socket.read_exact(&mut head).await.unwrap();
     assert_eq!(head[0], 0x88);
     let mut reason = vec![0; usize::from(head[1]) - 2];
     socket.read_exact(&mut reason).await.unwrap();
-    u16::from_be_bytes([head[2], head[3]])
+    (u16::from_be_bytes([head[2], head[3]]), String::from_utf8(reason).unwrap())
 }
 
 /// The client asks for the end and the backend answers; both then end.

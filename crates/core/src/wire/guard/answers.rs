@@ -16,6 +16,7 @@ pub struct Answers {
     /// The request was a HEAD: its answer has no body, whatever its fields say.
     is_head: bool,
     interims: u8,
+    head_end: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ const VERSION: &[u8] = b"HTTP/1.";
 impl Answers {
     /// Nothing was asked yet; `head_max`: the longest head in bytes, from its first line to the blank one.
     pub fn new(head_max: usize) -> Self {
-        Answers { at: At::Idle, len: 0, head_max, is_head: false, interims: 0 }
+        Answers { at: At::Idle, len: 0, head_max, is_head: false, interims: 0, head_end: 0 }
     }
 
     /// A request is sent: an answer is due. `is_head`: its method is HEAD.
@@ -75,12 +76,18 @@ impl Answers {
         matches!(self.at, At::Idle)
     }
 
+    /// Where in the last input the answer's head ended; zero if it ended before that, or has not ended.
+    pub fn head_end(&self) -> usize {
+        self.head_end
+    }
+
     /// Goes on with `input`, to the end of an answer at most. Interim responses are part of the answer that they precede.
     ///
     /// # Errors
     /// [`Refused`]; nothing of the answer is to be used then, and nothing more to be fed.
     pub fn feed(&mut self, input: &[u8]) -> Result<Fed, Refused> {
         let mut used = 0;
+        self.head_end = 0;
         while !matches!(self.at, At::Body(_)) {
             if self.is_idle() {
                 return Err(Refused::Unasked);
@@ -95,6 +102,8 @@ impl Answers {
                 }
                 Some(end) => used += end,
             }
+            // An interim response is part of the head.
+            self.head_end = if matches!(self.at, At::Line(_)) { 0 } else { used };
             if self.is_idle() {
                 return Ok(Fed::End(used));
             }

@@ -321,3 +321,15 @@ proptest! {
         prop_assert!(requests(&input, &cuts).0.len() + answers(&input, &cuts).0.len() <= input.len());
     }
 }
+
+#[test]
+fn it_is_said_where_an_answers_head_ended() {
+    let head = b"HTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\n";
+    let mut answers = Answers::new(1 << 10);
+    answers.ask(false);
+    let mut fed = |input: &[u8]| (answers.feed(input).unwrap(), answers.head_end());
+    assert_eq!(fed(b"HTTP/1.1 103 x\r\n\r\n"), (Fed::Head, 0), "an interim response is no answer");
+    assert_eq!(fed(&head[..9]), (Fed::Head, 0));
+    assert_eq!(fed(&[&head[9..], b"o"].concat()), (Fed::Body, head.len() - 9));
+    assert_eq!(fed(b"k"), (Fed::End(1), 0));
+}
