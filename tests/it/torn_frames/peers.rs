@@ -1,7 +1,6 @@
 //! Both ends of a session, each with its habits. What one says is cut into pieces that have nothing to do with its frames, so at any moment
 //! most sessions are in the middle of one, in both directions.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -119,7 +118,7 @@ pub(super) async fn client(run: Arc<Run>, n: u64, address: SocketAddr, opened: i
     let sent = AtomicU64::new(0);
     let (from, to) = stream.split();
     let mut writer = Writer::new(to, run.script(n, true), run.rng(n, true), &sent);
-    let took = Cell::new(Duration::ZERO);
+    let took = AtomicU64::new(0);
     let writing = async {
         let told = match habit {
             Habit::StopsSending | Habit::ComesBack => writer.talk_and_stop(told, &run).await,
@@ -128,7 +127,7 @@ pub(super) async fn client(run: Arc<Run>, n: u64, address: SocketAddr, opened: i
         if told == Told::Close && habit != Habit::StopsSending {
             let began = now();
             writer.leave(habit).await;
-            took.set(began.elapsed());
+            took.store(began.elapsed().as_millis() as u64, Ordering::Relaxed);
         }
     };
     let reading = async {
@@ -139,7 +138,7 @@ pub(super) async fn client(run: Arc<Run>, n: u64, address: SocketAddr, opened: i
     let (read, ()) = tokio::join!(reading, writing);
     read?;
     let seen = reader.end()?;
-    Ok(Account { n, sent: sent.into_inner(), seen, took: took.get() })
+    Ok(Account { n, sent: sent.into_inner(), seen, took: Duration::from_millis(took.into_inner()) })
 }
 
 #[expect(clippy::disallowed_methods, reason = "how late this machine is, only its clock can tell")]
