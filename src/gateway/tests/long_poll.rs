@@ -271,6 +271,8 @@ async fn told_to_leave_it_goes_between_two_polls() {
     assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), 9, DrainMode::Close, EndCause::Drained).await, 2);
     rig.until("who has no poll goes at once", |c| c.backends[0].used == 1 && c.backends[0].moved_total == 1).await;
     assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), 9, DrainMode::Close, EndCause::Drained).await, 0);
+    // Each thread's keeper obeys with its next tick.
+    eventually("neither takes polls", || rig.polling() == 0).await;
     // The next poll is placed elsewhere while the last one goes on.
     let (elsewhere, _) = polled(&rig, &mut b, "X-User: ann\r\n").await;
     assert_ne!(elsewhere, id);
