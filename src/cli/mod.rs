@@ -58,10 +58,13 @@ enum Command {
     /// See it all in a minute: servers, a crowd, scaling, drains; no file needed
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
-    /// The chat server that the demo runs
+    /// The reference real-time application that the demo runs
     #[cfg(feature = "demo")]
     #[command(hide = true)]
-    Live(holdline_live::LiveArgs),
+    Live {
+        #[command(subcommand)]
+        role: holdline_live::Role,
+    },
     /// Show fleets, backends and the sessions on each
     Status(status::StatusArgs),
     /// Like `status`, live: redrawn every second, until q or Ctrl-C
@@ -133,7 +136,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args, out),
         #[cfg(feature = "demo")]
-        Command::Live(args) => ask(live(args)),
+        Command::Live { role } => ask(live(role)),
         Command::Status(args) => ask(status::status(&args, &mut out)),
         Command::Top(args) => ask(top::top(&args, &mut out)),
         Command::Sessions(args) => ask(sessions::sessions(&args, &mut out)),
@@ -155,11 +158,8 @@ fn ask(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
 }
 
 #[cfg(feature = "demo")]
-async fn live(args: holdline_live::LiveArgs) -> Result<(), Failure> {
-    let port = args.port;
-    holdline_live::run(args)
-        .await
-        .map_err(|e| Failure::Failed(format!("cannot serve on 127.0.0.1:{port}: {e}; choose another --port")))
+async fn live(role: holdline_live::Role) -> Result<(), Failure> {
+    holdline_live::run(role).await.map_err(|e| Failure::Failed(e.to_string()))
 }
 
 fn completions(shell: Shell, out: &mut Out) -> Result<(), Failure> {

@@ -174,7 +174,7 @@ async fn eventsource_is_moved(way: Way, ports: &str) {
     let front = Front::start(
         way,
         &format!(
-            "fleets:\n  feed:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, --port, \"{{port}}\"], ports: \"{ports}\" }}\n    \
+            "fleets:\n  feed:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, node, --port, \"{{port}}\"], ports: \"{ports}\" }}\n    \
              capacity: 100\n    heartbeat: {{ probe: http, interval: 200ms }}\n    scale: {{ min: 2, max: 2 }}\n"
         ),
     );

@@ -59,7 +59,7 @@ async fn a_crashed_backend_is_replaced() {
     let fleet = holdline.until_ready().await;
     let first = fleet["backends"][0]["id"].as_str().unwrap().to_owned();
     let port = fleet["backends"][0]["address"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
-    let child = process_with_arguments(&["live", "--port", &port]);
+    let child = process_with_arguments(&["live", "node", "--port", &port]);
     assert!(std::process::Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap().success());
     holdline
         .until("another one", |fleet| {

@@ -14,7 +14,7 @@ use crate::support::soon;
 /// A chat server, and where it listens.
 pub(crate) async fn live() -> (Child, String) {
     let mut command = Command::new(BINARY);
-    let mut child = command.args(["live", "--port", "0"]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut child = command.args(["live", "node", "--port", "0"]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = soon("the server listens", lines.next_line()).await.unwrap().unwrap();
     (child, line.rsplit(' ').next().unwrap().to_owned())

@@ -11,7 +11,7 @@ use crate::support::holdline::{BINARY, Holdline};
 /// A fleet of chat servers.
 pub(crate) fn process_fleet(ports: &str, rest: &str) -> String {
     format!(
-        "fleets:\n  chat:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, --port, \"{{port}}\"], ports: \"{ports}\", stop_timeout: 20s }}\n    \
+        "fleets:\n  chat:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, node, --port, \"{{port}}\"], ports: \"{ports}\", stop_timeout: 20s }}\n    \
          heartbeat: {{ probe: http, interval: 200ms }}\n    {rest}\n"
     )
 }

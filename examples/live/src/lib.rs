@@ -1,63 +1,37 @@
-//! A small real-time chat server: rooms over WebSocket and Server-Sent Events, and the heartbeat that Holdline reads.
+//! A comment wall for live events, as real-time applications are built: mutations over HTTP, a log of small deltas, a queue, nodes that fan out, clients
+//! that lose their connection and miss nothing. README.md has the words and the protocol.
 //!
-//! It is what `holdline demo` runs, and what the tests and benches use as a backend that knows its own count:
-//! `GET /stats` tells how many sessions it holds and the most it ever held.
+//! ```text
+//!  api ── store ──► queue ──► node ──► client
+//! ```
 
-mod rooms;
-mod server;
-mod sessions;
+pub mod api;
+pub mod client;
+pub mod delta;
+pub mod node;
+pub mod queue;
+pub mod store;
 
-use std::io::Write;
-use std::net::SocketAddr;
-use std::time::Duration;
+use clap::Subcommand;
 
-use clap::Args;
-use tokio::net::TcpListener;
-
-/// How to run one server.
-#[derive(Args, Clone, Debug)]
-pub struct LiveArgs {
-    /// Port to listen on, on 127.0.0.1; 0: any, which it prints
-    #[arg(long, env = "PORT")]
-    pub port: u16,
-    /// Sessions that its heartbeat says it takes; left out: it does not say
-    #[arg(long, value_name = "N")]
-    pub capacity: Option<u32>,
-    /// Wait before listening, as a server does that loads its data first
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub start_delay_ms: u64,
-    /// After SIGTERM: how long to wait for its sessions to leave
-    #[arg(long, value_name = "MS", default_value_t = 10_000)]
-    pub stop_wait_ms: u64,
+/// The two roles.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Role {
+    /// Take mutations, answer queries, publish deltas
+    #[command(after_help = "Example:\n  live api --port 9100 --internal 9101 --room lobby:strong")]
+    Api(api::ApiArgs),
+    /// Hold clients' connections and hand them the deltas of their room
+    #[command(after_help = "Example:\n  live node --port 9001 --api http://127.0.0.1:9101 --capacity 100")]
+    Node(node::NodeArgs),
 }
 
-/// Serves until SIGTERM or SIGINT, then says `draining` in its heartbeat and leaves when its last session has, or when its patience ends.
+/// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The port is taken, or signals cannot be watched.
-pub async fn run(args: LiveArgs) -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::time::sleep(Duration::from_millis(args.start_delay_ms)).await;
-
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], args.port))).await?;
-    // Whoever reads it went: nothing is wrong with the server.
-    let _ = writeln!(std::io::stdout(), "listens on {}", listener.local_addr()?);
-    let sessions = sessions::Sessions::new(args.capacity);
-    let app = server::router(sessions.clone());
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        sessions.drain();
-        // Whoever is left is cut when the process ends.
-        let _ = tokio::time::timeout(Duration::from_millis(args.stop_wait_ms), sessions.empty()).await;
-    };
-    // Not axum's graceful shutdown: that would close the listener, and the heartbeat with it, before the sessions have left.
-    tokio::select! {
-        served = axum::serve(listener, app) => served,
-        () = stop => Ok(()),
+/// An address is taken, or a file or URL cannot be used; the message says which and what to do.
+pub async fn run(role: Role) -> std::io::Result<()> {
+    match role {
+        Role::Api(_) => Err(std::io::Error::other("to be written")),
+        Role::Node(args) => node::run(args).await,
     }
 }

@@ -1,27 +1,23 @@
-//! `holdline-live`: one chat server on one port.
+//! `live`: the reference real-time application.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-/// A small real-time chat server over WebSocket and SSE, with a heartbeat for Holdline.
+/// A comment wall for live events: an HTTP api, and nodes that hold the clients' connections.
 #[derive(Parser)]
-#[command(version, about, after_help = "Example:\n  holdline-live --port 9001 --capacity 100")]
+#[command(name = "live", version, about)]
 struct Cli {
-    #[command(flatten)]
-    live: holdline_live::LiveArgs,
+    #[command(subcommand)]
+    role: holdline_live::Role,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = Cli::parse().live;
-    let port = args.port;
-    match holdline_live::run(args).await {
+    match holdline_live::run(Cli::parse().role).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!(
-                "holdline-live: cannot serve on 127.0.0.1:{port}: {error}; choose another --port or stop what listens there"
-            );
+            eprintln!("live: {error}");
             ExitCode::FAILURE
         }
     }

@@ -24,8 +24,8 @@ struct Server {
 
 impl Server {
     fn start(args: &[&str]) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdline-live"));
-        let mut child = command.args(["--port", "0"]).args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_live"));
+        let mut child = command.args(["node", "--port", "0"]).args(args).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listens on ").expect("the line that it begins with").parse().unwrap();
@@ -176,7 +176,7 @@ async fn its_patience_ends() {
 fn a_port_that_is_taken_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let output = Command::new(env!("CARGO_BIN_EXE_holdline-live")).args(["--port", &port]).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_live")).args(["--port", &port]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && stderr.contains(&port) && stderr.contains("another --port"), "{stderr}");
 }

@@ -128,7 +128,7 @@ fleets:
   chat:
     backends:
       process:
-        command: [{executable:?}, live, --port, "{{port}}", --start-delay-ms, "500"]
+        command: [{executable:?}, live, node, --port, "{{port}}", --start-delay-ms, "500"]
         ports: "{first}-{last}"
         log_dir: {logs:?}
         stop_timeout: 5s

@@ -16,8 +16,8 @@ use futures_util::Stream;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::rooms::{Hear, MESSAGE_MAX, NAME_MAX, NoRoom, Rooms, Say};
-use crate::sessions::{Counts, Guard, Heartbeat, Sessions};
+use super::rooms::{Hear, MESSAGE_MAX, NAME_MAX, NoRoom, Rooms, Say};
+use super::sessions::{Counts, Guard, Heartbeat, Sessions};
 
 #[derive(Clone)]
 struct App {

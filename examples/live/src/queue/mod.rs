@@ -1,0 +1,65 @@
+//! The queue between the api and the nodes: one log of deltas over all rooms, in the order of their `pos`.
+//!
+//! What every implementation promises, and `tests/queue.rs` checks of each:
+//! - a subscriber gets every entry after the position it names, each once and in order, then each new one as it comes;
+//! - a connection that was lost is an error of the stream; subscribed again after the last entry seen, nothing is lost and nothing comes twice;
+//! - a subscriber that reads slowly holds up neither the publisher nor other subscribers, and costs bounded memory;
+//! - an entry that was published before is not published again, whoever tries.
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use thiserror::Error;
+
+use crate::delta::Entry;
+
+/// The api's side.
+pub trait Publish: Send + Sync {
+    /// The newest position that the queue has; 0 with none.
+    ///
+    /// # Errors
+    /// The queue cannot be reached.
+    fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>>;
+
+    /// Adds these entries, which are in the order of their positions; those that it has already are left out.
+    ///
+    /// # Errors
+    /// The queue cannot be reached; some of the entries, from the first on, may be in it.
+    fn publish<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<(), QueueError>>;
+}
+
+/// A node's side.
+pub trait Subscribe: Send + Sync {
+    /// The newest position that the queue has; 0 with none.
+    ///
+    /// # Errors
+    /// The queue cannot be reached.
+    fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>>;
+
+    /// All entries after `after`, in order and without gaps, then each as it comes. It ends only with an error.
+    ///
+    /// # Errors
+    /// The queue cannot be reached, or has no longer what comes after `after`.
+    fn subscribe(&self, after: u64) -> BoxFuture<'_, Result<Entries, QueueError>>;
+}
+
+/// What a subscriber hears.
+pub type Entries = BoxStream<'static, Result<Entry, QueueError>>;
+
+/// Why the queue does not go on.
+#[derive(Debug, Error)]
+pub enum QueueError {
+    /// It cannot be reached, or the connection was lost: try again later.
+    #[error("the queue at {at} cannot be reached: {reason}")]
+    Down {
+        /// Where it should be.
+        at: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// It keeps only entries from `oldest` on: subscribe from now on, and load the rooms anew.
+    #[error("the queue keeps nothing before position {oldest}")]
+    Passed {
+        /// The first position that it has.
+        oldest: u64,
+    },
+}
