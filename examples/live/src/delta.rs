@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn a_like_is_small_and_has_the_form_that_the_page_knows() {
-        let like = Delta { seq: 104_017, at: 1_764_000_000, action: Action::Like, comment: 99_801, user: "ann".into(), text: None };
+        let like =
+            Delta { seq: 104_017, at: 1_764_000_000, action: Action::Like, comment: 99_801, user: "ann".into(), text: None };
         let text = serde_json::to_string(&like).unwrap();
         assert_eq!(text, r#"{"seq":104017,"at":1764000000,"action":"like","comment":99801,"user":"ann"}"#);
         assert!(text.len() < 80, "{}", text.len());
@@ -66,9 +67,6 @@ mod tests {
     fn what_was_written_is_in_the_delta() {
         let edit = Delta { seq: 2, at: 1, action: Action::Edit, comment: 1, user: "bob".into(), text: Some("hi".into()) };
         let text = serde_json::to_string(&Entry { pos: 9, room: "r".into(), delta: edit }).unwrap();
-        assert_eq!(
-            text,
-            r#"{"pos":9,"room":"r","delta":{"seq":2,"at":1,"action":"edit","comment":1,"user":"bob","text":"hi"}}"#
-        );
+        assert_eq!(text, r#"{"pos":9,"room":"r","delta":{"seq":2,"at":1,"action":"edit","comment":1,"user":"bob","text":"hi"}}"#);
     }
 }
