@@ -163,7 +163,7 @@ const S: Duration = Duration::from_secs(1);
 async fn a_session_is_moved_and_goes_on_where_it_was() {
     let mut double = Double::loaded(Transport::WebSocket).await;
     let asked = double.asked("GET /live/ws/r?after=3").await;
-    assert!(!asked.head.contains("Cookie"), "{}", asked.head);
+    assert!(!asked.head.to_lowercase().contains("cookie"), "{}", asked.head);
     let mut socket = asked.accept(r#"{"hello":{"node":"n-1","room":"r","seq":3,"presence":1}}"#).await;
     double.says("live n-1 3").await;
     socket.send(Frame::text(like(4))).await.unwrap();
@@ -174,7 +174,7 @@ async fn a_session_is_moved_and_goes_on_where_it_was() {
     assert_eq!(double.loses("Moved").await, Duration::ZERO);
 
     let asked = double.asked("GET /live/ws/r?after=4").await;
-    assert!(asked.head.contains("\r\nCookie: holdline=here\r\n"), "{}", asked.head);
+    assert!(asked.head.to_lowercase().contains("\r\ncookie: holdline=here\r\n"), "{}", asked.head);
     let mut socket = asked.accept(r#"{"hello":{"node":"n-2","room":"r","seq":6,"presence":1}}"#).await;
     double.says("live n-2 6").await;
     double.says("behind 2").await;
@@ -239,7 +239,7 @@ async fn a_silent_websocket_is_asked_and_given_up() {
     assert_eq!(double.loses("silence").await, Duration::ZERO);
     assert_eq!(before.elapsed().as_secs(), 50);
     drop(double.asked("GET /live/ws/r?after=3").await);
-    assert!(double.loses("IO error: Connection reset by peer (os error 104)").await < S);
+    assert!(double.loses("WebSocket protocol error: Handshake not finished").await < S);
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,7 +302,7 @@ async fn an_event_stream_says_when_it_wants_to_be_asked_again() {
         tokio::time::sleep(39 * S).await;
         chunks.write(":\n\n").await;
     }
-    double.loses("body stream error: silence").await;
+    double.loses("body error: silence").await;
     assert_eq!(before.elapsed().as_secs(), 3 * 39 + 40);
 }
 
@@ -330,12 +330,10 @@ async fn a_long_poll_is_answered_again_and_again() {
     double.asked("GET /live/poll/r?after=6").await.answer("410 Gone", r#"{"type":"x","seq":8}"#).await;
     double.says("resync 8").await;
     double.says("behind 2").await;
-    let (one, other) = (double.listener.accept().await.unwrap(), double.listener.accept().await.unwrap());
-    // The API's answer and the poll's may both wait, neither for the other; the poll gives up first to be lost.
+    let _neither_is_answered = (double.listener.accept().await.unwrap(), double.listener.accept().await.unwrap());
     let before = now();
-    assert_eq!(double.loses("no answer from the api: silence").await, Duration::ZERO);
+    assert_eq!(double.loses("silence").await, Duration::ZERO);
     assert_eq!(before.elapsed().as_secs(), 40);
-    drop((one, other));
 }
 
 #[tokio::test(start_paused = true)]
@@ -344,8 +342,13 @@ async fn an_eventual_room_is_loaded_again_in_time() {
     let room = ROOM.replace("\"strong\"", "\"eventual\",\"refetch_s\":30");
     double.asked("GET /api/rooms/r?limit=1000").await.answer("200 OK", &room).await;
     double.says("loaded 3").await;
-    let _socket = double.asked("GET /live/ws/r?after=3").await.accept(r#"{"hello":{"node":"n","seq":3}}"#).await;
+    let mut socket = double.asked("GET /live/ws/r?after=3").await.accept(r#"{"hello":{"node":"n","seq":3}}"#).await;
     double.says("live n 3").await;
+    tokio::spawn(async move {
+        while let Some(Ok(_)) = socket.next().await {
+            socket.send(Frame::text(r#"{"pong":1}"#)).await.unwrap();
+        }
+    });
     for _ in 0..3 {
         let before = now();
         double.asked("GET /api/rooms/r?limit=1000").await.answer("200 OK", &room).await;
