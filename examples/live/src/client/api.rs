@@ -243,6 +243,27 @@ impl Api {
         if body.is_empty() { Ok(None) } else { read(&body).map(Some) }
     }
 
+    /// The same, asked again with the same key until there is an answer: whatever was lost on the way, it happens once.
+    ///
+    /// # Errors
+    /// The answer is no.
+    pub async fn mutate_until_answered(
+        &self,
+        change: &Change,
+        key: &str,
+        backoff: &mut Backoff,
+    ) -> Result<Option<Delta>, ApiError> {
+        loop {
+            match self.mutate(change, key).await {
+                Err(error) if error.is_passing() => tokio::time::sleep(error.pause(backoff)).await,
+                answered => {
+                    backoff.held();
+                    return answered;
+                }
+            }
+        }
+    }
+
     async fn query<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         read(&self.ask(Method::GET, path, None, None).await?)
     }
