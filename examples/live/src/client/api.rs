@@ -79,6 +79,16 @@ pub struct Deltas {
     pub more: bool,
 }
 
+#[derive(Deserialize)]
+struct Rooms {
+    rooms: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    room: String,
+}
+
 /// Something to change, by somebody, in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -194,6 +204,15 @@ impl Api {
             settings["refetch_s"] = seconds.into();
         }
         self.ask(Method::PUT, &format!("/api/rooms/{room}"), None, Some(&settings)).await.map(drop)
+    }
+
+    /// The names of all rooms.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn rooms(&self) -> Result<Vec<String>, ApiError> {
+        let Rooms { rooms } = self.query("/api/rooms").await?;
+        Ok(rooms.into_iter().map(|room| room.room).collect())
     }
 
     /// A room and its newest comments.
