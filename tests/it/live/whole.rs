@@ -93,7 +93,8 @@ async fn operate(fleet: &Fleet, start: Instant, span: Duration) {
         until(share).await;
         let (drained, killed) = (fleet.fullest().await, fleet.backends().await);
         let killed = killed.iter().find(|b| b["id"] != drained["id"] && b["sessions"].as_u64() > Some(0));
-        tokio::join!(fleet.drain_and_undrain(&id(&drained), "3s"), async {
+        let drained = id(&drained);
+        tokio::join!(fleet.drain_and_undrain(&drained, "3s"), async {
             if let Some(node) = killed {
                 kill(address(node));
             }
