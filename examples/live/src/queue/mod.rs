@@ -6,6 +6,15 @@
 //! - a subscriber that reads slowly holds up neither the publisher nor other subscribers, and costs bounded memory;
 //! - an entry that was published before is not published again, whoever tries.
 
+#[cfg(any(feature = "redis", feature = "postgres"))]
+mod pages;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+
+use std::io;
+
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use thiserror::Error;
@@ -23,7 +32,8 @@ pub trait Publish: Send + Sync {
     /// Adds these entries, which are in the order of their positions; those that it has already are left out.
     ///
     /// # Errors
-    /// The queue cannot be reached; some of the entries, from the first on, may be in it.
+    /// The queue cannot be reached; some of the entries, from the first on, may be in it. Go on from [`Publish::newest`], asked anew: a queue
+    /// that comes back may have lost what it had.
     fn publish<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<(), QueueError>>;
 }
 
@@ -35,11 +45,39 @@ pub trait Subscribe: Send + Sync {
     /// The queue cannot be reached.
     fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>>;
 
-    /// All entries after `after`, in order and without gaps, then each as it comes. It ends only with an error.
+    /// All entries after `after`, in order and without gaps, then each as it comes. It ends only with an error. A queue that is not as far as
+    /// `after` gives nothing until it is.
     ///
     /// # Errors
     /// The queue cannot be reached, or has no longer what comes after `after`.
     fn subscribe(&self, after: u64) -> BoxFuture<'_, Result<Entries, QueueError>>;
+}
+
+/// A queue that is a server of its own: one value serves either side.
+pub trait Server: Publish + Subscribe {}
+
+impl<T: Publish + Subscribe> Server for T {}
+
+/// The server that `url` names. It is connected when it is first asked, and again after a loss.
+///
+/// # Errors
+/// `url` is none of a queue that this program was built with.
+pub fn server(url: &str) -> io::Result<Box<dyn Server>> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        #[cfg(feature = "redis")]
+        Some("redis" | "redis+unix") => Ok(Box::new(redis::Redis::connect(url)?)),
+        #[cfg(not(feature = "redis"))]
+        Some("redis" | "redis+unix") => Err(unusable("this program was built without `--features redis`")),
+        #[cfg(feature = "postgres")]
+        Some("postgres" | "postgresql") => Ok(Box::new(postgres::Postgres::connect(url)?)),
+        #[cfg(not(feature = "postgres"))]
+        Some("postgres" | "postgresql") => Err(unusable("this program was built without `--features postgres`")),
+        _ => Err(unusable("a queue is `embedded`, redis://HOST:PORT or postgres://USER@HOST:PORT/DATABASE")),
+    }
+}
+
+fn unusable(message: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message.into())
 }
 
 /// What a subscriber hears.
