@@ -2,5 +2,7 @@
 
 mod audience;
 mod fleet;
+#[cfg(feature = "foreign-clients")]
+mod redis;
 mod storm;
 mod whole;

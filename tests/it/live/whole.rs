@@ -25,7 +25,19 @@ async fn two_thousand_users_miss_nothing_while_nodes_come_and_go() {
     run(&fleet, seconds("HOLDLINE_LIVE_SECONDS", 120), async |_| {}).await;
 }
 
-/// Plays it. `meanwhile` is given the time at which the middle is over.
+#[cfg(feature = "foreign-clients")]
+#[tokio::test]
+async fn nor_do_they_over_a_redis_that_is_restarted_in_the_middle() {
+    let mut redis = super::redis::Redis::start().await;
+    let fleet = Fleet::start(&Ports(26_200), &redis.url(), NODES).await;
+    run(&fleet, seconds("HOLDLINE_LIVE_REDIS_SECONDS", 45), async |middle| {
+        tokio::time::sleep_until(middle).await;
+        redis.restart(Duration::from_secs(3)).await;
+    })
+    .await;
+}
+
+/// Plays it. `meanwhile` is given the middle of the time.
 async fn run(fleet: &Fleet, span: Duration, meanwhile: impl AsyncFnOnce(Instant)) {
     fleet.scale(3).await;
     let mut audience = Audience::new(fleet.holdline.address.to_string());
