@@ -290,6 +290,7 @@ export class LiveRoom extends EventTarget {
     this.#connection.stop();
     clearTimeout(this.#refetchTimer);
     clearTimeout(this.#catchUpTimer);
+    this.#isLoaded = false;
     this.#turn(state);
   }
 

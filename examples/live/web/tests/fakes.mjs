@@ -88,7 +88,11 @@ export class FakeStream {
   }
 
   writes(text) {
-    this.#controller.enqueue(new TextEncoder().encode(text));
+    this.bytes(new TextEncoder().encode(text));
+  }
+
+  bytes(bytes) {
+    this.#controller.enqueue(bytes);
   }
 
   event(event, value) {
