@@ -48,9 +48,9 @@ class Visitor {
       globalThis.deltas = [];
       addEventListener("DOMContentLoaded", () => {
         const line = document.getElementById("state-text");
-        new MutationObserver(() => lines.push(line.textContent)).observe(line, { childList: true });
-        const shown = (changes) => changes.flatMap(({ addedNodes }) => [...addedNodes]).forEach((li) => deltas.push(JSON.parse(li.textContent.replace(/^\S+ bytes/, ""))));
-        new MutationObserver(shown).observe(document.getElementById("wire"), { childList: true });
+        const added = (where, see) => new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes.forEach(see))).observe(where, { childList: true });
+        added(line, (text) => lines.push(text.textContent));
+        added(document.getElementById("wire"), (li) => deltas.push(JSON.parse(li.textContent.replace(/^\S+ bytes/, ""))));
       });
     });
     await page.goto(`${base}/?room=wall&user=${user}`);

@@ -7,7 +7,7 @@ import { TRANSPORTS } from "./transports.js";
 /** A connection says hello within this, or its transport is passed over. */
 export const HELLO_MS = 5000;
 
-/** A connection that lasted so long was a good one: the next try comes at once. */
+/** A connection that lasted so long was a good one: the next try comes at once. So it does, or when it is asked for, after one that was told to come back. */
 export const LASTED_MS = 10_000;
 
 /**
@@ -118,7 +118,8 @@ export class Connection {
     if (connection === this.#opening) this.#opening = null;
     else this.current = null;
     if (wasBetter) return this.#tryBetter();
-    if (!this.#opening) return this.#lost(why, askedMs, problem, helloAt === null || Date.now() - helloAt < LASTED_MS);
+    const wasGood = helloAt !== null && (askedMs !== null || Date.now() - helloAt >= LASTED_MS);
+    if (!this.#opening) return this.#lost(why, askedMs, problem, !wasGood);
     // A better one is under way already.
     this.waiting = { at: Date.now(), why, isAsked: true };
     this.#owner.changed();
