@@ -83,10 +83,12 @@ class Visitor {
     await this.sees("the field empty", () => document.getElementById("text").value === "");
   }
 
-  /** A button of the comment with this text. */
-  async press(text, button) {
+  /** A button of the comment with this text: by keyboard, or with the mouse. */
+  async press(text, button, by = "keyboard") {
     const handle = await this.page.evaluateHandle((text, button) => [...document.querySelectorAll(".comment")].find((c) => c.querySelector(".words").textContent === text).querySelector(`.${button}`), text, button);
-    await handle.asElement().click();
+    if (by === "mouse") return handle.asElement().click();
+    await handle.asElement().focus();
+    await this.page.keyboard.press("Enter");
   }
 
   likes(text, likes, pressed) {
@@ -161,7 +163,7 @@ try {
 
   await ann.says("Doors are open. Who is here?");
   await bob.likes("Doors are open. Who is here?", 0, false);
-  await bob.press("Doors are open. Who is here?", "like");
+  await bob.press("Doors are open. Who is here?", "like", "mouse");
   for (const [one, pressed] of [[ann, false], [bob, true]]) await one.likes("Doors are open. Who is here?", 1, pressed);
   await bob.says("Me! First row, left. <b>Wave</b> at me.");
   await ann.press("Me! First row, left. <b>Wave</b> at me.", "like").catch((error) => assert.fail(`bob's text is text, not markup: ${error}`));

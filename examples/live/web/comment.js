@@ -19,7 +19,7 @@ export function make({ comment: id, user }, { user: me, room, does }) {
   const item = el("li", { class: mine ? "comment mine" : "comment" }, face, by, el("p", { class: "words" }), row);
   if (mine) {
     const edit = el("button", { type: "button", class: "edit", text: "Edit", onclick: () => openEditor(item, edit, (text) => does(edit, () => room.edit(id, text))) });
-    const remove = el("button", { type: "button", class: "remove", text: "Delete", onclick: async () => (await agreed(item)) && does(remove, () => room.remove(id)) });
+    const remove = el("button", { type: "button", class: "remove", text: "Delete", onclick: () => takeAway(item, () => does(remove, () => room.remove(id))) });
     row.append(edit, remove);
   }
   return item;
@@ -75,6 +75,11 @@ function openEditor(item, edit, change) {
   words.after(form);
   words.hidden = true;
   field.focus();
+}
+
+/** With a question before. The focus goes with the comment, so it is put back to the wall. */
+async function takeAway(item, remove) {
+  if ((await agreed(item)) && (await remove())) byId("wall").focus();
 }
 
 function agreed(item) {
