@@ -34,7 +34,8 @@ impl Problem {
     }
 
     pub(crate) fn queue_down(reason: &str) -> Problem {
-        let detail = format!("nothing was stored, since nobody would hear of it: {reason}; try again with the same Idempotency-Key");
+        let detail =
+            format!("nothing was stored, since nobody would hear of it: {reason}; try again with the same Idempotency-Key");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "queue-down", "The queue cannot be reached", detail)
     }
 
@@ -84,9 +85,7 @@ impl Problem {
                 .with("oldest", *oldest)
                 .with("refetch", format!("/api/rooms/{room}")),
             Refused::Full(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "disk-full", "There is no place to store it"),
-            Refused::Database(_) => {
-                problem(StatusCode::SERVICE_UNAVAILABLE, "database-down", "The database cannot be used")
-            }
+            Refused::Database(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "database-down", "The database cannot be used"),
         }
     }
 }

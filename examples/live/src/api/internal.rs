@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::App;
-use super::input::{Body as JsonBody, Query, name};
+use super::input::{Body as JsonBody, Query, Segments, name};
 use crate::problem::Problem;
 use crate::store::{Refused, Store};
 
@@ -55,7 +55,11 @@ async fn newest(State(app): State<App>) -> Json<Newest> {
     Json(Newest { pos })
 }
 
-async fn presence(State(app): State<App>, Path(node): Path<String>, JsonBody(said): JsonBody<Rooms>) -> Result<Json<Rooms>, Problem> {
+async fn presence(
+    State(app): State<App>,
+    Segments(node): Segments<String>,
+    JsonBody(said): JsonBody<Rooms>,
+) -> Result<Json<Rooms>, Problem> {
     name("a node", &node)?;
     let rooms = app.presence.lock().report(&node, said.rooms, Instant::now());
     Ok(Json(Rooms { rooms }))

@@ -93,7 +93,9 @@ pub async fn run(args: ApiArgs) -> std::io::Result<()> {
 async fn listen(port: u16) -> std::io::Result<TcpListener> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let listener = TcpListener::bind(address).await;
-    listener.map_err(|e| Error::new(e.kind(), format!("cannot listen on {address}: {e}; choose another port or stop what listens there")))
+    listener.map_err(|e| {
+        Error::new(e.kind(), format!("cannot listen on {address}: {e}; choose another port or stop what listens there"))
+    })
 }
 
 /// What all requests share.

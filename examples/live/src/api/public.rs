@@ -1,6 +1,6 @@
 //! What clients ask: queries and mutations, as README.md lists them.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post, put};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::App;
-use super::input::{Body, Key, Query, name};
+use super::input::{Body, Key, Query, Segments, name};
 use crate::problem::Problem;
 use crate::store::{Change, Done, From, Mutation};
 use crate::wall::{Comment, Deltas, REFETCH_S_MAX, Recovery, Room, Snapshot};
@@ -44,7 +44,11 @@ async fn rooms(State(app): State<App>) -> Result<Json<Rooms>, Problem> {
     Ok(Json(Rooms { rooms }))
 }
 
-async fn make_room(State(app): State<App>, Path(room): Path<String>, Body(recovery): Body<Recovery>) -> Result<Response, Problem> {
+async fn make_room(
+    State(app): State<App>,
+    Segments(room): Segments<String>,
+    Body(recovery): Body<Recovery>,
+) -> Result<Response, Problem> {
     name("a room", &room)?;
     if let Recovery::Eventual { refetch_s } = recovery
         && !(1..=REFETCH_S_MAX).contains(&refetch_s)
@@ -63,14 +67,18 @@ struct Page {
     before: Option<u64>,
 }
 
-async fn room(State(app): State<App>, Path(room): Path<String>, Query(page): Query<Page>) -> Result<Json<Snapshot>, Problem> {
+async fn room(
+    State(app): State<App>,
+    Segments(room): Segments<String>,
+    Query(page): Query<Page>,
+) -> Result<Json<Snapshot>, Problem> {
     let limit = limit(page.limit, COMMENTS)?;
     let mut snapshot = app.store.snapshot(&room, limit, page.before).await.map_err(|refused| Problem::of(&refused, &room))?;
     snapshot.presence = app.presence.lock().of(&room, Instant::now());
     Ok(Json(snapshot))
 }
 
-async fn comment(State(app): State<App>, Path((room, comment)): Path<(String, u64)>) -> Result<Json<Comment>, Problem> {
+async fn comment(State(app): State<App>, Segments((room, comment)): Segments<(String, u64)>) -> Result<Json<Comment>, Problem> {
     app.store.comment(&room, comment).await.map(Json).map_err(|refused| Problem::of(&refused, &room))
 }
 
@@ -82,7 +90,11 @@ struct Range {
     limit: Option<usize>,
 }
 
-async fn deltas(State(app): State<App>, Path(room): Path<String>, Query(range): Query<Range>) -> Result<Json<Deltas>, Problem> {
+async fn deltas(
+    State(app): State<App>,
+    Segments(room): Segments<String>,
+    Query(range): Query<Range>,
+) -> Result<Json<Deltas>, Problem> {
     let from = match (range.after, range.since) {
         (Some(seq), None) => From::After(seq),
         (None, Some(time)) => From::Since(time),
@@ -106,7 +118,12 @@ struct Written {
     text: String,
 }
 
-async fn create(State(app): State<App>, Path(room): Path<String>, key: Key, Body(written): Body<Written>) -> Result<Response, Problem> {
+async fn create(
+    State(app): State<App>,
+    Segments(room): Segments<String>,
+    key: Key,
+    Body(written): Body<Written>,
+) -> Result<Response, Problem> {
     let text = app.text(written.text)?;
     let done = app.change(&room, written.user, Change::Create { text }, key).await?;
     let id = done.delta.as_ref().map_or(0, |delta| delta.comment);
@@ -116,7 +133,7 @@ async fn create(State(app): State<App>, Path(room): Path<String>, key: Key, Body
 
 async fn edit(
     State(app): State<App>,
-    Path((room, comment)): Path<(String, u64)>,
+    Segments((room, comment)): Segments<(String, u64)>,
     key: Key,
     Body(written): Body<Written>,
 ) -> Result<Response, Problem> {
@@ -132,20 +149,20 @@ struct By {
 
 async fn delete(
     State(app): State<App>,
-    Path((room, comment)): Path<(String, u64)>,
+    Segments((room, comment)): Segments<(String, u64)>,
     Query(By { user }): Query<By>,
     key: Key,
 ) -> Result<Response, Problem> {
     app.change(&room, user, Change::Delete { comment }, key).await.map(answer)
 }
 
-type OneLike = Path<(String, u64, String)>;
+type OneLike = Segments<(String, u64, String)>;
 
-async fn like(State(app): State<App>, Path((room, comment, user)): OneLike, key: Key) -> Result<Response, Problem> {
+async fn like(State(app): State<App>, Segments((room, comment, user)): OneLike, key: Key) -> Result<Response, Problem> {
     app.change(&room, user, Change::Like { comment }, key).await.map(answer)
 }
 
-async fn unlike(State(app): State<App>, Path((room, comment, user)): OneLike, key: Key) -> Result<Response, Problem> {
+async fn unlike(State(app): State<App>, Segments((room, comment, user)): OneLike, key: Key) -> Result<Response, Problem> {
     app.change(&room, user, Change::Unlike { comment }, key).await.map(answer)
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn publish(store: Store, queue: Arc<dyn Publish>, state: watch:
     let mut backoff = Backoff::from_os();
     loop {
         let Err(failure) = follow(&store, &*queue, &state, &mut backoff).await;
-        state.send_replace(Err(failure.to_string()));
+        state.send_modify(|state| *state = Err(failure.to_string()));
         tokio::time::sleep(backoff.next()).await;
     }
 }
@@ -70,6 +70,8 @@ enum Failure {
     Queue(#[from] QueueError),
     #[error(transparent)]
     Store(#[from] Refused),
-    #[error("the queue is at position {pos}, the log at {written}: they do not belong together; empty the queue or use the log's own")]
+    #[error(
+        "the queue is at position {pos}, the log at {written}: they do not belong together; empty the queue or use the log's own"
+    )]
     Foreign { pos: u64, written: u64 },
 }

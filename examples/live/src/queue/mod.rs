@@ -117,7 +117,9 @@ fn wrong(url: &str, reason: impl ToString) -> WrongUrl {
 
 fn unknown(url: &str) -> WrongUrl {
     match scheme(url) {
-        missing @ ("redis" | "postgres") => wrong(url, format!("this program was built without it; build it with --features {missing}")),
+        missing @ ("redis" | "postgres") => {
+            wrong(url, format!("this program was built without it; build it with --features {missing}"))
+        }
         _ => wrong(url, "it is embedded, redis://HOST:PORT or postgres://USER@HOST/DATABASE"),
     }
 }

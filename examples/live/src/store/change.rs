@@ -128,10 +128,9 @@ impl Change {
     pub(super) fn comment(&self) -> Option<u64> {
         match self {
             Change::Create { .. } => None,
-            Change::Edit { comment, .. }
-            | Change::Delete { comment }
-            | Change::Like { comment }
-            | Change::Unlike { comment } => Some(*comment),
+            Change::Edit { comment, .. } | Change::Delete { comment } | Change::Like { comment } | Change::Unlike { comment } => {
+                Some(*comment)
+            }
         }
     }
 

@@ -53,9 +53,8 @@ pub(super) fn room(db: &Connection, name: &str) -> Result<RoomRow, Refused> {
 
 pub(super) fn rooms(db: &Connection) -> Result<Vec<Room>, Refused> {
     let mut statement = db.prepare_cached("SELECT name, refetch_s, seq FROM rooms ORDER BY name")?;
-    let rooms = statement.query_map([], |row| {
-        Ok(Room { room: row.get(0)?, recovery: recovery(row.get(1)?), seq: row.get(2)? })
-    })?;
+    let rooms =
+        statement.query_map([], |row| Ok(Room { room: row.get(0)?, recovery: recovery(row.get(1)?), seq: row.get(2)? }))?;
     Ok(rooms.collect::<Result<_, _>>()?)
 }
 
