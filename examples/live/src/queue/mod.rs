@@ -6,6 +6,7 @@
 //! - a subscriber that reads slowly holds up neither the publisher nor other subscribers, and costs bounded memory;
 //! - an entry that was published before is not published again, whoever tries.
 
+pub mod embedded;
 #[cfg(any(feature = "redis", feature = "postgres"))]
 mod pages;
 #[cfg(feature = "postgres")]
@@ -14,12 +15,14 @@ pub mod postgres;
 pub mod redis;
 
 use std::io;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use thiserror::Error;
 
 use crate::delta::Entry;
+use crate::store::Store;
 
 /// The api's side.
 pub trait Publish: Send + Sync {
@@ -57,6 +60,28 @@ pub trait Subscribe: Send + Sync {
 pub trait Server: Publish + Subscribe {}
 
 impl<T: Publish + Subscribe> Server for T {}
+
+/// The api's side of the queue that `--queue` names. Nothing is connected yet.
+///
+/// # Errors
+/// There is no such queue in this program.
+pub fn open_publisher(url: &str, store: &Store) -> io::Result<Arc<dyn Publish>> {
+    match url {
+        "embedded" => Ok(Arc::new(embedded::Publisher::new(store))),
+        _ => Ok(Arc::<dyn Server>::from(server(url)?)),
+    }
+}
+
+/// A node's side of the queue that `--queue` names; `api` is where the embedded one is. Nothing is connected yet.
+///
+/// # Errors
+/// There is no such queue in this program.
+pub fn open_subscriber(url: &str, api: &str) -> io::Result<Arc<dyn Subscribe>> {
+    match url {
+        "embedded" => Ok(Arc::new(embedded::Subscriber::new(api))),
+        _ => Ok(Arc::<dyn Server>::from(server(url)?)),
+    }
+}
 
 /// The server that `url` names. It is connected when it is first asked, and again after a loss.
 ///
