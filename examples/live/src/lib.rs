@@ -11,6 +11,7 @@ pub mod delta;
 pub mod node;
 pub mod queue;
 pub mod store;
+pub mod wall;
 
 use clap::Subcommand;
 

@@ -6,6 +6,8 @@
 //! - a subscriber that reads slowly holds up neither the publisher nor other subscribers, and costs bounded memory;
 //! - an entry that was published before is not published again, whoever tries.
 
+pub mod embedded;
+
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use thiserror::Error;
@@ -62,4 +64,15 @@ pub enum QueueError {
         /// The first position that it has.
         oldest: u64,
     },
+}
+
+/// The queue that `--queue` names, for a node; `api` is where the embedded one is.
+///
+/// # Errors
+/// This binary knows no such queue.
+pub fn open_subscriber(url: &str, api: &str) -> Result<Box<dyn Subscribe>, QueueError> {
+    match url {
+        "embedded" => Ok(Box::new(embedded::Subscriber::new(api))),
+        _ => Err(QueueError::Down { at: url.to_owned(), reason: "it is none of this program's".to_owned() }),
+    }
 }
