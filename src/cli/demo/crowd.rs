@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use holdline_live::client::{Api, ApiError, End, How, Recovery};
+use holdline_live::client::{Api, ApiError, End, How};
+use holdline_live::wall::Recovery;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -55,7 +56,7 @@ impl Stage {
     /// Makes the users' rooms.
     pub(super) async fn set(&self, clients: u32) -> Result<(), ApiError> {
         for first in (0..clients).step_by(ROOM_SIZE as usize) {
-            self.api.make_room(&room_of(first), Recovery::Strong, None).await?;
+            self.api.make_room(&room_of(first), Recovery::Strong {}).await?;
         }
         Ok(())
     }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use holdline_live::client::{
-    Api, Backoff, Change, Comment, Deltas, End, Event, Follower, How, Mutation, Recovery, Replica, Transport, Way,
-};
+use holdline_live::client::{Api, Backoff, Change, End, Event, Follower, How, Mutation, Replica, Transport, Way};
 use holdline_live::delta::{Action, Delta};
+use holdline_live::wall::{Comment, Deltas, Recovery};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -26,7 +25,6 @@ pub(super) struct Group {
     /// To a room.
     pub(super) room: u32,
     pub(super) recovery: Recovery,
-    pub(super) refetch_s: Option<u64>,
     /// One of them does something so often; `None`: they only listen.
     pub(super) acts_every: Option<Duration>,
     /// Of twenty users: how many read an event stream, and how many poll. The others have WebSockets.
@@ -103,7 +101,7 @@ impl Audience {
     /// Lets a group in.
     pub(super) async fn enter(&mut self, group: &Group) {
         for room in 0..group.users.div_ceil(group.room) {
-            self.api.make_room(&format!("{}-{room}", group.name), group.recovery, group.refetch_s).await.unwrap();
+            self.api.make_room(&format!("{}-{room}", group.name), group.recovery).await.unwrap();
         }
         for number in 0..group.users {
             let user = User {
@@ -141,8 +139,8 @@ impl Audience {
         tokio::time::timeout(CATCHES_UP_WITHIN, writing.wait_for(|n| *n == 0)).await.expect("all writers are answered").unwrap();
         let mut logs = HashMap::new();
         for room in self.api.rooms().await.unwrap() {
-            let log = log(&self.api, &room).await;
-            logs.insert(room, log);
+            let log = log(&self.api, &room.room).await;
+            logs.insert(room.room, log);
         }
         let newest = logs.iter().map(|(room, log)| (room.clone(), log.len() as u64)).collect();
         self.phase.send_replace(Phase::CatchUp(Arc::new(newest)));

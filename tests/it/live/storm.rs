@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use holdline_live::client::Recovery;
+use holdline_live::wall::Recovery;
 
 use super::audience::{Audience, Group};
 use super::fleet::{Fleet, Ports, address, kill};
@@ -38,8 +38,7 @@ async fn a_crowd_that_lost_its_node_is_let_in_at_the_pace_that_was_set() {
         name: "storm",
         users: USERS,
         room: 10,
-        recovery: Recovery::Strong,
-        refetch_s: None,
+        recovery: Recovery::Strong {},
         acts_every: None,
         others: (3, 0),
         vanishes_one_in: 0,

@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use holdline_live::client::Recovery;
+use holdline_live::wall::Recovery;
 use tokio::time::Instant;
 
 use super::audience::{Audience, Group, Left, Totals};
@@ -13,7 +13,7 @@ use super::fleet::{Fleet, Ports, address, id, kill, seconds};
 use crate::support::clock;
 
 /// After this, an eventual room must agree with the log: all of its users fetched it again by then.
-const REFETCH_S: u64 = 10;
+const REFETCH_S: u32 = 10;
 
 /// Seats for all on two nodes, and on three with one of them dead.
 const NODES: &str = "capacity: 1250\n    queue: { length: 3000, timeout: 30s }\n    drain: { deadline: 20s }\n    \
@@ -46,8 +46,7 @@ async fn run(fleet: &Fleet, span: Duration, meanwhile: impl AsyncFnOnce(Instant)
         name: "strong",
         users: 2_000,
         room: 10,
-        recovery: Recovery::Strong,
-        refetch_s: None,
+        recovery: Recovery::Strong {},
         acts_every: Some(Duration::from_secs(40)),
         others: (3, 1),
         vanishes_one_in: 10,
@@ -57,8 +56,7 @@ async fn run(fleet: &Fleet, span: Duration, meanwhile: impl AsyncFnOnce(Instant)
         name: "eventual",
         users: 200,
         room: 200,
-        recovery: Recovery::Eventual,
-        refetch_s: Some(REFETCH_S),
+        recovery: Recovery::Eventual { refetch_s: REFETCH_S },
         acts_every: Some(Duration::from_secs(200)),
         ..strong
     };
@@ -79,8 +77,8 @@ async fn run(fleet: &Fleet, span: Duration, meanwhile: impl AsyncFnOnce(Instant)
 
 fn compare(user: &Left, log: &[holdline_live::delta::Delta]) {
     match user.recovery() {
-        Recovery::Strong => user.has_exactly(log),
-        Recovery::Eventual => user.agrees_with(log),
+        Recovery::Strong {} => user.has_exactly(log),
+        Recovery::Eventual { .. } => user.agrees_with(log),
     }
 }
 

@@ -10,13 +10,14 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use thiserror::Error;
 
 use super::backoff::Backoff;
 use crate::delta::Delta;
+use crate::wall::{Comment, Deltas, Recovery, Room, Snapshot};
 
 /// How long an answer may take. A mutation is asked for again with its key; a query costs nothing.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -25,68 +26,9 @@ const COMMENTS: u32 = 1_000;
 /// Deltas in an answer.
 const DELTAS: u32 = 1_000;
 
-/// How the clients of a room recover what they missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Recovery {
-    /// Every delta, once and in order.
-    Strong,
-    /// What is unknown is fetched, and now and then the whole room.
-    Eventual,
-}
-
-/// A comment as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Comment {
-    /// Its id: the seq of the delta that created it.
-    pub comment: u64,
-    /// Who wrote it.
-    pub user: String,
-    /// What.
-    pub text: String,
-    /// When, in seconds since 1970 (UTC).
-    pub at: u64,
-    /// Whether the text was changed.
-    pub edited: bool,
-    /// How many like it.
-    pub likes: u64,
-}
-
-/// A room's state.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Room {
-    /// How its clients recover.
-    pub recovery: Recovery,
-    /// Of an eventual room: after how many seconds it is fetched again.
-    #[serde(default)]
-    pub refetch_s: Option<u64>,
-    /// The last delta that this state includes.
-    pub seq: u64,
-    /// The newest comments, the newest last.
-    pub comments: Vec<Comment>,
-    /// Whether there are older ones.
-    pub more: bool,
-}
-
-/// Deltas of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Deltas {
-    /// The newest that there is.
-    pub seq: u64,
-    /// In order.
-    pub deltas: Vec<Delta>,
-    /// Whether there are more after these.
-    pub more: bool,
-}
-
 #[derive(Deserialize)]
 struct Rooms {
-    rooms: Vec<Named>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    room: String,
+    rooms: Vec<Room>,
 }
 
 /// Something to change, by somebody, in a room.
@@ -194,32 +136,28 @@ impl Api {
         &self.authority
     }
 
-    /// Makes a room, or finds it as it should be. `refetch_s`: of an eventual one.
+    /// Makes a room, or finds it as it should be.
     ///
     /// # Errors
     /// No answer; or the room is there with other settings.
-    pub async fn make_room(&self, room: &str, recovery: Recovery, refetch_s: Option<u64>) -> Result<(), ApiError> {
-        let mut settings = json!({ "recovery": recovery });
-        if let Some(seconds) = refetch_s {
-            settings["refetch_s"] = seconds.into();
-        }
-        self.ask(Method::PUT, &format!("/api/rooms/{room}"), None, Some(&settings)).await.map(drop)
+    pub async fn make_room(&self, room: &str, recovery: Recovery) -> Result<(), ApiError> {
+        self.ask(Method::PUT, &format!("/api/rooms/{room}"), None, Some(&json!(recovery))).await.map(drop)
     }
 
-    /// The names of all rooms.
+    /// All rooms.
     ///
     /// # Errors
     /// No answer.
-    pub async fn rooms(&self) -> Result<Vec<String>, ApiError> {
+    pub async fn rooms(&self) -> Result<Vec<Room>, ApiError> {
         let Rooms { rooms } = self.query("/api/rooms").await?;
-        Ok(rooms.into_iter().map(|room| room.room).collect())
+        Ok(rooms)
     }
 
     /// A room and its newest comments.
     ///
     /// # Errors
     /// No answer, or there is no such room.
-    pub async fn room(&self, room: &str) -> Result<Room, ApiError> {
+    pub async fn room(&self, room: &str) -> Result<Snapshot, ApiError> {
         self.query(&format!("/api/rooms/{room}?limit={COMMENTS}")).await
     }
 

@@ -11,16 +11,15 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::{Sleep, sleep};
 
-use super::api::{Api, ApiError, Comment, Deltas, Recovery, Room};
+use super::api::{Api, ApiError};
 use super::backoff::Backoff;
 use super::replica::{Replica, Want};
 use super::transport::{Connection, Cookies, End, Hello, How, Message, Transport};
 use crate::delta::Delta;
+use crate::wall::{Comment, Deltas, Recovery, Snapshot};
 
 /// A session that lasted so long went well: the next loss is a first one.
 const HELD: Duration = Duration::from_secs(5);
-/// Between two refetches of an eventual room that does not say.
-const REFETCH: Duration = Duration::from_secs(30);
 
 /// What a follower tells whoever watches it.
 #[derive(Debug)]
@@ -95,7 +94,7 @@ enum Step {
 }
 
 enum Answer {
-    Room(Room),
+    Room(Snapshot),
     Deltas(Deltas),
     Comment(u64, Option<Comment>),
 }
@@ -209,12 +208,14 @@ impl Follower {
         Ok(())
     }
 
-    fn loaded(&mut self, room: Room, observe: &mut impl FnMut(&Event<'_>)) {
-        self.refetch = (room.recovery == Recovery::Eventual).then(|| {
-            let interval = room.refetch_s.map_or(REFETCH, Duration::from_secs);
+    fn loaded(&mut self, room: Snapshot, observe: &mut impl FnMut(&Event<'_>)) {
+        self.refetch = match room.recovery {
+            Recovery::Strong {} => None,
             // Clients that came together do not ask together.
-            Box::pin(sleep(interval.mul_f64(self.rng.random_range(0.5..1.0))))
-        });
+            Recovery::Eventual { refetch_s } => {
+                Some(Box::pin(sleep(Duration::from_secs(refetch_s.into()).mul_f64(self.rng.random_range(0.5..1.0)))))
+            }
+        };
         let applied = match &mut self.replica {
             Some(replica) => replica.load(room),
             None => {

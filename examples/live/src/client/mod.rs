@@ -9,7 +9,7 @@ mod follower;
 mod replica;
 mod transport;
 
-pub use api::{Api, ApiError, Change, Comment, Deltas, Mutation, Problem, Recovery, Room};
+pub use api::{Api, ApiError, Change, Mutation, Problem};
 pub use backoff::Backoff;
 pub use follower::{Event, Follower, Way};
 pub use replica::{Replica, Want};

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::api::{Comment, Deltas, Recovery, Room};
 use crate::delta::{Action, Delta};
+use crate::wall::{Comment, Deltas, Recovery, Snapshot};
 
 /// Deltas that wait for one before them; those beyond are asked for again. As many as the API gives in an answer.
 const AHEAD_MAX: usize = 1_000;
@@ -62,7 +62,7 @@ pub enum Want {
 
 impl Replica {
     /// The room as the API tells it.
-    pub fn new(room: Room) -> Self {
+    pub fn new(room: Snapshot) -> Self {
         let mut replica = Replica {
             recovery: room.recovery,
             seq: 0,
@@ -109,9 +109,9 @@ impl Replica {
     pub fn resync(&mut self, seq: u64) {
         self.newest = self.newest.max(seq);
         match self.recovery {
-            Recovery::Strong => self.gap_until = self.gap_until.max(seq),
-            Recovery::Eventual if seq > self.seq => self.refetch(),
-            Recovery::Eventual => {}
+            Recovery::Strong {} => self.gap_until = self.gap_until.max(seq),
+            Recovery::Eventual { .. } if seq > self.seq => self.refetch(),
+            Recovery::Eventual { .. } => {}
         }
     }
 
@@ -122,8 +122,8 @@ impl Replica {
             return Vec::new();
         }
         match self.recovery {
-            Recovery::Strong => self.hear_in_order(delta),
-            Recovery::Eventual => self.hear_as_it_comes(delta),
+            Recovery::Strong {} => self.hear_in_order(delta),
+            Recovery::Eventual { .. } => self.hear_as_it_comes(delta),
         }
     }
 
@@ -137,8 +137,8 @@ impl Replica {
     /// A node knows nothing of what it has: only the API can say whether that node is late or the log another one.
     pub fn doubt(&mut self) {
         match self.recovery {
-            Recovery::Strong => self.in_doubt = true,
-            Recovery::Eventual => self.passed(),
+            Recovery::Strong {} => self.in_doubt = true,
+            Recovery::Eventual { .. } => self.passed(),
         }
     }
 
@@ -149,7 +149,7 @@ impl Replica {
 
     /// It is time to load the room again, if it is an eventual one.
     pub fn refetch(&mut self) {
-        if self.recovery == Recovery::Eventual && self.stale == Stale::No {
+        if matches!(self.recovery, Recovery::Eventual { .. }) && self.stale == Stale::No {
             self.stale = Stale::Refetch;
         }
     }
@@ -164,7 +164,7 @@ impl Replica {
     }
 
     /// The answer to [`Want::Room`]. What was applied on top of it, in order.
-    pub fn load(&mut self, room: Room) -> Vec<Delta> {
+    pub fn load(&mut self, room: Snapshot) -> Vec<Delta> {
         let is_another_log = std::mem::replace(&mut self.stale, Stale::No) == Stale::Anew && room.seq < self.seq;
         if is_another_log {
             (self.seq, self.newest, self.gap_until) = (0, 0, 0);
@@ -178,11 +178,11 @@ impl Replica {
         self.unknown.clear();
         self.newest = self.newest.max(room.seq);
         match self.recovery {
-            Recovery::Strong => {
+            Recovery::Strong {} => {
                 self.seq = room.seq;
                 self.apply_what_waited()
             }
-            Recovery::Eventual => {
+            Recovery::Eventual { .. } => {
                 self.seq = self.seq.max(room.seq);
                 self.recent.retain(|d| d.seq > room.seq);
                 for delta in std::mem::take(&mut self.recent) {

@@ -38,7 +38,7 @@ pub(crate) struct Place {
 /// Follows `queue` for ever and gives its deltas to `hub`.
 pub(crate) async fn follow(
     hub: Arc<Hub>,
-    queue: Box<dyn Subscribe>,
+    queue: Arc<dyn Subscribe>,
     place: watch::Sender<Place>,
     mut pauses: Backoff,
 ) -> Infallible {

@@ -8,6 +8,9 @@ use super::*;
 const WINDOW: usize = 12;
 const PAGE: usize = 3;
 
+const STRONG: Recovery = Recovery::Strong {};
+const EVENTUAL: Recovery = Recovery::Eventual { refetch_s: 1 };
+
 /// The truth: a log, and the state that it comes to.
 struct Log(Vec<Delta>);
 
@@ -51,8 +54,8 @@ impl Log {
             .collect()
     }
 
-    fn room(&self, recovery: Recovery) -> Room {
-        Room { recovery, refetch_s: Some(1), seq: self.newest(), comments: self.state(self.0.len()), more: false }
+    fn room(&self, recovery: Recovery) -> Snapshot {
+        Snapshot { comments: self.state(self.0.len()), ..room(recovery, self.newest()) }
     }
 
     fn answer(&self, want: Want, recovery: Recovery) -> Answer {
@@ -63,14 +66,14 @@ impl Log {
             Want::Deltas { after } => {
                 let rest = &self.0[after as usize..];
                 let deltas = rest[..rest.len().min(PAGE)].to_vec();
-                Answer::Deltas(Deltas { seq: self.newest(), more: rest.len() > PAGE, deltas })
+                Answer::Deltas(page(self.newest(), deltas, rest.len() > PAGE))
             }
         }
     }
 }
 
 enum Answer {
-    Room(Room),
+    Room(Snapshot),
     Deltas(Deltas),
     Comment(u64, Option<Comment>),
     Passed,
@@ -152,7 +155,7 @@ impl World {
     fn answered(&mut self) {
         let applied = match self.on_its_way.take() {
             Some(Answer::Room(room)) => {
-                if self.replica.recovery() == Recovery::Strong {
+                if self.replica.recovery() == STRONG {
                     self.last_applied = room.seq;
                 }
                 self.replica.load(room)
@@ -175,12 +178,12 @@ impl World {
     fn check(&mut self, applied: &[Delta]) {
         for delta in applied {
             match self.replica.recovery() {
-                Recovery::Strong => assert_eq!(delta.seq, self.last_applied + 1),
-                Recovery::Eventual => assert!(delta.seq > self.last_applied),
+                STRONG => assert_eq!(delta.seq, self.last_applied + 1),
+                _ => assert!(delta.seq > self.last_applied),
             }
             self.last_applied = delta.seq;
         }
-        if self.replica.recovery() == Recovery::Strong {
+        if self.replica.recovery() == STRONG {
             assert_eq!(self.replica.seq(), self.last_applied);
             self.is_the_log_up_to(self.replica.seq());
         }
@@ -209,7 +212,7 @@ proptest! {
 
     #[test]
     fn strong_applies_each_once_and_in_order_and_ends_with_the_log(already in 0usize..20, steps in steps(), by_resync: bool) {
-        let mut world = World::new(Recovery::Strong, already);
+        let mut world = World::new(STRONG, already);
         steps.into_iter().for_each(|step| world.step(step));
         // The connection is lost in the end as well, so what was lost on it is told; no delta follows that would show the gap.
         world.step(if by_resync { Step::Resync } else { Step::Reconnect });
@@ -220,7 +223,7 @@ proptest! {
 
     #[test]
     fn eventual_is_the_log_after_a_refetch(already in 0usize..20, steps in steps()) {
-        let mut world = World::new(Recovery::Eventual, already);
+        let mut world = World::new(EVENTUAL, already);
         steps.into_iter().for_each(|step| world.step(step));
         world.settle();
         world.step(Step::Refetch);
@@ -231,7 +234,7 @@ proptest! {
 
     #[test]
     fn eventual_needs_no_refetch_where_nothing_is_lost(picks in prop::collection::vec(any::<u16>(), 0..100)) {
-        let mut world = World::new(Recovery::Eventual, 3);
+        let mut world = World::new(EVENTUAL, 3);
         for pick in picks {
             world.step(Step::Write(pick));
             world.step(Step::HearNewest);
@@ -246,8 +249,17 @@ fn delta(seq: u64, action: Action, comment: u64) -> Delta {
     Delta { seq, at: 7, action, comment, user: "ann".into(), text }
 }
 
+/// Without comments.
+fn room(recovery: Recovery, seq: u64) -> Snapshot {
+    Snapshot { room: "r".into(), recovery, seq, oldest: 1, presence: 1, comments: Vec::new(), more: false }
+}
+
+fn page(seq: u64, deltas: Vec<Delta>, more: bool) -> Deltas {
+    Deltas { room: "r".into(), seq, oldest: 1, deltas, more }
+}
+
 fn empty(recovery: Recovery) -> Replica {
-    Replica::new(Room { recovery, refetch_s: None, seq: 0, comments: Vec::new(), more: false })
+    Replica::new(room(recovery, 0))
 }
 
 fn seqs(applied: &[Delta]) -> Vec<u64> {
@@ -256,19 +268,19 @@ fn seqs(applied: &[Delta]) -> Vec<u64> {
 
 #[test]
 fn a_gap_is_asked_for_and_what_came_meanwhile_follows_it() {
-    let mut replica = empty(Recovery::Strong);
+    let mut replica = empty(STRONG);
     assert_eq!(seqs(&replica.hear(delta(1, Action::Create, 1))), [1]);
     assert_eq!(seqs(&replica.hear(delta(4, Action::Like, 1))), [] as [u64; 0]);
     assert_eq!(seqs(&replica.hear(delta(5, Action::Like, 1))), [] as [u64; 0]);
     assert_eq!((replica.want(), replica.missing()), (Some(Want::Deltas { after: 1 }), 4));
-    let lost = Deltas { seq: 5, deltas: vec![delta(2, Action::Like, 1), delta(3, Action::Like, 1)], more: true };
+    let lost = page(5, vec![delta(2, Action::Like, 1), delta(3, Action::Like, 1)], true);
     assert_eq!(seqs(&replica.recover(lost)), [2, 3, 4, 5]);
     assert_eq!((replica.want(), replica.missing(), replica.comments()[&1].likes), (None, 0, 4));
 }
 
 #[test]
 fn a_hello_alone_asks_for_nothing_since_the_node_gives_it() {
-    let mut replica = empty(Recovery::Strong);
+    let mut replica = empty(STRONG);
     replica.hello(9);
     assert_eq!((replica.want(), replica.missing()), (None, 9));
     replica.resync(9);
@@ -277,20 +289,20 @@ fn a_hello_alone_asks_for_nothing_since_the_node_gives_it() {
 
 #[test]
 fn what_waits_is_bounded_and_nothing_is_lost_by_that() {
-    let mut replica = empty(Recovery::Strong);
+    let mut replica = empty(STRONG);
     let last = AHEAD_MAX as u64 + 50;
     (2..=last).for_each(|seq| assert!(replica.hear(delta(seq, Action::Create, seq)).is_empty()));
     assert_eq!(replica.ahead.len(), AHEAD_MAX);
     assert_eq!(replica.hear(delta(1, Action::Create, 1)).len(), AHEAD_MAX + 1);
     assert_eq!(replica.want(), Some(Want::Deltas { after: AHEAD_MAX as u64 + 1 }));
     let rest = (AHEAD_MAX as u64 + 2..=last).map(|seq| delta(seq, Action::Create, seq)).collect();
-    assert_eq!(replica.recover(Deltas { seq: last, deltas: rest, more: false }).len(), 49);
+    assert_eq!(replica.recover(page(last, rest, false)).len(), 49);
     assert_eq!((replica.want(), replica.seq()), (None, last));
 }
 
 #[test]
 fn the_unknown_is_fetched_and_much_of_it_with_the_room() {
-    let mut replica = empty(Recovery::Eventual);
+    let mut replica = empty(EVENTUAL);
     assert!(replica.hear(delta(8, Action::Like, 3)).is_empty());
     assert_eq!(replica.want(), Some(Want::Comment(3)));
     let comment = Comment { comment: 3, user: "bob".into(), text: "x".into(), at: 1, edited: false, likes: 1 };
@@ -304,9 +316,9 @@ fn the_unknown_is_fetched_and_much_of_it_with_the_room() {
 
 #[test]
 fn comments_before_the_first_that_is_held_are_passed_over() {
-    for recovery in [Recovery::Strong, Recovery::Eventual] {
+    for recovery in [STRONG, EVENTUAL] {
         let first = Comment { comment: 50, user: "bob".into(), text: "x".into(), at: 1, edited: false, likes: 0 };
-        let mut replica = Replica::new(Room { recovery, refetch_s: None, seq: 60, comments: vec![first], more: true });
+        let mut replica = Replica::new(Snapshot { comments: vec![first], more: true, ..room(recovery, 60) });
         replica.hear(delta(61, Action::Like, 20));
         assert_eq!((replica.want(), replica.comments().len(), replica.seq()), (None, 1, 61));
     }
@@ -314,18 +326,17 @@ fn comments_before_the_first_that_is_held_are_passed_over() {
 
 #[test]
 fn another_log_begins_anew_and_a_late_node_does_not() {
-    for recovery in [Recovery::Strong, Recovery::Eventual] {
-        let room = |seq| Room { recovery, refetch_s: None, seq, comments: Vec::new(), more: false };
-        let mut replica = Replica::new(room(60));
+    for recovery in [STRONG, EVENTUAL] {
+        let mut replica = Replica::new(room(recovery, 60));
         replica.passed();
-        replica.load(room(3));
+        replica.load(room(recovery, 3));
         assert_eq!((replica.seq(), replica.missing(), replica.want()), (3, 0, None));
         assert_eq!(seqs(&replica.hear(delta(4, Action::Create, 4))), [4]);
     }
-    let mut replica = empty(Recovery::Strong);
+    let mut replica = empty(STRONG);
     replica.hear(delta(1, Action::Create, 1));
     replica.doubt();
     assert_eq!(replica.want(), Some(Want::Deltas { after: 1 }));
-    replica.recover(Deltas { seq: 1, deltas: Vec::new(), more: false });
+    replica.recover(page(1, Vec::new(), false));
     assert_eq!((replica.want(), replica.seq()), (None, 1));
 }
