@@ -146,7 +146,7 @@ fleets:
         ports: "{api}-{api}"
         log_dir: {scratch:?}
         stop_timeout: 5s
-    capacity: none
+    capacity: 10000
     scale: {{ min: 1, max: 1 }}
   {NODES}:
     backends:

@@ -33,7 +33,7 @@ impl Fleet {
 fleets:
   api:
     backends: {{ process: {{ command: [{BINARY:?}, live, api, --port, "{{port}}", --internal, "{internal}", --db, {db:?}, --queue, "{queue}"], ports: "{api}-{api}" }} }}
-    capacity: none
+    capacity: 10000
     scale: {{ min: 1, max: 1 }}
   nodes:
     backends: {{ process: {{ command: [{BINARY:?}, live, node, --port, "{{port}}", --api, "http://127.0.0.1:{internal}", --queue, "{queue}"], ports: "{first}-{last}", stop_timeout: 20s }} }}
