@@ -2,9 +2,9 @@
 
 use futures_util::future::join;
 use holdline_live::delta::Entry;
-use holdline_live::queue::{QueueError, Subscribe};
+use holdline_live::queue::{Publish, QueueError};
 
-use crate::rig::{Published, Rig, next, take};
+use crate::rig::{Log, Published, Rig, next, take};
 
 /// More than two pages.
 const MANY: usize = 600;
@@ -53,7 +53,7 @@ pub(crate) async fn what_is_lost_with_a_connection_comes_with_the_next<R: Rig>()
             }
         };
         assert!(matches!(error, QueueError::Down { .. }), "{error}");
-        entries = again(&*queue, heard.last().unwrap().pos).await;
+        entries = queue.subscribe(heard.last().unwrap().pos).await.unwrap();
     }
     let missing = rig.written().len() - heard.len();
     heard.extend(take(&mut entries, missing).await);
@@ -69,7 +69,7 @@ pub(crate) async fn a_restart_loses_nothing<R: Rig>() {
     rig.kill();
     rig.restart();
     rig.put(&rooms(10)).await;
-    let mut entries = again(&*queue, 100).await;
+    let mut entries = queue.subscribe(100).await.unwrap();
     heard.extend(take(&mut entries, MANY - 90).await);
     assert_eq!(heard, rig.written());
 }
@@ -134,11 +134,11 @@ pub(crate) async fn two_publishers_publish_each_entry_once<R: Published>() {
     let mut rig = R::start().await;
     let (one, other) = (rig.publisher(), rig.publisher());
     rig.put(&["lobby"]).await;
-    let mut log = crate::rig::Log::default();
+    let mut log = Log::default();
     log.write(&rooms(2_000));
     // The first entry is the rig's own, and stays as it is.
     log.entries[0] = rig.written()[0].clone();
-    let publish = async |queue: Box<dyn holdline_live::queue::Publish>, batch| {
+    let publish = async |queue: Box<dyn Publish>, batch| {
         for entries in log.entries.chunks(batch) {
             queue.publish(entries).await.unwrap();
         }
@@ -152,9 +152,4 @@ pub(crate) async fn two_publishers_publish_each_entry_once<R: Published>() {
     log.write(&["bar"]);
     rig.publisher().publish(&log.entries[1_999..]).await.unwrap();
     assert_eq!(take(&mut entries, 1).await, log.entries[2_000..]);
-}
-
-/// The subscription after a loss; commands have a connection of their own, which may have been lost, too.
-async fn again(queue: &dyn Subscribe, after: u64) -> holdline_live::queue::Entries {
-    queue.subscribe(after).await.unwrap()
 }

@@ -9,6 +9,7 @@ mod postgres;
 mod redis;
 mod rig;
 mod server;
+mod silent;
 
 /// The checks, each a test of its own, over one rig.
 macro_rules! keeps {

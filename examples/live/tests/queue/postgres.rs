@@ -7,7 +7,7 @@ use std::process::Command;
 
 use holdline_live::delta::Entry;
 use holdline_live::queue::postgres::Postgres;
-use holdline_live::queue::{Publish, Subscribe};
+use holdline_live::queue::{Publish, QueueError, Subscribe};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -131,7 +131,24 @@ async fn a_publisher_that_is_far_behind_brings_nothing_back() {
     rig.publisher().publish(&rig.written()[10..]).await.unwrap();
     assert_eq!(take(&mut rig.subscriber().subscribe(30).await.unwrap(), 20).await, rig.written()[30..]);
     let error = rig.subscriber().subscribe(12).await.err().unwrap();
-    assert!(matches!(error, holdline_live::queue::QueueError::Passed { oldest: 31 }), "{error}");
+    assert!(matches!(error, QueueError::Passed { oldest: 31 }), "{error}");
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_locks_is_down_and_goes_on() {
+    use rig::Rig as _;
+    let mut rig = Rig::start().await;
+    rig.put(&["lobby"]).await;
+    let (locker, connection) = tokio_postgres::connect(&url(&rig.dir), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    locker.batch_execute("BEGIN; LOCK TABLE live_deltas").await.unwrap();
+    rig.log.write(&["lobby"]);
+    let error = rig.publisher.publish(&rig.log.entries[1..]).await.unwrap_err().to_string();
+    assert!(error.contains("no answer within 2 s"), "{error}");
+    locker.batch_execute("COMMIT").await.unwrap();
+    // The statement that was given up may be done all the same.
+    rig.put(&["lobby"]).await;
+    assert_eq!(take(&mut rig.subscriber().subscribe(0).await.unwrap(), 3).await, rig.written());
 }
 
 #[tokio::test]
