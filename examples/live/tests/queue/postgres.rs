@@ -102,7 +102,7 @@ impl rig::Rig for Rig {
         command.args(["-c", "listen_addresses=", "-c", &sockets, "-D"]).arg(self.dir.path().join("data"));
         command.current_dir(self.dir.path());
         // What it calls an immediate shutdown is a crash that takes its children along.
-        self.server = Some(Server::start(command, "ready to accept connections", Signal::QUIT));
+        self.server = Some(Server::start(command, "ready to accept connections", Signal::QUIT).0);
     }
 }
 

@@ -83,7 +83,7 @@ impl rig::Rig for Rig {
             command.args(["--appendonly", "yes", "--appendfsync", "no"]);
         }
         command.current_dir(self.dir.path());
-        self.server = Some(Server::start(command, "ready to accept connections", Signal::KILL));
+        self.server = Some(Server::start(command, "ready to accept connections", Signal::KILL).0);
     }
 }
 
