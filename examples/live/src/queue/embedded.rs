@@ -1,4 +1,4 @@
-//! The embedded queue's subscriber: lines over HTTP from `live api --internal`.
+//! The embedded queue: the log in the api's SQLite file, and lines over HTTP from `live api --internal`.
 
 use std::time::Duration;
 
@@ -13,14 +13,38 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 
-use super::{Entries, QueueError, Subscribe};
+use super::{Entries, Publish, QueueError, Subscribe};
 use crate::delta::Entry;
+use crate::store::Store;
 
 /// The api says something every 5 s: three times that in silence, and it is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// The longest line that is read, in bytes.
 const LINE_MAX: usize = 1 << 20;
+
+/// The api's side of the embedded queue: the log is the queue, so that what is stored is published.
+pub struct Publisher {
+    newest: tokio::sync::watch::Receiver<u64>,
+}
+
+impl Publisher {
+    /// Of this log.
+    #[must_use]
+    pub fn new(store: &Store) -> Publisher {
+        Publisher { newest: store.newest() }
+    }
+}
+
+impl Publish for Publisher {
+    fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
+        Box::pin(async { Ok(*self.newest.borrow()) })
+    }
+
+    fn publish<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<(), QueueError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
 
 /// A node's side of the embedded queue.
 pub struct Subscriber {
@@ -31,6 +55,11 @@ pub struct Subscriber {
 #[derive(Deserialize)]
 struct Newest {
     pos: u64,
+}
+
+#[derive(Deserialize)]
+struct Gone {
+    oldest: u64,
 }
 
 impl Subscriber {
@@ -45,17 +74,26 @@ impl Subscriber {
         let uri: Uri = format!("{}{path}", self.base).parse().map_err(|e| down(&self.base, e))?;
         let answer = tokio::time::timeout(SILENCE_MAX, self.client.get(uri)).await;
         let answer = answer.map_err(|e| down(&self.base, e))?.map_err(|e| down(&self.base, e))?;
-        if answer.status() == StatusCode::OK { Ok(answer) } else { Err(down(&self.base, answer.status())) }
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            StatusCode::GONE => Err(QueueError::Passed { oldest: self.json::<Gone>(answer).await?.oldest }),
+            status => Err(down(&self.base, status)),
+        }
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, answer: Response<Incoming>) -> Result<T, QueueError> {
+        let body = Limited::new(answer.into_body(), LINE_MAX).collect();
+        let body = tokio::time::timeout(SILENCE_MAX, body).await.map_err(|e| down(&self.base, e))?;
+        let body = body.map_err(|e| down(&self.base, e))?.to_bytes();
+        serde_json::from_slice(&body).map_err(|e| down(&self.base, e))
     }
 }
 
 impl Subscribe for Subscriber {
     fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
         Box::pin(async move {
-            let body = Limited::new(self.get("/internal/newest").await?.into_body(), LINE_MAX).collect();
-            let body = tokio::time::timeout(SILENCE_MAX, body).await.map_err(|e| down(&self.base, e))?;
-            let body = body.map_err(|e| down(&self.base, e))?.to_bytes();
-            let newest: Newest = serde_json::from_slice(&body).map_err(|e| down(&self.base, e))?;
+            let answer = self.get("/internal/newest").await?;
+            let newest: Newest = self.json(answer).await?;
             Ok(newest.pos)
         })
     }
