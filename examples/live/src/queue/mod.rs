@@ -1,6 +1,6 @@
 //! The queue between the api and the nodes: one log of deltas over all rooms, in the order of their `pos`.
 //!
-//! What every implementation promises, and `tests/queue.rs` checks of each:
+//! What every implementation promises, and `tests/queue` checks of each:
 //! - a subscriber gets every entry after the position it names, each once and in order, then each new one as it comes;
 //! - a connection that was lost is an error of the stream; subscribed again after the last entry seen, nothing is lost and nothing comes twice;
 //! - a subscriber that reads slowly holds up neither the publisher nor other subscribers, and costs bounded memory;
@@ -101,13 +101,13 @@ pub fn open_publisher(url: &str, store: &Store) -> Result<Arc<dyn Publish>, Wron
 ///
 /// # Errors
 /// There is no such queue in this program.
-pub fn open_subscriber(url: &str, api: &str) -> Result<Box<dyn Subscribe>, WrongUrl> {
+pub fn open_subscriber(url: &str, api: &str) -> Result<Arc<dyn Subscribe>, WrongUrl> {
     match scheme(url) {
-        "embedded" => Ok(Box::new(embedded::Subscriber::new(api))),
+        "embedded" => Ok(Arc::new(embedded::Subscriber::new(api))),
         #[cfg(feature = "redis")]
-        "redis" => Ok(Box::new(redis::Redis::connect(url)?)),
+        "redis" => Ok(Arc::new(redis::Redis::connect(url)?)),
         #[cfg(feature = "postgres")]
-        "postgres" => Ok(Box::new(postgres::Postgres::connect(url)?)),
+        "postgres" => Ok(Arc::new(postgres::Postgres::connect(url)?)),
         other => Err(unknown(other)),
     }
 }

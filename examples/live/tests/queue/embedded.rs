@@ -1,6 +1,7 @@
 //! The embedded queue: a `live api` process, whose log grows by mutations.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::http::StatusCode;
 use holdline_live::delta::Entry;
@@ -49,7 +50,7 @@ impl rig::Rig for Rig {
         self.put(&["lobby"; 1_000]).await;
     }
 
-    fn subscriber(&self) -> Box<dyn Subscribe> {
+    fn subscriber(&self) -> Arc<dyn Subscribe> {
         open_subscriber("embedded", &format!("http://{}", self.between.address)).unwrap()
     }
 

@@ -4,6 +4,7 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use holdline_live::delta::Entry;
 use holdline_live::queue::postgres::Postgres;
@@ -83,8 +84,8 @@ impl rig::Rig for Rig {
         self.put(&vec!["lobby"; 101_000]).await;
     }
 
-    fn subscriber(&self) -> Box<dyn Subscribe> {
-        Box::new(Postgres::connect(&url(&self.dir)).unwrap())
+    fn subscriber(&self) -> Arc<dyn Subscribe> {
+        Arc::new(Postgres::connect(&url(&self.dir)).unwrap())
     }
 
     async fn cut(&mut self) {

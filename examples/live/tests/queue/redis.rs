@@ -1,6 +1,7 @@
 //! A real redis-server, and what only it can do.
 
 use std::process::Command;
+use std::sync::Arc;
 
 use holdline_live::delta::Entry;
 use holdline_live::queue::redis::Redis;
@@ -64,8 +65,8 @@ impl rig::Rig for Rig {
         self.put(&vec!["lobby"; 101_000]).await;
     }
 
-    fn subscriber(&self) -> Box<dyn Subscribe> {
-        Box::new(Redis::connect(&url(&self.dir)).unwrap())
+    fn subscriber(&self) -> Arc<dyn Subscribe> {
+        Arc::new(Redis::connect(&url(&self.dir)).unwrap())
     }
 
     async fn cut(&mut self) {

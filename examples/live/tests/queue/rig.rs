@@ -1,6 +1,7 @@
 //! A queue with a log before it, as the checks need it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -25,7 +26,7 @@ pub(crate) trait Rig: Sized {
     /// Writes so much that the beginning is no longer kept.
     async fn outgrow(&mut self);
 
-    fn subscriber(&self) -> Box<dyn Subscribe>;
+    fn subscriber(&self) -> Arc<dyn Subscribe>;
 
     /// Every connection to the queue is lost.
     async fn cut(&mut self);
