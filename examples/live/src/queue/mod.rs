@@ -90,7 +90,7 @@ pub fn open_publisher(url: &str, store: &Store) -> Result<Arc<dyn Publish>, Wron
     match scheme(url) {
         "embedded" => Ok(Arc::new(embedded::Publisher::new(store))),
         #[cfg(feature = "redis")]
-        "redis" => Ok(Arc::new(redis::Redis::connect(url)?)),
+        "redis" | "redis+unix" => Ok(Arc::new(redis::Redis::connect(url)?)),
         #[cfg(feature = "postgres")]
         "postgres" => Ok(Arc::new(postgres::Postgres::connect(url)?)),
         other => Err(unknown(other)),
@@ -105,7 +105,7 @@ pub fn open_subscriber(url: &str, api: &str) -> Result<Arc<dyn Subscribe>, Wrong
     match scheme(url) {
         "embedded" => Ok(Arc::new(embedded::Subscriber::new(api))),
         #[cfg(feature = "redis")]
-        "redis" => Ok(Arc::new(redis::Redis::connect(url)?)),
+        "redis" | "redis+unix" => Ok(Arc::new(redis::Redis::connect(url)?)),
         #[cfg(feature = "postgres")]
         "postgres" => Ok(Arc::new(postgres::Postgres::connect(url)?)),
         other => Err(unknown(other)),
@@ -117,8 +117,8 @@ fn scheme(url: &str) -> &str {
 }
 
 fn unknown(scheme: &str) -> WrongUrl {
-    WrongUrl(match scheme {
-        "redis" | "postgres" => format!("this program was built without {scheme}; build it with --features {scheme}"),
+    WrongUrl(match scheme.trim_end_matches("+unix") {
+        name @ ("redis" | "postgres") => format!("this program was built without {name}; build it with --features {name}"),
         _ => "it is embedded, redis://HOST:PORT or postgres://USER@HOST/DATABASE".to_owned(),
     })
 }

@@ -25,7 +25,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// The server at `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, which is not asked yet.
+    /// The server at `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]` or `redis+unix:///SOCKET`, which is not asked yet.
     ///
     /// # Errors
     /// `url` is none of these.

@@ -1,15 +1,14 @@
 //! The promises of `queue/mod.rs`.
 
-use futures_util::future::join;
 use holdline_live::delta::Entry;
-use holdline_live::queue::{Publish, QueueError};
+use holdline_live::queue::QueueError;
 
-use crate::rig::{Log, Published, Rig, next, take};
+use crate::rig::{Rig, next, take};
 
 /// More than two pages.
 const MANY: usize = 600;
 
-fn rooms(count: usize) -> Vec<&'static str> {
+pub(crate) fn rooms(count: usize) -> Vec<&'static str> {
     ["lobby", "stage", "bar"].into_iter().cycle().take(count).collect()
 }
 
@@ -128,28 +127,4 @@ pub(crate) async fn who_was_away_too_long_is_told<R: Rig>() {
     let mut entries = queue.subscribe(oldest - 1).await.unwrap();
     assert_eq!(take(&mut entries, 300).await, rig.written()[oldest as usize - 1..][..300]);
     assert_eq!(queue.newest().await.unwrap(), rig.written().len() as u64);
-}
-
-pub(crate) async fn two_publishers_publish_each_entry_once<R: Published>() {
-    let mut rig = R::start().await;
-    let (one, other) = (rig.publisher(), rig.publisher());
-    rig.put(&["lobby"]).await;
-    let mut log = Log::default();
-    log.write(&rooms(2_000));
-    // The first entry is the rig's own, and stays as it is.
-    log.entries[0] = rig.written()[0].clone();
-    let publish = async |queue: Box<dyn Publish>, batch| {
-        for entries in log.entries.chunks(batch) {
-            queue.publish(entries).await.unwrap();
-        }
-    };
-    join(publish(one, 7), publish(other, 31)).await;
-    assert_eq!(rig.subscriber().newest().await.unwrap(), 2_000);
-    let mut entries = rig.subscriber().subscribe(0).await.unwrap();
-    assert_eq!(take(&mut entries, 2_000).await, log.entries);
-    // Once more, from the middle on: not one of them comes.
-    rig.publisher().publish(&log.entries[1_000..]).await.unwrap();
-    log.write(&["bar"]);
-    rig.publisher().publish(&log.entries[1_999..]).await.unwrap();
-    assert_eq!(take(&mut entries, 1).await, log.entries[2_000..]);
 }

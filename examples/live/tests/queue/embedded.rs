@@ -11,12 +11,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::live::Api;
+use crate::live::Live;
 use crate::rig;
 
 pub(crate) struct Rig {
     written: Vec<Entry>,
-    api: Option<Api>,
+    api: Option<Live>,
     window: u64,
     between: Between,
     dir: TempDir,
@@ -63,7 +63,7 @@ impl rig::Rig for Rig {
     }
 
     fn restart(&mut self) {
-        let api = Api::start(self.dir.path(), "embedded", self.window);
+        let api = Live::api(self.dir.path(), "embedded", self.window);
         self.between.to.send_replace(Some(api.internal.parse().unwrap()));
         self.api = Some(api);
     }

@@ -12,7 +12,8 @@ use holdline_live::queue::{Publish, QueueError, Subscribe};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::rig::{self, Log, Published, take};
+use crate::published::{Log, Published};
+use crate::rig::{self, take};
 use crate::server::Server;
 
 pub(crate) struct Rig {
@@ -108,6 +109,10 @@ impl rig::Rig for Rig {
 }
 
 impl Published for Rig {
+    fn url(&self) -> String {
+        url(&self.dir)
+    }
+
     fn publisher(&self) -> Box<dyn Publish> {
         Box::new(Postgres::connect(&url(&self.dir)).unwrap())
     }

@@ -9,7 +9,8 @@ use holdline_live::queue::{Publish, QueueError, Subscribe};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::rig::{self, Log, Published, next, take};
+use crate::published::{Log, Published};
+use crate::rig::{self, next, take};
 use crate::server::Server;
 
 pub(crate) struct Rig {
@@ -89,6 +90,10 @@ impl rig::Rig for Rig {
 }
 
 impl Published for Rig {
+    fn url(&self) -> String {
+        url(&self.dir)
+    }
+
     fn publisher(&self) -> Box<dyn Publish> {
         Box::new(Redis::connect(&url(&self.dir)).unwrap())
     }
