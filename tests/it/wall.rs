@@ -60,7 +60,8 @@ async fn two_in_one_room_agree_through_a_drain_a_kill_and_a_network_that_blocks(
     let pids: serde_json::Map<_, _> =
         nodes.iter().map(|(name, child, _)| ((*name).to_owned(), child.id().unwrap().into())).collect();
     let urls = [format!("http://{}", holdline.address), format!("http://{}", holdline.admin)];
-    let mut browser = Script::start("node", "clients/wall.mjs", &[&urls[0], &urls[1], &serde_json::Value::from(pids).to_string()], None);
+    let mut browser =
+        Script::start("node", "clients/wall.mjs", &[&urls[0], &urls[1], &serde_json::Value::from(pids).to_string()], None);
     browser.expect("block the WebSocket").await;
     holdline.configure(&blocking(&["/live/ws"]));
     holdline.signal("HUP");

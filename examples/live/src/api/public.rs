@@ -194,3 +194,38 @@ impl App {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::store::{Bounds, Store};
+
+    #[tokio::test]
+    async fn without_its_queue_nothing_is_stored_and_all_is_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("live.db"), Bounds { window: 10, max_mib: None }).unwrap();
+        store.make_room("r", Recovery::Strong {}).await.unwrap();
+        let (queue, state) = watch::channel(Err("it is away".to_owned()));
+        let app = App { store, queue: state, presence: Arc::default(), comment_max: 10, stop: Default::default() };
+        let write = async || {
+            let written = Written { user: "ann".into(), text: "x".into() };
+            create(State(app.clone()), Segments("r".into()), Key(Some("k".into())), Body(written)).await.into_response()
+        };
+        let answer = write().await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
+        let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["type"], "urn:live:problem:queue-down");
+        assert!(problem["detail"].as_str().unwrap().contains("it is away"));
+        let Json(Rooms { rooms }) = super::rooms(State(app.clone())).await.unwrap();
+        assert_eq!(rooms[0].seq, 0);
+        queue.send_modify(|state| *state = Ok(()));
+        let answer = write().await;
+        assert_eq!((answer.status(), answer.headers().get("idempotency-replayed")), (StatusCode::CREATED, None));
+    }
+}

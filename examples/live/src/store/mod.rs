@@ -8,6 +8,8 @@ mod keys;
 mod query;
 mod refused;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fs::{File, TryLockError};
@@ -156,14 +158,6 @@ impl Store {
     /// [`Refused::WindowPassed`] with the first position from which on the log is whole, or the database cannot be read.
     pub async fn log(&self, after: u64, until: u64, limit: usize) -> Result<Vec<Entry>, Refused> {
         self.readers.read(move |db| query::log(db, after, until, limit)).await
-    }
-
-    /// The position up to which the window has passed over some entry: the log is whole after it.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn trimmed(&self) -> Result<u64, Refused> {
-        self.readers.read(|db| Ok(query::trimmed(db)?)).await
     }
 }
 

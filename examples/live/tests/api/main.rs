@@ -219,6 +219,6 @@ fn what_cannot_be_used_is_told_at_the_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     assert!(fails(&["--port", &port, "--internal", "0", "--db", db]).contains(&format!("cannot listen on 127.0.0.1:{port}")));
-    let _one = Api::start(std::path::Path::new(db), &[]);
+    let _one = Api::start(std::path::Path::new(db), &["--room", "r:eventual:9"]);
     assert!(fails(&[&ports[..], &["--db", db]].concat()).contains("another live api uses"));
 }
