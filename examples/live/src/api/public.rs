@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::App;
 use super::input::{Body, Key, Query, Segments, name};
@@ -77,7 +76,7 @@ async fn room(
     let user = checked(page.user)?;
     let snapshot = app.store.snapshot(&room, limit, page.before, user).await;
     let mut snapshot = snapshot.map_err(|refused| Problem::of(&refused, &room))?;
-    snapshot.presence = app.presence.lock().of(&room, Instant::now());
+    snapshot.presence = app.presence.lock().of(&room, super::now());
     Ok(Json(snapshot))
 }
 
