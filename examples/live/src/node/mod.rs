@@ -1,6 +1,5 @@
 //! `live node`: holds the clients' connections, hears every delta from the queue and hands it to the clients of its room.
 
-mod backoff;
 mod cursor;
 mod events;
 mod follow;
@@ -25,13 +24,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use self::backoff::Backoff;
 use self::follow::{Place, follow};
 use self::hub::Hub;
 use self::poll::Polls;
 use self::server::Node;
 use self::sessions::Sessions;
 use self::upstream::{Api, HttpApi};
+use crate::backoff::Backoff;
 use crate::queue;
 use crate::wall::is_name;
 
