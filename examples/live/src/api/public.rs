@@ -64,6 +64,7 @@ async fn make_room(
 struct Page {
     limit: Option<usize>,
     before: Option<u64>,
+    user: Option<String>,
 }
 
 async fn room(
@@ -72,13 +73,32 @@ async fn room(
     Query(page): Query<Page>,
 ) -> Result<Json<Snapshot>, Problem> {
     let limit = limit(page.limit, COMMENTS)?;
-    let mut snapshot = app.store.snapshot(&room, limit, page.before).await.map_err(|refused| Problem::of(&refused, &room))?;
+    let user = checked(page.user)?;
+    let snapshot = app.store.snapshot(&room, limit, page.before, user).await;
+    let mut snapshot = snapshot.map_err(|refused| Problem::of(&refused, &room))?;
     snapshot.presence = app.presence.lock().of(&room, super::now());
     Ok(Json(snapshot))
 }
 
-async fn comment(State(app): State<App>, Segments((room, comment)): Segments<(String, u64)>) -> Result<Json<Comment>, Problem> {
-    app.store.comment(&room, comment).await.map(Json).map_err(|refused| Problem::of(&refused, &room))
+/// Who asks, if they say so.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asking {
+    user: Option<String>,
+}
+
+fn checked(user: Option<String>) -> Result<Option<String>, Problem> {
+    user.as_deref().map_or(Ok(()), |user| name("a user", user))?;
+    Ok(user)
+}
+
+async fn comment(
+    State(app): State<App>,
+    Segments((room, comment)): Segments<(String, u64)>,
+    Query(asking): Query<Asking>,
+) -> Result<Json<Comment>, Problem> {
+    let user = checked(asking.user)?;
+    app.store.comment(&room, comment, user).await.map(Json).map_err(|refused| Problem::of(&refused, &room))
 }
 
 #[derive(Deserialize)]

@@ -45,6 +45,15 @@ async fn what_is_done_to_a_comment_is_in_the_room_and_in_the_log() {
         (&json!("strong"), &json!(3), &json!(1), &json!(false))
     );
 
+    // Who says who they are hears what they like.
+    for (user, liked) in [("bob", true), ("ann", false)] {
+        let comment = api.get(&format!("/api/rooms/r/comments/1?user={user}")).await.body;
+        assert_eq!(comment["liked"], liked, "{user}");
+        assert_eq!(api.get(&format!("/api/rooms/r?user={user}")).await.body["comments"], json!([comment]));
+    }
+    assert_eq!(api.get("/api/rooms/r?user=b%20b").await.problem(), (400, "invalid"));
+    assert_eq!(api.get("/api/rooms/r/comments/1?user=").await.problem(), (400, "invalid"));
+
     let unliked = api.ask(Method::DELETE, "/api/rooms/r/comments/1/likes/bob", &[], "").await;
     assert_eq!(timeless(&unliked.body)["action"], "unlike");
     assert_eq!(api.ask(Method::DELETE, "/api/rooms/r/comments/1/likes/bob", &[], "").await.status, 204);
