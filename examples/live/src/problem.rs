@@ -45,7 +45,8 @@ impl Problem {
         self
     }
 
-    fn value(&self) -> Value {
+    /// The object itself.
+    pub(crate) fn value(&self) -> Value {
         let mut value = json!({
             "type": format!("urn:live:problem:{}", self.kind),
             "title": self.title,

@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::backoff::Backoff;
 use super::hub::Hub;
+use crate::backoff::Backoff;
 use crate::queue::{QueueError, Subscribe};
 
 /// Deltas that are taken in a row. Then clients have their turn: a node that catches up must not make its clients too slow.

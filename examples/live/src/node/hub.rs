@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::backoff::Backoff;
 use super::cursor::{Cursor, Heard};
 use super::lingering::{Lingering, Stay};
 use super::room::{Applied, Refusal, Room};
 use super::upstream::{Api, Presence};
+use crate::backoff::Backoff;
 use crate::delta::Entry;
 use crate::wall::is_name;
 
@@ -95,10 +95,9 @@ impl Hub {
         }
     }
 
-    /// Who is here.
+    /// Who is here; rooms that nobody listens to any more too, for somebody may come back and wants to know who is elsewhere.
     pub(crate) fn present(&self) -> Presence {
-        let members = self.rooms.all().into_iter().filter(|(_, _, members)| *members > 0);
-        Presence { rooms: members.map(|(name, _, members)| (name, members)).collect() }
+        Presence { rooms: self.rooms.all().into_iter().map(|(name, _, members)| (name, members)).collect() }
     }
 
     /// Who is anywhere.

@@ -1,6 +1,5 @@
 //! `live node`: holds the clients' connections, hears every delta from the queue and hands it to the clients of its room.
 
-mod backoff;
 mod cursor;
 mod events;
 mod follow;
@@ -11,6 +10,8 @@ mod problem;
 mod room;
 mod server;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod upstream;
 mod websocket;
 
@@ -25,13 +26,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use self::backoff::Backoff;
 use self::follow::{Place, follow};
 use self::hub::Hub;
 use self::poll::Polls;
 use self::server::Node;
 use self::sessions::Sessions;
 use self::upstream::{Api, HttpApi};
+use crate::backoff::Backoff;
 use crate::queue;
 use crate::wall::is_name;
 

@@ -10,9 +10,10 @@ use serde_json::json;
 use super::cursor::Heard;
 use super::hub::{Hub, Listener, Member};
 use super::lingering::{Lingering, Stay};
-use super::problem::Problem;
+use super::problem;
 use super::room::{KEPT_MAX, Line, Refusal};
 use super::sessions::{Guard, Sessions};
+use crate::problem::Problem;
 
 /// A poll is answered within this time, with or without a delta.
 const ANSWER_WITHIN: Duration = Duration::from_secs(25);
@@ -97,7 +98,7 @@ pub(crate) async fn answer(listener: &mut Listener, node: &str, has_deltas: bool
                 Heard::Hello { .. } => knows_the_room = true,
                 Heard::Presence(_) => {}
                 Heard::Deltas(lines) => return Ok(lines),
-                Heard::Resync { seq } => return Err(Problem::resync(seq)),
+                Heard::Resync { seq } => return Err(problem::resync(seq)),
                 Heard::Refused(refusal) => return Err(Problem::from(refusal)),
             }
         }
@@ -106,7 +107,7 @@ pub(crate) async fn answer(listener: &mut Listener, node: &str, has_deltas: bool
         Ok(Ok(lines)) => lines,
         Ok(Err(problem)) => return problem.into_response(),
         Err(_) if knows_the_room => Vec::new(),
-        Err(_) => return Problem::api_down().into_response(),
+        Err(_) => return problem::api_down().into_response(),
     };
     let (seq, presence) = listener.room();
     let seq = lines.last().map_or(seq, Line::seq);

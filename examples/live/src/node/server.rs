@@ -22,10 +22,10 @@ use tokio::sync::watch;
 use super::follow::Place;
 use super::hub::{Hub, Listener};
 use super::poll::Polls;
-use super::problem::Problem;
 use super::room::Refusal;
 use super::sessions::{Counts, Guard, Heartbeat, Sessions};
 use super::{events, poll, websocket};
+use crate::problem::Problem;
 
 /// What a connection's answers may wait in, in bytes: an event stream that is not read must not fill more.
 const BUFFER_MAX: usize = 16 << 10;

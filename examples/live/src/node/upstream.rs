@@ -18,11 +18,11 @@ use tokio::sync::Semaphore;
 use super::room::{KEPT_MAX, Loaded};
 use crate::wall::{Deltas, Snapshot};
 
-/// Deltas to a page: with the longest comments that an api should allow, a page is still far below [`BODY_MAX`].
-const PAGE: u64 = 256;
+/// Deltas to a page: with the longest comments that an api may allow, and every character escaped, a page is still below [`BODY_MAX`].
+const PAGE: u64 = 128;
 
 /// The longest answer that is read, in bytes.
-const BODY_MAX: usize = 16 << 20;
+const BODY_MAX: usize = 64 << 20;
 
 /// Rooms that are loaded at once: a crowd that comes back to a new node must not be a crowd at the api.
 const LOADS_MAX: usize = 8;
@@ -49,8 +49,8 @@ pub(crate) struct Presence {
 #[derive(Debug, Error)]
 #[error("the api at {at} gives no answer: {reason}")]
 pub(crate) struct ApiError {
-    at: String,
-    reason: String,
+    pub(crate) at: String,
+    pub(crate) reason: String,
 }
 
 /// The api over HTTP.

@@ -10,8 +10,9 @@ use tokio_tungstenite::tungstenite;
 
 use super::cursor::Heard;
 use super::hub::Listener;
-use super::problem::Problem;
+use super::problem::not_over_websocket;
 use super::sessions::Guard;
+use crate::problem::Problem;
 
 /// The longest message of a client, in bytes.
 const MESSAGE_MAX: usize = 4_096;
@@ -105,7 +106,7 @@ impl Session {
 
     async fn refuse(&mut self, socket: &mut WebSocket) -> Result<(), End> {
         self.refusals += 1;
-        tell(socket, &Problem::not_over_websocket()).await?;
+        tell(socket, &not_over_websocket()).await?;
         if self.refusals < REFUSALS_MAX { Ok(()) } else { Err(Some(close(close_code::POLICY, "a node takes no mutations"))) }
     }
 }
@@ -115,7 +116,7 @@ async fn say(socket: &mut WebSocket, message: serde_json::Value) -> Result<(), E
 }
 
 async fn tell(socket: &mut WebSocket, problem: &Problem) -> Result<(), End> {
-    socket.send(Message::Text(problem.message().into())).await.map_err(|_| None)
+    say(socket, json!({ "error": problem.value() })).await
 }
 
 /// The Close that tells a client what it did, if it is there to hear it.

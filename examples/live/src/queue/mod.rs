@@ -1,6 +1,6 @@
 //! The queue between the api and the nodes: one log of deltas over all rooms, in the order of their `pos`.
 //!
-//! What every implementation promises, and `tests/queue.rs` checks of each:
+//! What every implementation promises, and `tests/queue` checks of each:
 //! - a subscriber gets every entry after the position it names, each once and in order, then each new one as it comes;
 //! - a connection that was lost is an error of the stream; subscribed again after the last entry seen, nothing is lost and nothing comes twice;
 //! - a subscriber that reads slowly holds up neither the publisher nor other subscribers, and costs bounded memory;
@@ -14,7 +14,6 @@ pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 
-use std::io;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -56,55 +55,6 @@ pub trait Subscribe: Send + Sync {
     fn subscribe(&self, after: u64) -> BoxFuture<'_, Result<Entries, QueueError>>;
 }
 
-/// A queue that is a server of its own: one value serves either side.
-pub trait Server: Publish + Subscribe {}
-
-impl<T: Publish + Subscribe> Server for T {}
-
-/// The api's side of the queue that `--queue` names. Nothing is connected yet.
-///
-/// # Errors
-/// There is no such queue in this program.
-pub fn open_publisher(url: &str, store: &Store) -> io::Result<Arc<dyn Publish>> {
-    match url {
-        "embedded" => Ok(Arc::new(embedded::Publisher::new(store))),
-        _ => Ok(Arc::<dyn Server>::from(server(url)?)),
-    }
-}
-
-/// A node's side of the queue that `--queue` names; `api` is where the embedded one is. Nothing is connected yet.
-///
-/// # Errors
-/// There is no such queue in this program.
-pub fn open_subscriber(url: &str, api: &str) -> io::Result<Arc<dyn Subscribe>> {
-    match url {
-        "embedded" => Ok(Arc::new(embedded::Subscriber::new(api))),
-        _ => Ok(Arc::<dyn Server>::from(server(url)?)),
-    }
-}
-
-/// The server that `url` names. It is connected when it is first asked, and again after a loss.
-///
-/// # Errors
-/// `url` is none of a queue that this program was built with.
-pub fn server(url: &str) -> io::Result<Box<dyn Server>> {
-    match url.split_once(':').map(|(scheme, _)| scheme) {
-        #[cfg(feature = "redis")]
-        Some("redis" | "redis+unix") => Ok(Box::new(redis::Redis::connect(url)?)),
-        #[cfg(not(feature = "redis"))]
-        Some("redis" | "redis+unix") => Err(unusable("this program was built without `--features redis`")),
-        #[cfg(feature = "postgres")]
-        Some("postgres" | "postgresql") => Ok(Box::new(postgres::Postgres::connect(url)?)),
-        #[cfg(not(feature = "postgres"))]
-        Some("postgres" | "postgresql") => Err(unusable("this program was built without `--features postgres`")),
-        _ => Err(unusable("a queue is `embedded`, redis://HOST:PORT or postgres://USER@HOST:PORT/DATABASE")),
-    }
-}
-
-fn unusable(message: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, message.into())
-}
-
 /// What a subscriber hears.
 pub type Entries = BoxStream<'static, Result<Entry, QueueError>>;
 
@@ -125,4 +75,50 @@ pub enum QueueError {
         /// The first position that it has.
         oldest: u64,
     },
+}
+
+/// `--queue` names no queue that this program has. The URL is not told: it may have a password in it.
+#[derive(Debug, Error)]
+#[error("--queue: {0}")]
+pub struct WrongUrl(String);
+
+/// The api's side of the queue that `--queue` names. Nothing is connected yet.
+///
+/// # Errors
+/// There is no such queue in this program.
+pub fn open_publisher(url: &str, store: &Store) -> Result<Arc<dyn Publish>, WrongUrl> {
+    match scheme(url) {
+        "embedded" => Ok(Arc::new(embedded::Publisher::new(store))),
+        #[cfg(feature = "redis")]
+        "redis" | "redis+unix" => Ok(Arc::new(redis::Redis::connect(url)?)),
+        #[cfg(feature = "postgres")]
+        "postgres" => Ok(Arc::new(postgres::Postgres::connect(url)?)),
+        other => Err(unknown(other)),
+    }
+}
+
+/// A node's side of the queue that `--queue` names; `api` is where the embedded one is. Nothing is connected yet.
+///
+/// # Errors
+/// There is no such queue in this program.
+pub fn open_subscriber(url: &str, api: &str) -> Result<Arc<dyn Subscribe>, WrongUrl> {
+    match scheme(url) {
+        "embedded" => Ok(Arc::new(embedded::Subscriber::new(api))),
+        #[cfg(feature = "redis")]
+        "redis" | "redis+unix" => Ok(Arc::new(redis::Redis::connect(url)?)),
+        #[cfg(feature = "postgres")]
+        "postgres" => Ok(Arc::new(postgres::Postgres::connect(url)?)),
+        other => Err(unknown(other)),
+    }
+}
+
+fn scheme(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(scheme, _)| scheme)
+}
+
+fn unknown(scheme: &str) -> WrongUrl {
+    WrongUrl(match scheme.trim_end_matches("+unix") {
+        name @ ("redis" | "postgres") => format!("this program was built without {name}; build it with --features {name}"),
+        _ => "it is embedded, redis://HOST:PORT or postgres://USER@HOST/DATABASE".to_owned(),
+    })
 }

@@ -1,7 +1,6 @@
 //! Postgres: a table of deltas, and a notification that there are more.
 
 use std::error::Error;
-use std::io;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, poll_fn};
@@ -13,7 +12,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, tls};
 
 use super::pages::{self, ANSWER, KEPT, PAGE, Pages, down, within};
-use super::{Entries, Publish, QueueError, Subscribe, unusable};
+use super::{Entries, Publish, QueueError, Subscribe, WrongUrl};
 use crate::delta::Entry;
 
 /// All of it is one transaction. Two that make the table at once would fail without the lock, `IF NOT EXISTS` or not. `json` keeps a delta's text as it is.
@@ -49,13 +48,13 @@ impl Postgres {
     ///
     /// # Errors
     /// `url` is none of these.
-    pub fn connect(url: &str) -> io::Result<Self> {
-        let config: Config = url.parse().map_err(|e| unusable(format!("no URL of a Postgres database: {}", reason(&e))))?;
+    pub fn connect(url: &str) -> Result<Self, WrongUrl> {
+        let config: Config = url.parse().map_err(|e| WrongUrl(format!("no URL of a Postgres database: {}", reason(&e))))?;
         // Not the URL, which may have a password in it.
         let host = match config.get_hosts().first() {
             Some(Host::Tcp(host)) => host.clone(),
             Some(Host::Unix(path)) => path.display().to_string(),
-            None => return Err(unusable("the URL of the Postgres database names no host")),
+            None => return Err(WrongUrl("the URL of the Postgres database names no host".to_owned())),
         };
         let at = format!("{host}:{}", config.get_ports().first().unwrap_or(&5432));
         Ok(Self { config, at, commands: Mutex::new(None) })

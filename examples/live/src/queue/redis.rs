@@ -1,6 +1,5 @@
 //! Redis: a stream whose entries have their position as id, so that Redis itself refuses a second copy.
 
-use std::io;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -10,7 +9,7 @@ use redis::{AsyncCommands, AsyncConnectionConfig, Client, RedisError, RedisResul
 use tokio::sync::Mutex;
 
 use super::pages::{self, ANSWER, KEPT, PAGE, Pages, down, within};
-use super::{Entries, Publish, QueueError, Subscribe, unusable};
+use super::{Entries, Publish, QueueError, Subscribe, WrongUrl};
 use crate::delta::Entry;
 
 /// The one stream of all rooms: one order, one number to resume from.
@@ -26,12 +25,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// The server at `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, which is not asked yet.
+    /// The server at `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]` or `redis+unix:///SOCKET`, which is not asked yet.
     ///
     /// # Errors
     /// `url` is none of these.
-    pub fn connect(url: &str) -> io::Result<Self> {
-        let client = Client::open(url).map_err(|e| unusable(format!("no URL of a Redis server: {e}")))?;
+    pub fn connect(url: &str) -> Result<Self, WrongUrl> {
+        let client = Client::open(url).map_err(|e| WrongUrl(format!("no URL of a Redis server: {e}")))?;
         // Not the URL, which may have a password in it.
         let at = client.get_connection_info().addr().to_string();
         Ok(Self { client, at, commands: Mutex::new(None) })

@@ -4,14 +4,16 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use holdline_live::delta::Entry;
 use holdline_live::queue::postgres::Postgres;
-use holdline_live::queue::{Publish, Subscribe};
+use holdline_live::queue::{Publish, QueueError, Subscribe};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::rig::{self, Log, Published, take};
+use crate::published::{Log, Published};
+use crate::rig::{self, take};
 use crate::server::Server;
 
 pub(crate) struct Rig {
@@ -83,8 +85,8 @@ impl rig::Rig for Rig {
         self.put(&vec!["lobby"; 101_000]).await;
     }
 
-    fn subscriber(&self) -> Box<dyn Subscribe> {
-        Box::new(Postgres::connect(&url(&self.dir)).unwrap())
+    fn subscriber(&self) -> Arc<dyn Subscribe> {
+        Arc::new(Postgres::connect(&url(&self.dir)).unwrap())
     }
 
     async fn cut(&mut self) {
@@ -102,11 +104,15 @@ impl rig::Rig for Rig {
         command.args(["-c", "listen_addresses=", "-c", &sockets, "-D"]).arg(self.dir.path().join("data"));
         command.current_dir(self.dir.path());
         // What it calls an immediate shutdown is a crash that takes its children along.
-        self.server = Some(Server::start(command, "ready to accept connections", Signal::QUIT));
+        self.server = Some(Server::start(command, "ready to accept connections", Signal::QUIT).0);
     }
 }
 
 impl Published for Rig {
+    fn url(&self) -> String {
+        url(&self.dir)
+    }
+
     fn publisher(&self) -> Box<dyn Publish> {
         Box::new(Postgres::connect(&url(&self.dir)).unwrap())
     }
@@ -131,7 +137,24 @@ async fn a_publisher_that_is_far_behind_brings_nothing_back() {
     rig.publisher().publish(&rig.written()[10..]).await.unwrap();
     assert_eq!(take(&mut rig.subscriber().subscribe(30).await.unwrap(), 20).await, rig.written()[30..]);
     let error = rig.subscriber().subscribe(12).await.err().unwrap();
-    assert!(matches!(error, holdline_live::queue::QueueError::Passed { oldest: 31 }), "{error}");
+    assert!(matches!(error, QueueError::Passed { oldest: 31 }), "{error}");
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_locks_is_down_and_goes_on() {
+    use rig::Rig as _;
+    let mut rig = Rig::start().await;
+    rig.put(&["lobby"]).await;
+    let (locker, connection) = tokio_postgres::connect(&url(&rig.dir), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    locker.batch_execute("BEGIN; LOCK TABLE live_deltas").await.unwrap();
+    rig.log.write(&["lobby"]);
+    let error = rig.publisher.publish(&rig.log.entries[1..]).await.unwrap_err().to_string();
+    assert!(error.contains("no answer within 2 s"), "{error}");
+    locker.batch_execute("COMMIT").await.unwrap();
+    // The statement that was given up may be done all the same.
+    rig.put(&["lobby"]).await;
+    assert_eq!(take(&mut rig.subscriber().subscribe(0).await.unwrap(), 3).await, rig.written());
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! A queue with a log before it, as the checks need it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use holdline_live::delta::{Action, Delta, Entry};
-use holdline_live::queue::{Entries, Publish, QueueError, Subscribe};
+use holdline_live::delta::Entry;
+use holdline_live::queue::{Entries, QueueError, Subscribe};
 use tokio::time::timeout;
 
 /// Longer than anything should take; a test that meets it has failed.
@@ -25,7 +25,7 @@ pub(crate) trait Rig: Sized {
     /// Writes so much that the beginning is no longer kept.
     async fn outgrow(&mut self);
 
-    fn subscriber(&self) -> Box<dyn Subscribe>;
+    fn subscriber(&self) -> Arc<dyn Subscribe>;
 
     /// Every connection to the queue is lost.
     async fn cut(&mut self);
@@ -34,43 +34,6 @@ pub(crate) trait Rig: Sized {
     fn kill(&mut self);
 
     fn restart(&mut self);
-}
-
-/// A rig whose queue takes entries from whoever has some.
-pub(crate) trait Published: Rig {
-    fn publisher(&self) -> Box<dyn Publish>;
-}
-
-/// What `live api` has in its file: the log that is published.
-#[derive(Default)]
-pub(crate) struct Log {
-    pub(crate) entries: Vec<Entry>,
-    seqs: BTreeMap<String, u64>,
-}
-
-impl Log {
-    pub(crate) fn write(&mut self, rooms: &[&str]) {
-        for room in rooms {
-            let seq = self.seqs.entry((*room).to_owned()).or_default();
-            *seq += 1;
-            let pos = self.entries.len() as u64 + 1;
-            let text = Some(format!("\"{room}\" ☂ {pos}"));
-            let delta = Delta { seq: *seq, at: 1_764_000_000, action: Action::Create, comment: *seq, user: "ann".into(), text };
-            self.entries.push(Entry { pos, room: (*room).to_owned(), delta });
-        }
-    }
-
-    /// As `live api` does it: on from what the queue has, which is asked again after every failure.
-    pub(crate) async fn publish(&self, queue: &dyn Publish) {
-        // A cut costs one failure; more are none of the test's.
-        for _ in 0..5 {
-            let Ok(newest) = queue.newest().await else { continue };
-            if queue.publish(&self.entries[newest as usize..]).await.is_ok() {
-                return;
-            }
-        }
-        panic!("not published: {:?}", queue.newest().await);
-    }
 }
 
 pub(crate) async fn next(entries: &mut Entries) -> Result<Entry, QueueError> {

@@ -12,8 +12,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `command` and waits for a line with `ready` on either output.
-    pub(crate) fn start(mut command: Command, ready: &str, end: Signal) -> Self {
+    /// Starts `command` and waits for a line with `ready` on either output; the text is what it said until then.
+    pub(crate) fn start(mut command: Command, ready: &str, end: Signal) -> (Self, String) {
         let (mut output, input) = std::io::pipe().unwrap();
         command.stdin(Stdio::null()).stdout(input.try_clone().unwrap()).stderr(input);
         let program = command.get_program().display().to_string();
@@ -29,7 +29,7 @@ impl Server {
         }
         // Nobody reads on; a full pipe would stop the server.
         std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
-        server
+        (server, said)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
