@@ -2,6 +2,8 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+#[cfg(feature = "demo")]
+pub(crate) mod clock;
 pub(crate) mod holdline;
 pub(crate) mod policy;
 pub(crate) mod witness;
