@@ -19,6 +19,11 @@ async fn the_show_grows_shrinks_and_loses_nobody() {
     let summary: Value = serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {stdout}"));
     assert!(summary["opened"].as_u64() >= Some(40), "{summary}");
     assert_eq!((summary["lost"].as_u64(), summary["above_capacity"].as_u64()), (Some(0), Some(0)), "{summary}");
+    let deltas = |name: &str| summary["deltas"][name].as_u64().unwrap();
+    assert_eq!(deltas("missing"), 0, "{summary}");
+    assert!(deltas("written") > 20 && deltas("delivered") > deltas("written") && deltas("recovered") > 0, "{summary}");
+    let ms = |name: &str| summary["delivery_ms"][name].as_f64().unwrap();
+    assert!(0.0 < ms("p50") && ms("p50") <= ms("p99"), "{summary}");
     assert!(summary["fill_peak"].as_f64() <= Some(1.0), "{summary}");
     assert_eq!(summary["backends_start"], 1, "{summary}");
     assert!(summary["backends_peak"].as_u64() >= Some(4), "{summary}");
