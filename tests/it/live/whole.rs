@@ -94,10 +94,13 @@ fn enough_happened(totals: &Totals) {
 /// What an operator and bad luck do: 3 → 8 → 2 nodes, drains, kills.
 async fn operate(fleet: &Fleet, start: Instant, span: Duration) {
     let until = async |share: f64| tokio::time::sleep_until(start + span.mul_f64(share)).await;
+    let note = |what: &str| println!("{:>5.1} s: {what}", start.elapsed().as_secs_f64());
     until(0.12).await;
     kill(address(&fleet.fullest().await));
     fleet.until_ready(3).await;
+    note("one of three was killed and is back");
     fleet.scale(8).await;
+    note("eight nodes");
     let mut share = 0.25;
     while share < 0.6 {
         until(share).await;
@@ -110,8 +113,10 @@ async fn operate(fleet: &Fleet, start: Instant, span: Duration) {
             }
         });
         fleet.until_ready(8).await;
+        note("one was drained, one was killed, all are back");
         share += 0.12;
     }
     until(0.65).await;
     fleet.scale(2).await;
+    note("two nodes");
 }
