@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::TestDir;
@@ -49,6 +49,11 @@ impl Script {
             false
         };
         assert!(tokio::time::timeout(PATIENCE, found).await.unwrap_or(false), "the client never said {wanted:?}");
+    }
+
+    /// A line for its standard input.
+    pub(crate) async fn say(&mut self, line: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
     pub(crate) async fn succeed(mut self) {

@@ -25,6 +25,8 @@ mod overload;
 mod page;
 mod placement;
 mod processes;
+#[cfg(feature = "foreign-clients")]
+mod recipes;
 mod reload;
 mod reload_under_way;
 #[cfg(feature = "demo")]
