@@ -54,12 +54,12 @@ async fn children_end_with_holdline_even_when_it_is_killed() {
 #[cfg(feature = "demo")]
 #[tokio::test]
 async fn a_crashed_backend_is_replaced() {
-    use super::scaling::process_fleet;
+    use super::scaling::{NO_API, process_fleet};
     let holdline = Holdline::start(&process_fleet("23200-23299", "capacity: 20\n    scale: { min: 1, max: 2 }"));
     let fleet = holdline.until_ready().await;
     let first = fleet["backends"][0]["id"].as_str().unwrap().to_owned();
     let port = fleet["backends"][0]["address"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
-    let child = process_with_arguments(&["live", "node", "--port", &port]);
+    let child = process_with_arguments(&["live", "node", "--api", NO_API, "--port", &port]);
     assert!(std::process::Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap().success());
     holdline
         .until("another one", |fleet| {

@@ -9,26 +9,27 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::scaling::{LOBBY, NO_API};
 use crate::support::backend::Backend;
 use crate::support::holdline::{BINARY, Holdline};
 use crate::support::{client, soon};
 
-/// A chat server that is nobody's child but the test's.
-struct Chat {
+/// A node that is nobody's child but the test's.
+struct Node {
     process: Child,
     port: u16,
 }
 
-impl Chat {
+impl Node {
     fn start() -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(BINARY);
         command
-            .args(["live", "node", "--port", &port.to_string()])
+            .args(["live", "node", "--api", NO_API, "--port", &port.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        Chat { process: command.spawn().unwrap(), port }
+        Node { process: command.spawn().unwrap(), port }
     }
 
     /// SIGKILL: the kernel ends its connections, nobody says anything.
@@ -37,7 +38,7 @@ impl Chat {
     }
 }
 
-impl Drop for Chat {
+impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -46,22 +47,22 @@ impl Drop for Chat {
 
 #[tokio::test]
 async fn clients_of_a_backend_that_is_killed_are_told_to_come_back() {
-    let mut chat = Chat::start();
+    let mut node = Node::start();
     let holdline = Holdline::start(&format!(
         "fleets:\n  chat:\n    backends: {{ static: [ {{ address: \"127.0.0.1:{}\" }} ] }}\n    capacity: 1000\n",
-        chat.port
+        node.port
     ));
     holdline.until_ready().await;
     let mut clients = JoinSet::new();
     for _ in 0..100 {
-        let mut socket = client::websocket(holdline.address, "/ws").await.unwrap();
+        let mut socket = client::websocket(holdline.address, LOBBY).await.unwrap();
         clients.spawn(async move { client::close_code(&mut socket).await });
     }
     let mut stream = TcpStream::connect(holdline.address).await.unwrap();
-    stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /live/events/lobby HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n").await.unwrap();
     holdline.until("all are there", |fleet| fleet["sessions"] == 101).await;
 
-    chat.kill();
+    node.kill();
     while let Some(code) = clients.join_next().await {
         assert_eq!(code.unwrap(), Some(1012));
     }

@@ -36,3 +36,5 @@ mod security;
 mod soak;
 mod tls;
 mod torn_frames;
+#[cfg(all(feature = "foreign-clients", feature = "demo"))]
+mod wall;

@@ -8,10 +8,16 @@ use tokio::task::JoinSet;
 use crate::support::client;
 use crate::support::holdline::{BINARY, Holdline};
 
-/// A fleet of chat servers.
+/// Where nobody listens: a node holds sessions without an api.
+pub(crate) const NO_API: &str = "http://127.0.0.1:1";
+
+/// Where clients of these nodes connect.
+pub(crate) const LOBBY: &str = "/live/ws/lobby";
+
+/// A fleet of nodes.
 pub(crate) fn process_fleet(ports: &str, rest: &str) -> String {
     format!(
-        "fleets:\n  chat:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, node, --port, \"{{port}}\"], ports: \"{ports}\", stop_timeout: 20s }}\n    \
+        "fleets:\n  chat:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, node, --api, \"{NO_API}\", --port, \"{{port}}\"], ports: \"{ports}\", stop_timeout: 20s }}\n    \
          heartbeat: {{ probe: http, interval: 200ms }}\n    {rest}\n"
     )
 }
@@ -33,7 +39,7 @@ async fn seventy_come_at_once_and_sixty_five_leave() {
     let mut handshakes = JoinSet::new();
     for _ in 0..70 {
         let address = holdline.address;
-        handshakes.spawn(async move { client::websocket(address, "/ws").await.expect("held, not refused") });
+        handshakes.spawn(async move { client::websocket(address, LOBBY).await.expect("held, not refused") });
     }
     let mut most = 0;
     let mut seen = BTreeSet::new();
@@ -93,7 +99,7 @@ async fn seventy_come_at_once_and_sixty_five_leave() {
 async fn client_that_comes_back(address: std::net::SocketAddr, mut socket: client::Socket) {
     loop {
         assert_eq!(client::close_code(&mut socket).await, Some(1012));
-        socket = client::websocket(address, "/ws").await.expect("held again");
+        socket = client::websocket(address, LOBBY).await.expect("held again");
     }
 }
 
@@ -104,8 +110,8 @@ async fn a_fleet_of_zero_wakes_for_the_first_handshake() {
         "capacity: 20\n    queue: { length: 10, timeout: 30s }\n    scale: { min: 0, max: 2, idle_to_zero_after: 1s, behavior: { down: { stabilization: 0s } } }",
     ));
     holdline.until("nothing runs", |fleet| running(fleet) == 0).await;
-    let mut socket = client::websocket(holdline.address, "/ws").await.expect("it waited in the queue");
-    client::echo(&mut socket, "good morning").await;
+    let mut socket = client::websocket(holdline.address, LOBBY).await.expect("it waited in the queue");
+    client::ping(&mut socket).await;
     assert_eq!(running(&holdline.fleet().await), 1);
     client::leave(socket).await;
     holdline.until("to zero again", |fleet| running(fleet) == 0).await;

@@ -55,8 +55,7 @@ async fn whatever_happens_every_seat_is_free_afterwards_and_every_end_is_explain
     for n in 0..clients {
         let life = Life {
             address: holdline.address,
-            // Few in a room: what one says comes back to all of them.
-            path: format!("/ws?room={}", n / 5),
+            path: format!("/live/ws/{}", n / 5),
             rng: SmallRng::seed_from_u64(seed ^ n << 32),
             seen: Arc::clone(&seen),
             stop: Arc::clone(&stop),
@@ -172,7 +171,8 @@ impl Life {
             if self.stop.load(Ordering::SeqCst) {
                 break;
             }
-            let message = Message::text("x".repeat(self.rng.random_range(1..3_000)));
+            // A node answers it; the spaces make frames of any length.
+            let message = Message::text(r#"{"ping":1}"#.to_owned() + &" ".repeat(self.rng.random_range(1..3_000)));
             if session.socket.send(message).await.is_err() {
                 // The end stands behind what was on its way.
                 return awaited(session.end()).await;

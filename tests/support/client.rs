@@ -67,6 +67,13 @@ pub(crate) async fn echo(socket: &mut Socket, text: &str) {
     assert_eq!(heard, Message::text(text));
 }
 
+/// Has a node of the reference application answer.
+pub(crate) async fn ping(socket: &mut Socket) {
+    socket.send(Message::text(r#"{"ping":7}"#)).await.unwrap();
+    let heard = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a pong").expect("an open session").unwrap();
+    assert_eq!(heard, Message::text(r#"{"pong":7}"#));
+}
+
 /// Leaves with a proper Close and awaits the end.
 pub(crate) async fn leave(mut socket: Socket) {
     socket.close(None).await.unwrap();

@@ -6,11 +6,14 @@
 //! ```
 
 pub mod api;
+mod backoff;
 pub mod client;
 pub mod delta;
 pub mod node;
+mod problem;
 pub mod queue;
 pub mod store;
+pub mod wall;
 
 use clap::Subcommand;
 
@@ -31,7 +34,7 @@ pub enum Role {
 /// An address is taken, or a file or URL cannot be used; the message says which and what to do.
 pub async fn run(role: Role) -> std::io::Result<()> {
     match role {
-        Role::Api(_) => Err(std::io::Error::other("to be written")),
+        Role::Api(args) => api::run(args).await,
         Role::Node(args) => node::run(args).await,
     }
 }

@@ -1,8 +1,36 @@
 //! `live api`: takes mutations, answers queries, publishes deltas.
 
-use std::path::PathBuf;
+mod input;
+mod internal;
+mod page;
+mod presence;
+mod public;
+mod publisher;
 
+use std::io::{Error, ErrorKind, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
 use clap::Args;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::problem::Problem;
+use crate::queue;
+use crate::store::{Bounds, Store};
+use crate::wall::{Recovery, is_name};
+
+/// The largest request, in bytes.
+const BODY_MAX: usize = 256 * 1024;
 
 /// How to run the api.
 #[derive(Args, Clone, Debug)]
@@ -23,12 +51,112 @@ pub struct ApiArgs {
     #[arg(long, value_name = "URL", default_value = "embedded")]
     pub queue: String,
     /// The longest comment, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 2_000)]
+    #[arg(long, value_name = "BYTES", default_value_t = 2_000, value_parser = comment_max)]
     pub comment_max: usize,
     /// The newest deltas that are kept of each room
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub window: u64,
     /// Rooms to make at the start, NAME:strong or NAME:eventual:SECONDS; those that are there stay
-    #[arg(long, value_name = "ROOM")]
-    pub room: Vec<String>,
+    #[arg(long, value_name = "ROOM", value_parser = room)]
+    pub room: Vec<(String, Recovery)>,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A port is taken, the file or the queue's URL cannot be used, or a room is there with other settings.
+pub async fn run(args: ApiArgs) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let bounds = Bounds { window: args.window, max_mib: args.db_max };
+    let store = Store::open(&args.db, bounds).map_err(Error::other)?;
+    for (room, recovery) in &args.room {
+        store.make_room(room, *recovery).await.map_err(|e| Error::other(format!("--room {room}: {e}")))?;
+    }
+    let publisher = queue::open_publisher(&args.queue, &store).map_err(|e| Error::new(ErrorKind::InvalidInput, e))?;
+    let (state, queue) = watch::channel(Err("it was not reached yet".to_owned()));
+    let app = App { store: store.clone(), queue, presence: Arc::default(), comment_max: args.comment_max };
+
+    let (public, internal) = (listen(args.port).await?, listen(args.internal).await?);
+    let (here, there) = (public.local_addr()?, internal.local_addr()?);
+    // Whoever reads it went: nothing is wrong with the server.
+    let _ = writeln!(std::io::stdout(), "listens on {here}, for nodes on {there}");
+    tokio::select! {
+        served = axum::serve(public, clients(app.clone())).into_future() => served,
+        served = axum::serve(internal, nodes(app)).into_future() => served,
+        () = publisher::publish(store, publisher, state) => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+async fn listen(port: u16) -> std::io::Result<TcpListener> {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|e| {
+        Error::new(e.kind(), format!("cannot listen on {address}: {e}; choose another port or stop what listens there"))
+    })
+}
+
+/// What all requests share.
+#[derive(Clone)]
+struct App {
+    store: Store,
+    queue: watch::Receiver<publisher::State>,
+    presence: Arc<Mutex<presence::Presence>>,
+    /// In bytes.
+    comment_max: usize,
+}
+
+fn clients(app: App) -> Router {
+    both().merge(page::routes()).with_state(app)
+}
+
+fn nodes(app: App) -> Router {
+    both().merge(internal::routes()).with_state(app)
+}
+
+fn both() -> Router<App> {
+    let unknown = async || {
+        let detail = "no such path; README.md of examples/live lists them";
+        Problem::new(StatusCode::NOT_FOUND, "invalid", "There is nothing here", detail)
+    };
+    public::routes().route("/heartbeat", get(heartbeat)).fallback(unknown).layer(DefaultBodyLimit::max(BODY_MAX))
+}
+
+#[derive(Serialize)]
+struct Heartbeat {
+    state: &'static str,
+    queue: &'static str,
+}
+
+/// It stays ready without its queue: queries are answered, and another api would have the same queue.
+async fn heartbeat(State(app): State<App>) -> Json<Heartbeat> {
+    let queue = if app.queue.borrow().is_ok() { "up" } else { "down" };
+    Json(Heartbeat { state: "ready", queue })
+}
+
+/// Seconds since 1970 (UTC); a clock before that is at its start.
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn comment_max(text: &str) -> Result<usize, String> {
+    // A delta with its text is a line of at most a few times this.
+    const MOST: usize = 64 * 1024;
+    text.parse().ok().filter(|bytes| (1..=MOST).contains(bytes)).ok_or_else(|| format!("it is 1 to {MOST} bytes"))
+}
+
+fn room(text: &str) -> Result<(String, Recovery), String> {
+    let mut parts = text.splitn(2, ':');
+    let (name, recovery) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let recovery = match (recovery, recovery.strip_prefix("eventual:").and_then(|s| s.parse().ok())) {
+        ("strong", _) => Some(Recovery::Strong {}),
+        (_, Some(refetch_s @ 1..=crate::wall::REFETCH_S_MAX)) => Some(Recovery::Eventual { refetch_s }),
+        _ => None,
+    };
+    match recovery {
+        Some(recovery) if is_name(name) => Ok((name.to_owned(), recovery)),
+        _ => Err("it is NAME:strong or NAME:eventual:SECONDS".to_owned()),
+    }
 }

@@ -1,15 +1,44 @@
 //! `live node`: holds the clients' connections, hears every delta from the queue and hands it to the clients of its room.
 
-mod rooms;
+mod cursor;
+mod events;
+mod follow;
+mod hub;
+mod lingering;
+mod poll;
+mod problem;
+mod room;
 mod server;
 mod sessions;
+mod upstream;
+mod websocket;
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use self::follow::{Place, follow};
+use self::hub::Hub;
+use self::poll::Polls;
+use self::server::Node;
+use self::sessions::Sessions;
+use self::upstream::{Api, HttpApi};
+use crate::backoff::Backoff;
+use crate::queue;
+use crate::wall::is_name;
+
+/// How often the api is told who is here.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+
+/// How often it is looked who has left.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// How to run one node.
 #[derive(Args, Clone, Debug)]
@@ -40,18 +69,27 @@ pub struct NodeArgs {
 /// Serves until SIGTERM or SIGINT, then says `draining` in its heartbeat and leaves when its last session has, or when its patience ends.
 ///
 /// # Errors
-/// The port is taken, or signals cannot be watched.
+/// The port is taken, an address or the name cannot be used, or signals cannot be watched.
 pub async fn run(args: NodeArgs) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::time::sleep(Duration::from_millis(args.start_delay_ms)).await;
 
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], args.port))).await?;
+    let listener = listen(args.port).await?;
+    let name = args.name.unwrap_or(format!("node-{}", listener.local_addr()?.port()));
+    if !is_name(&name) {
+        return Err(unusable(format!("--name {name} is no name: 1 to 32 of a-z A-Z 0-9 _ -")));
+    }
+    let api: Arc<dyn Api> = Arc::new(HttpApi::new(&args.api, &name)?);
+    let queue = queue::open_subscriber(&args.queue, &args.api).map_err(|e| unusable(e.to_string()))?;
+    let sessions = Sessions::new(args.capacity);
+    let (tell, place) = watch::channel(Place::default());
+    let hub = Hub::new(Arc::clone(&api));
+    let node = Arc::new(Node { name, hub: Arc::clone(&hub), sessions: sessions.clone(), polls: Polls::new(), place });
     // Whoever reads it went: nothing is wrong with the server.
     let _ = writeln!(std::io::stdout(), "listens on {}", listener.local_addr()?);
-    let sessions = sessions::Sessions::new(args.capacity);
-    let app = server::router(sessions.clone());
+
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -61,9 +99,51 @@ pub async fn run(args: NodeArgs) -> std::io::Result<()> {
         // Whoever is left is cut when the process ends.
         let _ = tokio::time::timeout(Duration::from_millis(args.stop_wait_ms), sessions.empty()).await;
     };
-    // Not axum's graceful shutdown: that would close the listener, and the heartbeat with it, before the sessions have left.
     tokio::select! {
-        served = axum::serve(listener, app) => served,
+        never = server::serve(listener, server::router(Arc::clone(&node))) => match never {},
+        never = follow(hub, queue, tell, Backoff::from_os()) => match never {},
+        never = report(Arc::clone(&node), api) => match never {},
+        never = sweep(node) => match never {},
         () = stop => Ok(()),
+    }
+}
+
+async fn listen(port: u16) -> std::io::Result<TcpListener> {
+    TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await.map_err(|e| {
+        let text = format!("cannot listen on 127.0.0.1:{port}: {e}; give another --port");
+        std::io::Error::new(e.kind(), text)
+    })
+}
+
+fn unusable(text: String) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidInput, text)
+}
+
+/// Tells the api who is here, and the clients who is anywhere.
+async fn report(node: Arc<Node>, api: Arc<dyn Api>) -> Infallible {
+    let mut is_there = true;
+    let mut every = tokio::time::interval(REPORT_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let sums = api.report(&node.hub.present()).await;
+        match &sums {
+            Ok(sums) => node.hub.set_presence(sums),
+            // Told once for each absence.
+            Err(error) if is_there => eprintln!("live: {error}; trying again"),
+            Err(_) => {}
+        }
+        is_there = sums.is_ok();
+    }
+}
+
+/// Lets go of rooms and seats that nobody uses.
+async fn sweep(node: Arc<Node>) -> Infallible {
+    let mut every = tokio::time::interval(SWEEP_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        node.polls.sweep();
+        node.hub.sweep();
     }
 }

@@ -1,160 +1,145 @@
-//! The routes: `/ws` and `/events` are sessions, `POST /say` is a plain request, `/heartbeat` and `/stats` are for Holdline and for tests.
+//! The routes: three kinds of session, `/heartbeat` for Holdline, `/stats` for whoever wants to know.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+use axum::serve::Listener as Accept;
 use axum::{Json, Router};
-use futures_util::Stream;
-use serde::Deserialize;
-use tokio::sync::broadcast::error::RecvError;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use super::rooms::{Hear, MESSAGE_MAX, NAME_MAX, NoRoom, Rooms, Say};
+use super::follow::Place;
+use super::hub::{Hub, Listener};
+use super::poll::Polls;
+use super::room::Refusal;
 use super::sessions::{Counts, Guard, Heartbeat, Sessions};
+use super::{events, poll, websocket};
+use crate::problem::Problem;
 
-#[derive(Clone)]
-struct App {
-    rooms: Rooms,
-    sessions: Sessions,
+/// What a connection's answers may wait in, in bytes: an event stream that is not read must not fill more.
+const BUFFER_MAX: usize = 16 << 10;
+
+/// Everything that a node is.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) sessions: Sessions,
+    pub(crate) polls: Polls,
+    pub(crate) place: watch::Receiver<Place>,
 }
+
+type Shared = State<Arc<Node>>;
 
 #[derive(Deserialize)]
-struct Room {
-    #[serde(default = "lobby")]
-    room: String,
+struct Since {
+    after: Option<u64>,
 }
 
-fn lobby() -> String {
-    "lobby".to_owned()
-}
-
-pub(crate) fn router(sessions: Sessions) -> Router {
+pub(crate) fn router(node: Arc<Node>) -> Router {
     Router::new()
-        .route("/", get(|| async { "A chat: WebSocket at /ws, event stream at /events, POST /say; ?room=NAME\n" }))
-        .route("/ws", get(websocket))
-        .route("/events", get(events))
-        .route("/say", post(say))
+        .route("/live/ws/{room}", get(websocket))
+        .route("/live/events/{room}", get(events))
+        .route("/live/poll/{room}", get(poll))
         .route("/heartbeat", get(heartbeat))
         .route("/stats", get(stats))
-        .with_state(App { rooms: Rooms::default(), sessions })
+        .with_state(node)
 }
 
-async fn websocket(State(app): State<App>, Query(Room { room }): Query<Room>, upgrade: WebSocketUpgrade) -> Response {
-    let (say, hear) = match app.rooms.join(&room).await {
-        Ok(member) => member,
-        Err(none) => return none.into_response(),
-    };
-    let guard = app.sessions.enter();
-    upgrade.max_message_size(MESSAGE_MAX).on_upgrade(async move |mut socket| {
-        chat(&mut socket, say, hear).await;
-        // Counted out before the socket closes.
-        drop(guard);
-        drop(socket);
-    })
-}
-
-/// Whatever the member says goes to the room, itself included, which is how it knows that it was heard.
-async fn chat(socket: &mut WebSocket, say: Say, mut hear: Hear) {
+/// Serves for ever. Not by `axum::serve`, which keeps 400 KiB for a client that does not read.
+pub(crate) async fn serve(mut listener: TcpListener, app: Router) -> Infallible {
     loop {
-        tokio::select! {
-            said = socket.recv() => match said {
-                Some(Ok(Message::Text(text))) => {
-                    // Nobody listening is no failure: the member itself does.
-                    let _ = say.send(Arc::from(text.as_str()));
-                }
-                // The answer goes out with the next reads; whatever the room says now would only fail before it.
-                Some(Ok(Message::Close(_))) => {
-                    while let Some(Ok(_)) = socket.recv().await {}
-                    return;
-                }
-                // axum answers a Ping on the next read.
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return,
-            },
-            heard = hear.recv() => match heard {
-                Ok(text) => {
-                    if socket.send(Message::Text(text.as_ref().into())).await.is_err() {
-                        return;
-                    }
-                }
-                Err(RecvError::Lagged(_)) => {
-                    let reason = CloseFrame { code: close_code::POLICY, reason: "too slow for this room".into() };
-                    let _ = socket.send(Message::Close(Some(reason))).await;
-                    return;
-                }
-                Err(RecvError::Closed) => return,
-            },
-        }
+        let (stream, _) = Accept::accept(&mut listener).await;
+        // A delta is small, and waits for nothing.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(app.clone());
+        tokio::spawn(async move {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).max_buf_size(BUFFER_MAX);
+            // A connection that breaks has nobody to be told.
+            let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+        });
     }
 }
 
-async fn events(State(app): State<App>, Query(Room { room }): Query<Room>) -> Response {
-    let (_, hear) = match app.rooms.join(&room).await {
-        Ok(member) => member,
-        Err(none) => return none.into_response(),
-    };
-    let guard = app.sessions.enter();
-    let heard = futures_util::stream::unfold(hear, |mut hear| async move {
-        loop {
-            match hear.recv().await {
-                Ok(text) => return Some((Ok::<_, Infallible>(Event::default().data(&*text)), hear)),
-                // An event stream has no other way to say it: the newest messages go on.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return None,
-            }
-        }
-    });
-    Sse::new(Counted { heard: Box::pin(heard), _guard: guard }).keep_alive(KeepAlive::default()).into_response()
+async fn websocket(
+    State(node): Shared,
+    Path(room): Path<String>,
+    since: Result<Query<Since>, QueryRejection>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let upgrade = upgrade.map_err(|e| Problem::invalid(format!("this is for WebSockets: {}", e.body_text())))?;
+    let (listener, guard) = node.join(&room, after(since)?).await?;
+    Ok(websocket::begin(upgrade, listener, node.name.clone(), guard))
 }
 
-/// A stream that is counted as long as somebody reads it.
-struct Counted<S> {
-    heard: Pin<Box<S>>,
-    _guard: Guard,
+async fn events(
+    State(node): Shared,
+    Path(room): Path<String>,
+    since: Result<Query<Since>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let after = last_event_id(&headers)?.or(after(since)?);
+    let (listener, guard) = node.join(&room, after).await?;
+    Ok(events::begin(listener, node.name.clone(), guard))
 }
 
-impl<S: Stream> Stream for Counted<S> {
-    type Item = S::Item;
+async fn poll(
+    State(node): Shared,
+    Path(room): Path<String>,
+    since: Result<Query<Since>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let after = after(since)?;
+    let client = headers.get("holdline-session").and_then(|value| u64::from_str_radix(value.to_str().ok()?, 16).ok());
+    let (mut listener, _counted) = node.polls.listen(&node.hub, &node.sessions, client, &room, after).await?;
+    Ok(poll::answer(&mut listener, &node.name, after.is_some()).await)
+}
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        self.heard.as_mut().poll_next(cx)
+async fn heartbeat(State(node): Shared) -> Json<Heartbeat> {
+    Json(node.sessions.heartbeat(node.place.borrow().state))
+}
+
+/// What [`stats`] answers.
+#[derive(Serialize)]
+struct Stats {
+    #[serde(flatten)]
+    counts: Counts,
+    /// The last position of the queue that was heard; 0 before the first.
+    pos: u64,
+    rooms: usize,
+}
+
+async fn stats(State(node): Shared) -> Json<Stats> {
+    let pos = node.place.borrow().pos.unwrap_or_default();
+    Json(Stats { counts: node.sessions.counts(), pos, rooms: node.hub.rooms() })
+}
+
+impl Node {
+    async fn join(&self, room: &str, after: Option<u64>) -> Result<(Listener, Guard), Refusal> {
+        let member = Arc::new(self.hub.enter(room)?);
+        let listener = self.hub.listen(member, after).await?;
+        Ok((listener, self.sessions.enter()))
     }
 }
 
-async fn say(State(app): State<App>, Query(Room { room }): Query<Room>, text: String) -> Response {
-    if text.len() > MESSAGE_MAX || text.contains(['\r', '\n']) {
-        return (StatusCode::BAD_REQUEST, format!("a message is one line of at most {MESSAGE_MAX} bytes\n")).into_response();
-    }
-    let (say, _hear) = match app.rooms.join(&room).await {
-        Ok(member) => member,
-        Err(none) => return none.into_response(),
-    };
-    let _ = say.send(text.into());
-    StatusCode::NO_CONTENT.into_response()
+fn after(since: Result<Query<Since>, QueryRejection>) -> Result<Option<u64>, Problem> {
+    let Query(since) = since.map_err(|_| Problem::invalid("`after` is the number of the last delta that you have"))?;
+    Ok(since.after)
 }
 
-async fn heartbeat(State(app): State<App>) -> Json<Heartbeat> {
-    Json(app.sessions.heartbeat())
-}
-
-async fn stats(State(app): State<App>) -> Json<Counts> {
-    Json(app.sessions.counts())
-}
-
-impl IntoResponse for NoRoom {
-    fn into_response(self) -> Response {
-        match self {
-            NoRoom::LongName => {
-                (StatusCode::BAD_REQUEST, format!("the name of a room has at most {NAME_MAX} bytes\n")).into_response()
-            }
-            NoRoom::TooMany => (StatusCode::SERVICE_UNAVAILABLE, "too many rooms; come back later\n").into_response(),
-        }
-    }
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(id) = headers.get("last-event-id") else { return Ok(None) };
+    let seq = id.to_str().ok().and_then(|id| id.parse().ok());
+    seq.map(Some).ok_or_else(|| Problem::invalid("Last-Event-ID is the number of the last delta that you have"))
 }

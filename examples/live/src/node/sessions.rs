@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::follow::QueueState;
+
 /// The server's own count, shared by all its handlers.
 #[derive(Clone)]
 pub(crate) struct Sessions {
@@ -33,6 +35,7 @@ pub(crate) struct Heartbeat {
     #[serde(skip_serializing_if = "Option::is_none")]
     capacity: Option<u32>,
     state: &'static str,
+    queue: QueueState,
 }
 
 impl Sessions {
@@ -53,10 +56,10 @@ impl Sessions {
         *self.counts.borrow()
     }
 
-    pub(crate) fn heartbeat(&self) -> Heartbeat {
+    pub(crate) fn heartbeat(&self, queue: QueueState) -> Heartbeat {
         let counts = self.counts();
         let state = if counts.draining { "draining" } else { "ready" };
-        Heartbeat { sessions: counts.sessions, capacity: self.capacity, state }
+        Heartbeat { sessions: counts.sessions, capacity: self.capacity, state, queue }
     }
 
     pub(crate) fn drain(&self) {
@@ -102,10 +105,10 @@ mod tests {
     fn the_heartbeat_is_what_holdline_reads() {
         let sessions = Sessions::new(Some(50));
         let _guard = sessions.enter();
-        let text = |s: &Sessions| serde_json::to_string(&s.heartbeat()).unwrap();
-        assert_eq!(text(&sessions), r#"{"sessions":1,"capacity":50,"state":"ready"}"#);
+        let text = |s: &Sessions, queue| serde_json::to_string(&s.heartbeat(queue)).unwrap();
+        assert_eq!(text(&sessions, QueueState::Up), r#"{"sessions":1,"capacity":50,"state":"ready","queue":"up"}"#);
         sessions.drain();
-        assert_eq!(text(&sessions), r#"{"sessions":1,"capacity":50,"state":"draining"}"#);
-        assert_eq!(text(&Sessions::new(None)), r#"{"sessions":0,"state":"ready"}"#);
+        assert_eq!(text(&sessions, QueueState::Behind), r#"{"sessions":1,"capacity":50,"state":"draining","queue":"behind"}"#);
+        assert_eq!(text(&Sessions::new(None), QueueState::Down), r#"{"sessions":0,"state":"ready","queue":"down"}"#);
     }
 }

@@ -6,11 +6,16 @@
 //! - a subscriber that reads slowly holds up neither the publisher nor other subscribers, and costs bounded memory;
 //! - an entry that was published before is not published again, whoever tries.
 
+pub mod embedded;
+
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use thiserror::Error;
 
 use crate::delta::Entry;
+use crate::store::Store;
 
 /// The api's side.
 pub trait Publish: Send + Sync {
@@ -62,4 +67,59 @@ pub enum QueueError {
         /// The first position that it has.
         oldest: u64,
     },
+}
+
+/// `--queue` names no queue that this program has.
+#[derive(Debug, Error)]
+#[error("--queue {url}: {reason}")]
+pub struct WrongUrl {
+    url: String,
+    reason: String,
+}
+
+/// The api's side of the queue that `--queue` names. Nothing is connected yet.
+///
+/// # Errors
+/// There is no such queue in this program.
+pub fn open_publisher(url: &str, store: &Store) -> Result<Arc<dyn Publish>, WrongUrl> {
+    match scheme(url) {
+        "embedded" => Ok(Arc::new(embedded::Publisher::new(store))),
+        #[cfg(feature = "redis")]
+        "redis" => redis::connect(url).map(|queue| queue as Arc<dyn Publish>).map_err(|e| wrong(url, e)),
+        #[cfg(feature = "postgres")]
+        "postgres" => postgres::connect(url).map(|queue| queue as Arc<dyn Publish>).map_err(|e| wrong(url, e)),
+        _ => Err(unknown(url)),
+    }
+}
+
+/// A node's side of the queue that `--queue` names; `api` is where the embedded one is. Nothing is connected yet.
+///
+/// # Errors
+/// There is no such queue in this program.
+pub fn open_subscriber(url: &str, api: &str) -> Result<Arc<dyn Subscribe>, WrongUrl> {
+    match scheme(url) {
+        "embedded" => Ok(Arc::new(embedded::Subscriber::new(api))),
+        #[cfg(feature = "redis")]
+        "redis" => redis::connect(url).map(|queue| queue as Arc<dyn Subscribe>).map_err(|e| wrong(url, e)),
+        #[cfg(feature = "postgres")]
+        "postgres" => postgres::connect(url).map(|queue| queue as Arc<dyn Subscribe>).map_err(|e| wrong(url, e)),
+        _ => Err(unknown(url)),
+    }
+}
+
+fn scheme(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(scheme, _)| scheme)
+}
+
+fn wrong(url: &str, reason: impl ToString) -> WrongUrl {
+    WrongUrl { url: url.to_owned(), reason: reason.to_string() }
+}
+
+fn unknown(url: &str) -> WrongUrl {
+    match scheme(url) {
+        missing @ ("redis" | "postgres") => {
+            wrong(url, format!("this program was built without it; build it with --features {missing}"))
+        }
+        _ => wrong(url, "it is embedded, redis://HOST:PORT or postgres://USER@HOST/DATABASE"),
+    }
 }
