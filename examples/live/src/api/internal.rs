@@ -13,7 +13,6 @@ use axum::{Json, Router};
 use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::App;
 use super::input::{Body as JsonBody, Query, Segments, name};
@@ -61,7 +60,7 @@ async fn presence(
     JsonBody(said): JsonBody<Rooms>,
 ) -> Result<Json<Rooms>, Problem> {
     name("a node", &node)?;
-    let rooms = app.presence.lock().report(&node, said.rooms, Instant::now());
+    let rooms = app.presence.lock().report(&node, said.rooms, super::now());
     Ok(Json(Rooms { rooms }))
 }
 

@@ -23,6 +23,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::problem::Problem;
 use crate::queue;
@@ -74,8 +75,11 @@ pub async fn run(args: ApiArgs) -> std::io::Result<()> {
         store.make_room(room, *recovery).await.map_err(|e| Error::other(format!("--room {room}: {e}")))?;
     }
     let publisher = queue::open_publisher(&args.queue, &store).map_err(|e| Error::new(ErrorKind::InvalidInput, e))?;
-    let (state, queue) = watch::channel(Err("it was not reached yet".to_owned()));
-    let app = App { store: store.clone(), queue, presence: Arc::default(), comment_max: args.comment_max };
+    let (state, mut queue) = watch::channel(Err("it was not reached yet".to_owned()));
+    tokio::spawn(publisher::publish(store.clone(), publisher, state));
+    // The first mutation should not be the one that comes too early.
+    let _ = queue.changed().await;
+    let app = App { store, queue, presence: Arc::default(), comment_max: args.comment_max };
 
     let (public, internal) = (listen(args.port).await?, listen(args.internal).await?);
     let (here, there) = (public.local_addr()?, internal.local_addr()?);
@@ -84,7 +88,6 @@ pub async fn run(args: ApiArgs) -> std::io::Result<()> {
     tokio::select! {
         served = axum::serve(public, clients(app.clone())).into_future() => served,
         served = axum::serve(internal, nodes(app)).into_future() => served,
-        () = publisher::publish(store, publisher, state) => Ok(()),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
@@ -136,7 +139,14 @@ async fn heartbeat(State(app): State<App>) -> Json<Heartbeat> {
     Json(Heartbeat { state: "ready", queue })
 }
 
+/// Where time comes in: presence is counted by it.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// Seconds since 1970 (UTC); a clock before that is at its start.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks")]
 fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

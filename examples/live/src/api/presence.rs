@@ -58,7 +58,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_room_is_the_sum_over_the_nodes_that_are_heard_of() {
-        let (mut presence, start) = (Presence::default(), Instant::now());
+        let (mut presence, start) = (Presence::default(), super::super::now());
         assert_eq!(presence.report("n-1", rooms(&[("a", 3), ("b", 1)]), start), rooms(&[("a", 3), ("b", 1)]));
         let later = start + KEPT / 2;
         assert_eq!(presence.report("n-2", rooms(&[("a", 4)]), later), rooms(&[("a", 7)]));

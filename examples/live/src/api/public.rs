@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::App;
 use super::input::{Body, Key, Query, Segments, name};
@@ -74,7 +73,7 @@ async fn room(
 ) -> Result<Json<Snapshot>, Problem> {
     let limit = limit(page.limit, COMMENTS)?;
     let mut snapshot = app.store.snapshot(&room, limit, page.before).await.map_err(|refused| Problem::of(&refused, &room))?;
-    snapshot.presence = app.presence.lock().of(&room, Instant::now());
+    snapshot.presence = app.presence.lock().of(&room, super::now());
     Ok(Json(snapshot))
 }
 
