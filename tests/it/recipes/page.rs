@@ -28,10 +28,10 @@ struct Block<'a> {
 }
 
 impl Desk {
-    /// Of the directory `docs/DIR`. `first` is the first of some ports below 20,000 that are this test's alone; `used` are the page's.
+    /// Of a directory of the repository. `first` is the first of some ports below 20,000 that are this test's alone; `used` are the page's.
     pub(super) fn new(dir: &str, first: u16, used: &[&'static str]) -> Self {
         let desk = Desk { dir: TestDir::new(), ports: used.iter().copied().zip(first..).collect(), groups: Vec::new() };
-        for file in std::fs::read_dir(Path::new(ROOT).join("docs").join(dir)).unwrap() {
+        for file in std::fs::read_dir(Path::new(ROOT).join(dir)).unwrap() {
             let file = file.unwrap();
             if file.file_type().unwrap().is_file() {
                 let text = std::fs::read_to_string(file.path()).unwrap();
@@ -41,6 +41,14 @@ impl Desk {
         // Where `npm install` would have put it.
         std::os::unix::fs::symlink(env("HOLDLINE_TEST_NODE_MODULES"), desk.path("node_modules")).unwrap();
         desk
+    }
+
+    /// Copies another file of the repository to its place.
+    #[cfg(feature = "demo")]
+    pub(super) fn brings(&self, file: &str) {
+        let text = std::fs::read_to_string(Path::new(ROOT).join(file)).unwrap();
+        std::fs::create_dir_all(self.path(file).parent().unwrap()).unwrap();
+        std::fs::write(self.path(file), self.mapped(&text)).unwrap();
     }
 
     pub(super) fn path(&self, file: &str) -> PathBuf {

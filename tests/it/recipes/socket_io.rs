@@ -7,14 +7,14 @@ const PORTS: &[&str] = &["8080", "9900", "9001", "9002", "9003", "9004"];
 
 #[tokio::test]
 async fn the_page_works_as_it_says() {
-    Desk::new("recipes/socket.io", 18_000, PORTS).follow("README.md").await;
+    Desk::new("docs/recipes/socket.io", 18_000, PORTS).follow("README.md").await;
 }
 
 /// Five hundred clients that stay, in two processes, and eight that come and go, polling first each time, while a server is added and one is
 /// drained. `wrong` in what a script prints fails the test: an upgrade or a poll that was refused, an end that is no drain's.
 #[tokio::test]
 async fn five_hundred_clients_find_their_session_while_a_server_comes_and_one_goes() {
-    let mut desk = Desk::new("recipes/socket.io", 18_020, PORTS);
+    let mut desk = Desk::new("docs/recipes/socket.io", 18_020, PORTS);
     let servers =
         ["9001", "9002", "9003", "9004"].map(|port| desk.mapped(&format!("PORT={port} node server.mjs > {port}.log 2>&1 &\n")));
     desk.types(&servers.concat()).await;
