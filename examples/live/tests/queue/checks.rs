@@ -1,7 +1,11 @@
 //! The promises of `queue/mod.rs`.
 
+use std::time::Duration;
+
+use futures_util::StreamExt;
 use holdline_live::delta::Entry;
 use holdline_live::queue::QueueError;
+use tokio::time::timeout;
 
 use crate::rig::{Rig, next, take};
 
@@ -27,6 +31,13 @@ pub(crate) async fn every_entry_comes_once_and_in_order<R: Rig>() {
         let new = &rig.written()[MANY + 3 * round..];
         assert_eq!(take(&mut all, 3).await, new);
         assert_eq!(take(&mut rest, 3).await, new);
+    }
+    // And as it comes to one that waits, not when that looks again by itself.
+    for _ in 0..3 {
+        assert!(timeout(Duration::from_millis(100), all.next()).await.is_err(), "nothing was written");
+        rig.put(&["stage"]).await;
+        let new = timeout(Duration::from_secs(3), take(&mut all, 1)).await.expect("at once");
+        assert_eq!(new, rig.written()[rig.written().len() - 1..]);
     }
     for room in ["lobby", "stage", "bar"] {
         let seqs: Vec<_> = rig.written().iter().filter(|e| e.room == room).map(|e| e.delta.seq).collect();
