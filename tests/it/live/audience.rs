@@ -173,6 +173,7 @@ fn state(log: &[Delta]) -> BTreeMap<u64, Comment> {
         at: c.at,
         edited: count(c.comment, Action::Edit) > 0,
         likes: count(c.comment, Action::Like) - count(c.comment, Action::Unlike),
+        liked: None,
     };
     alive.map(|c| (c.comment, comment(c))).collect()
 }
