@@ -35,7 +35,9 @@ struct Ping {
 
 /// Begins the session; it is counted until the socket closes.
 pub(crate) fn begin(upgrade: WebSocketUpgrade, listener: Listener, node: String, guard: Guard) -> Response {
-    let upgrade = upgrade.read_buffer_size(READ_BUFFER).write_buffer_size(WRITE_BUFFER).max_message_size(MESSAGE_MAX);
+    let upgrade = upgrade.read_buffer_size(READ_BUFFER).write_buffer_size(WRITE_BUFFER);
+    // A frame's too: there would be place made for as long a one as it says that it is.
+    let upgrade = upgrade.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX);
     upgrade.on_upgrade(async move |mut socket| {
         let session = Session { node, listener, refusals: 0 };
         // What the client does not hear any more is nobody's loss.

@@ -2,6 +2,7 @@
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::double::Double;
@@ -56,6 +57,10 @@ async fn a_message_that_is_too_long_is_closed_with_1009() {
     let (_api, node) = three_deltas().await;
     let (mut socket, _) = node.joined("r").await;
     socket.send(Message::text("x".repeat(4_097))).await.unwrap();
+    assert_eq!(close_code(&mut socket).await, Some(1009));
+    // One that says that it is 1 MiB long, and of which nothing follows.
+    let (mut socket, _) = node.joined("r").await;
+    socket.get_mut().write_all(&[0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 1, 2, 3, 4]).await.unwrap();
     assert_eq!(close_code(&mut socket).await, Some(1009));
     node.counts(0).await;
 }

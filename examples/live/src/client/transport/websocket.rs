@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use hyper::header::{COOKIE, HeaderName};
+use hyper::header::COOKIE;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
@@ -53,7 +53,7 @@ impl WebSocket {
         let url = format!("ws://{}{}", api.authority(), path("ws", room, Some(after)));
         let mut request = url.into_client_request().map_err(End::broken)?;
         if let Some(header) = cookies.header() {
-            request.headers_mut().insert(HeaderName::from(COOKIE), header);
+            request.headers_mut().insert(COOKIE, header);
         }
         let (socket, answer) = match tokio_tungstenite::client_async(request, stream).await {
             Ok(opened) => opened,
