@@ -190,9 +190,15 @@ try {
   await ann.agrees();
   await bob.agrees();
 
+  // Who comes again finds what they like.
+  await bob.page.reload();
+  await bob.isLive("WebSocket");
+  await bob.likes("Doors are open. Who is here?", 1, true);
+  await bob.likes("Me! First row, left. <b>Wave</b> at me.", 1, false);
+
   // A reader who listens is told what is new.
-  await bob.sees("a word for who listens", () => document.getElementById("announce").textContent !== "");
   const first = await mutate("POST", "/comments", { user: "eve", text: "Just arrived. What have I missed?" });
+  await bob.sees("a word for who listens", () => document.getElementById("announce").textContent === "eve says: Just arrived. What have I missed?");
 
   // ---- a drain, and a kill
   const before = await ann.isLive("WebSocket");

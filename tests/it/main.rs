@@ -17,6 +17,8 @@ mod faults;
 mod heartbeats;
 mod in_process;
 mod lifecycle;
+#[cfg(feature = "demo")]
+mod live;
 mod long_poll;
 #[cfg(feature = "demo")]
 mod losses;

@@ -14,17 +14,14 @@ use crate::support::{TestDir, soon};
 /// Answers every request so, like a proxy that lets no such thing through.
 const FORBIDDEN: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// A role of the application, and the addresses that it printed.
+/// A role of the application, and the addresses that its first line names.
 async fn live<const N: usize>(args: &[&str]) -> (Child, [String; N]) {
     let mut command = Command::new(BINARY);
     let mut child = command.arg("live").args(args).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut addresses = [const { String::new() }; N];
-    for address in &mut addresses {
-        let line = soon("it listens", lines.next_line()).await.unwrap().unwrap();
-        line.rsplit(' ').next().unwrap().clone_into(address);
-    }
-    (child, addresses)
+    let line = soon("it listens", lines.next_line()).await.unwrap().unwrap();
+    let addresses: Vec<String> = line.split([' ', ',']).filter(|word| word.contains(':')).map(String::from).collect();
+    (child, addresses.try_into().unwrap_or_else(|_| panic!("{line}")))
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ pub(crate) mod backend;
 #[cfg(feature = "foreign-clients")]
 pub(crate) mod chat;
 pub(crate) mod client;
+#[cfg(feature = "demo")]
+pub(crate) mod clock;
 pub(crate) mod holdline;
 pub(crate) mod policy;
 pub(crate) mod witness;

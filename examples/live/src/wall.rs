@@ -67,6 +67,9 @@ pub struct Comment {
     pub edited: bool,
     /// How many users like it.
     pub likes: u64,
+    /// Whether the user likes it who was named in the question; `None` if nobody was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liked: Option<bool>,
 }
 
 /// A page of a room's deltas.

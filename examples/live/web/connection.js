@@ -33,7 +33,7 @@ export class Connection {
   #opening = null;
   #failures = 0;
   #better = 0;
-  /** What was begun in an earlier turn is not gone on with. */
+  /** Counts stops: what was begun before one is not gone on with. */
   #turn = 0;
   #listening = null;
 
@@ -66,7 +66,7 @@ export class Connection {
 
   async #go() {
     this.waiting = null;
-    const turn = ++this.#turn;
+    const turn = this.#turn;
     try {
       await this.#owner.ready();
     } catch (problem) {

@@ -1,24 +1,38 @@
 //! All simulated users together, and what they saw.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use holdline_live::client::{Api, ApiError, End, How};
+use holdline_live::wall::Recovery;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::client::{self, End, Kind};
-use super::wave::{Stay, Wave};
+use super::ledger::Ledger;
+use super::user::{Ended, User, room_of};
+use super::wave::Wave;
+use crate::clock::Clock;
 
-/// Users to a room: a word in a room is heard by all of it, so rooms keep the traffic linear.
-const ROOM_SIZE: u32 = 10;
-/// One user in so many reads an event stream instead of a WebSocket.
-const EVENT_STREAM_ONE_IN: u32 = 4;
-/// A user that was told to connect again does so after up to this time.
-const RECONNECT_WITHIN: Duration = Duration::from_millis(500);
+/// Users to a room: what one does is heard by all of it, so rooms keep the traffic linear.
+pub(super) const ROOM_SIZE: u32 = 10;
+/// How often a user does something, in a small crowd.
+const ACTS_EVERY: Duration = Duration::from_secs(2);
+/// What a large one does in a second; each is a transaction.
+const ACTS_PER_S_MAX: f64 = 100.0;
 
-/// What the users saw.
+/// What all users share.
+pub(super) struct Stage {
+    /// Where they go.
+    pub(super) api: Api,
+    pub(super) clock: Clock,
+    pub(super) tally: Tally,
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) acts_every: Duration,
+}
+
+/// How the users' sessions went.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     opened: AtomicU64,
@@ -27,53 +41,70 @@ pub(super) struct Tally {
     lost: AtomicU64,
     no_answer: AtomicU64,
     /// The first few reasons, for people.
-    reasons: parking_lot::Mutex<Vec<String>>,
+    reasons: Mutex<Vec<String>>,
 }
 
 /// Reasons that are kept; one says as much as a hundred.
 const REASONS_MAX: usize = 5;
 
+impl Stage {
+    pub(super) fn new(authority: String, clients: u32, clock: Clock) -> Self {
+        let acts_every = ACTS_EVERY.max(Duration::from_secs_f64(f64::from(clients) / ACTS_PER_S_MAX));
+        Stage { api: Api::new(authority), clock, tally: Tally::default(), ledger: Mutex::default(), acts_every }
+    }
+
+    /// Makes the users' rooms.
+    pub(super) async fn set(&self, clients: u32) -> Result<(), ApiError> {
+        for first in (0..clients).step_by(ROOM_SIZE as usize) {
+            self.api.make_room(&room_of(first), Recovery::Strong {}).await?;
+        }
+        Ok(())
+    }
+}
+
 impl Tally {
-    pub(super) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
+    /// A session began.
+    pub(super) fn opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    /// One ended, or none was had.
+    pub(super) fn ended(&self, end: &End, had_session: bool) {
+        let ended = Ended::of(end, had_session);
+        let counter = match ended {
+            Ended::Moved => &self.moved,
+            Ended::Refused => &self.refused,
+            Ended::Lost => &self.lost,
+            Ended::NoAnswer => &self.no_answer,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let word = if ended == Ended::Lost { "lost" } else { "no answer" };
+        match &end.how {
+            How::Broken(why) => self.note(format!("{word}: {why}")),
+            How::FromTheFuture => self.note(format!("{word}: a node knew less than a user")),
+            How::Moved | How::Busy | How::Refused(_) => {}
+        }
     }
 
-    pub(super) fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
+    /// A user cannot go on.
+    pub(super) fn failed(&self, why: String) {
+        self.no_answer.fetch_add(1, Ordering::Relaxed);
+        self.note(why);
     }
 
-    pub(super) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    /// Attempts that found nobody: a fault, unless Holdline was stopped in the middle of the show.
-    pub(super) fn no_answer(&self) -> u64 {
-        self.no_answer.load(Ordering::Relaxed)
+    pub(super) fn counts(&self) -> Counts {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            opened: of(&self.opened),
+            refused: of(&self.refused),
+            moved: of(&self.moved),
+            lost: of(&self.lost),
+            no_answer: of(&self.no_answer),
+        }
     }
 
     pub(super) fn reasons(&self) -> Vec<String> {
         self.reasons.lock().clone()
-    }
-
-    fn count(&self, end: &End) {
-        let counter = match end {
-            End::Left => return,
-            End::Moved => &self.moved,
-            End::Refused { .. } => &self.refused,
-            End::Lost(reason) => {
-                self.note(format!("lost: {reason}"));
-                &self.lost
-            }
-            End::NoAnswer(reason) => {
-                self.note(format!("no answer: {reason}"));
-                &self.no_answer
-            }
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     fn note(&self, reason: String) {
@@ -84,38 +115,24 @@ impl Tally {
     }
 }
 
+/// A tally at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) opened: u64,
+    pub(super) refused: u64,
+    pub(super) moved: u64,
+    pub(super) lost: u64,
+    /// Attempts that found nobody: a fault, unless Holdline was stopped in the middle of the show.
+    pub(super) no_answer: u64,
+}
+
 /// Plays the whole wave; resolves when the last user has left.
-pub(super) async fn play(wave: Wave, address: SocketAddr, start: Instant, tally: Arc<Tally>) {
+pub(super) async fn play(wave: Wave, start: Instant, stage: Arc<Stage>) {
     let mut users = JoinSet::new();
     for (number, stay) in (0u32..).zip(wave.stays()) {
-        users.spawn(user(number, stay, address, start, Arc::clone(&tally)));
+        users.spawn(User::new(number, Arc::clone(&stage)).live(stay, start));
     }
     while users.join_next().await.is_some() {}
-}
-
-/// One user: comes, stays connected through moves and refusals, leaves.
-async fn user(number: u32, stay: Stay, address: SocketAddr, start: Instant, tally: Arc<Tally>) {
-    let kind = if number % EVENT_STREAM_ONE_IN == EVENT_STREAM_ONE_IN - 1 { Kind::EventStream } else { Kind::WebSocket };
-    let leave = start + stay.leaves;
-    tokio::time::sleep_until(start + stay.comes).await;
-    while start.elapsed() < stay.leaves {
-        let opened = || {
-            tally.opened.fetch_add(1, Ordering::Relaxed);
-        };
-        let end = client::connect(kind, address, number / ROOM_SIZE, leave, opened).await;
-        tally.count(&end);
-        let pause = match end {
-            End::Left => return,
-            End::Refused { retry_after } => retry_after,
-            End::Moved | End::Lost(_) | End::NoAnswer(_) => spread(number),
-        };
-        tokio::time::sleep_until((start + start.elapsed() + pause).min(leave)).await;
-    }
-}
-
-/// Not all at once: a fixed, different pause for each user.
-fn spread(number: u32) -> Duration {
-    RECONNECT_WITHIN.mul_f64(f64::from(number.wrapping_mul(2_654_435_761) >> 16) / f64::from(1u32 << 16))
 }
 
 #[cfg(test)]
@@ -123,17 +140,39 @@ mod tests {
     use super::super::summary::Summary;
     use super::*;
 
+    fn end(how: How) -> End {
+        End { how, asked: Duration::ZERO }
+    }
+
+    #[test]
+    fn ends_are_told_apart() {
+        let tally = Tally::default();
+        tally.opened();
+        tally.ended(&end(How::Moved), true);
+        tally.ended(&end(How::Busy), false);
+        tally.ended(&end(How::Broken("cut".to_owned())), true);
+        tally.ended(&end(How::Broken("nobody".to_owned())), false);
+        tally.ended(&end(How::FromTheFuture), false);
+        assert_eq!(tally.counts(), Counts { opened: 1, refused: 1, moved: 1, lost: 1, no_answer: 2 });
+        assert_eq!(tally.reasons(), ["lost: cut", "no answer: nobody", "no answer: a node knew less than a user"]);
+    }
+
     #[test]
     fn who_finds_nobody_is_lost_unless_the_show_was_interrupted() {
-        let tally = Tally::default();
-        for end in [End::Left, End::Moved, End::NoAnswer("refused".to_owned())] {
-            tally.count(&end);
-        }
+        let stage = Stage::new("127.0.0.1:1".to_owned(), 10, Clock::start());
+        stage.tally.ended(&end(How::Moved), true);
+        stage.tally.ended(&end(How::Broken("refused".to_owned())), false);
         for (interrupted, lost) in [(true, 0), (false, 1)] {
             let mut summary = Summary::default();
-            summary.tally(&tally, interrupted);
+            summary.heard(&stage, interrupted);
             assert_eq!((summary.moved, summary.lost, summary.is_good()), (1, lost, interrupted));
             assert_eq!(summary.to_string().contains("no answer: refused"), !interrupted, "{summary}");
         }
+    }
+
+    #[test]
+    fn a_large_crowd_says_less_each() {
+        let every = |clients| Stage::new(String::new(), clients, Clock::start()).acts_every;
+        assert_eq!((every(1), every(200), every(1_000)), (ACTS_EVERY, ACTS_EVERY, Duration::from_secs(10)));
     }
 }

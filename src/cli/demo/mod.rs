@@ -1,10 +1,11 @@
 //! `holdline demo`: the loop in a minute, with nothing to install. It runs what `holdline run` runs, on a configuration that it writes itself, and
 //! looks at it through the admin API like any other client.
 
-mod client;
 mod crowd;
+mod ledger;
 mod show;
 mod summary;
+mod user;
 mod wave;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -27,8 +28,15 @@ use crate::telemetry::logs;
 const LISTENER_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9900;
 
-/// Ports of the demo's servers.
-const BACKEND_PORTS: (u16, u16) = (20_000, 20_999);
+/// The fleet that holds the users' sessions.
+const NODES: &str = "nodes";
+
+/// Ports of the nodes.
+const NODE_PORTS: (u16, u16) = (20_000, 20_999);
+
+/// The api gets the first two of these that nobody has: one for users, one for nodes. Not any free port: those of the kernel's choice may be taken by a
+/// connection before the api listens.
+const API_PORTS: (u16, u16) = (19_000, 19_999);
 
 /// Each server is two processes of some MiB.
 const SERVERS_MAX: u32 = 200;
@@ -40,9 +48,9 @@ Examples:
   holdline demo --clients 1000 --capacity 100    a larger crowd on larger servers
   holdline demo --seconds 20 --wave 3s -o json   a short one, for a script
 
-Exit status: 0 nobody was thrown out and nothing was overfilled, 1 otherwise.")]
+Exit status: 0 nobody was thrown out, nothing was overfilled and everybody heard everything, 1 otherwise.")]
 pub(super) struct DemoArgs {
-    /// Simulated clients, three quarters of them WebSockets, the rest event streams
+    /// Simulated users: three quarters have WebSockets, the others event streams or long-poll
     #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=5000))]
     clients: u32,
     /// The time over which they arrive
@@ -68,7 +76,8 @@ pub(super) fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
     let servers = servers(args)?;
     let executable = std::env::current_exe().map_err(|e| Failure::Failed(format!("cannot find this program's own file: {e}")))?;
     let scratch = Scratch::new().map_err(|e| Failure::Failed(format!("cannot make a directory for the servers' logs: {e}")))?;
-    let text = configuration(args, servers, &executable, scratch.path());
+    let ports = api_ports()?;
+    let text = configuration(args, servers, ports, &executable, scratch.path());
     let config =
         crate::config::parse(&text, "the demo's configuration", scratch.path()).map_err(|e| Failure::Failed(e.to_string()))?;
     let log = logs::init(&config.log).map_err(|e| Failure::Failed(format!("cannot start the log: {e}")))?;
@@ -116,21 +125,35 @@ fn servers(args: &DemoArgs) -> Result<u32, Failure> {
 }
 
 /// What a user would write, with a quick eye: shorter times, so that a minute shows it all.
-fn configuration(args: &DemoArgs, max: u32, executable: &Path, logs: &Path) -> String {
-    let (first, last) = BACKEND_PORTS;
+fn configuration(args: &DemoArgs, max: u32, (api, internal): (u16, u16), executable: &Path, scratch: &Path) -> String {
+    let (first, last) = NODE_PORTS;
+    let db = scratch.join("live.db");
     let (capacity, length) = (args.capacity, args.clients.max(100));
     format!(
         r#"listeners: [ {{ address: "{listener}" }} ]
 admin: {{ address: "{admin}" }}
 log: {{ level: error, access: false }}
 shutdown: {{ deadline: 5s }}
+routes:
+  - {{ path: /, fleet: api }}
+  - {{ path: /live, fleet: {NODES} }}
+  - {{ path: /live/poll, fleet: {NODES}, sessions: true }}
 fleets:
-  chat:
+  api:
     backends:
       process:
-        command: [{executable:?}, live, node, --port, "{{port}}", --start-delay-ms, "500"]
+        command: [{executable:?}, live, api, --port, "{{port}}", --internal, "{internal}", --db, {db:?}]
+        ports: "{api}-{api}"
+        log_dir: {scratch:?}
+        stop_timeout: 5s
+    capacity: 10000
+    scale: {{ min: 1, max: 1 }}
+  {NODES}:
+    backends:
+      process:
+        command: [{executable:?}, live, node, --port, "{{port}}", --api, "http://127.0.0.1:{internal}", --start-delay-ms, "500"]
         ports: "{first}-{last}"
-        log_dir: {logs:?}
+        log_dir: {scratch:?}
         stop_timeout: 5s
     capacity: {capacity}
     affinity: {{ by: cookie }}
@@ -155,6 +178,16 @@ fn free(port: u16) -> SocketAddr {
     match TcpListener::bind(usual) {
         Ok(_) => usual,
         Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    }
+}
+
+/// Two ports for the api.
+fn api_ports() -> Result<(u16, u16), Failure> {
+    let (first, last) = API_PORTS;
+    let mut free = (first..=last).filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    match (free.next(), free.next()) {
+        (Some(api), Some(internal)) => Ok((api, internal)),
+        _ => Err(Failure::Failed(format!("no two of the ports {first}-{last} are free on 127.0.0.1; the api needs them"))),
     }
 }
 
@@ -189,7 +222,7 @@ mod tests {
         for (clients, capacity) in [(1, 1), (120, 20), (5000, 5000), (158, 1)] {
             let args = DemoArgs { clients, wave: Duration::ZERO, capacity, seconds: 60, output: Format::Table };
             let dir = std::env::temp_dir();
-            let text = configuration(&args, servers(&args).unwrap(), Path::new("/bin/sh"), &dir);
+            let text = configuration(&args, servers(&args).unwrap(), (19_000, 19_001), Path::new("/bin/sh"), &dir);
             crate::config::parse(&text, "demo", &dir).unwrap_or_else(|e| panic!("{e}\n{text}"));
         }
     }

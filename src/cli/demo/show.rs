@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdline_core::cause::Phase;
 use tokio::time::Instant;
 
-use super::crowd::{self, Tally};
+use super::NODES;
+use super::crowd::{self, Stage};
 use super::summary::Summary;
+use super::user;
 use super::wave::Wave;
-use crate::admin::api::StatusBody;
+use crate::admin::api::{FleetBody, StatusBody};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Format, Out};
@@ -88,22 +91,23 @@ impl Show {
             return Ok(Ending::Interrupted);
         }
 
-        let tally = Arc::new(Tally::default());
         let clock = Clock::start();
+        let stage = Arc::new(Stage::new(address.to_string(), self.wave.clients, clock));
+        stage.set(self.wave.clients).await.map_err(|e| Failure::Failed(format!("cannot make the users' rooms: {e}")))?;
         let start = clock.instant(clock.now());
-        let crowd = crowd::play(self.wave, address, start, Arc::clone(&tally));
+        let crowd = crowd::play(self.wave, start, Arc::clone(&stage));
         if self.is_live() {
             self.screen = Some(Screen::enter(&mut self.out)?);
         }
         let ended = {
             let mut crowd = std::pin::pin!(crowd);
-            self.watch(&client, &tally, start, &mut crowd).await
+            self.watch(&client, &stage, start, &mut crowd).await
         };
         if let Some(screen) = self.screen.take() {
             screen.leave(&mut self.out)?;
         }
         let ending = ended?;
-        self.summary.tally(&tally, ending == Ending::Interrupted);
+        self.summary.heard(&stage, ending == Ending::Interrupted);
         self.conclude(ending)?;
         Ok(ending)
     }
@@ -115,7 +119,8 @@ impl Show {
                     Ok(reply) if !reply.body.shutting_down => reply.body,
                     _ => return Ok(Ending::Interrupted),
                 };
-                if status.fleets.iter().flat_map(|f| &f.backends).any(|b| b.phase == holdline_core::cause::Phase::Ready) {
+                let is_there = |f: &FleetBody| f.backends.iter().any(|b| b.phase == Phase::Ready);
+                if status.fleets.iter().all(is_there) {
                     self.summary.look(0, &status);
                     return Ok(Ending::Whole);
                 }
@@ -132,7 +137,7 @@ impl Show {
     async fn watch(
         &mut self,
         client: &Client,
-        tally: &Tally,
+        stage: &Stage,
         start: Instant,
         crowd: &mut (impl Future<Output = ()> + Unpin),
     ) -> Result<Ending, Failure> {
@@ -152,7 +157,7 @@ impl Show {
                 return Ok(Ending::Interrupted);
             }
             self.summary.look(start.elapsed().as_secs(), &reply.body);
-            self.summary.tally(tally, false);
+            self.summary.heard(stage, false);
             self.tell(&reply.body, start.elapsed(), number)?;
             number += 1;
             let is_small = self.summary.backends_end <= self.summary.backends_start;
@@ -165,7 +170,11 @@ impl Show {
     /// A live table on a terminal, now and then a line elsewhere, nothing for programs.
     fn tell(&mut self, status: &StatusBody, at: Duration, number: u32) -> Result<(), Failure> {
         let s = &self.summary;
-        let seen = format!("opened {}, refused {}, moved {}, lost {}", s.opened, s.refused, s.moved, s.lost);
+        let d = s.deltas;
+        let seen = format!(
+            "opened {}, refused {}, moved {}, lost {}; deltas {} written, {} missing",
+            s.opened, s.refused, s.moved, s.lost, d.written, d.missing
+        );
         if let Some(screen) = &self.screen {
             let (look, total) = (self.out.style, self.wave.show.as_secs());
             return screen.draw(&mut self.out, |columns| Picture {
@@ -176,9 +185,9 @@ impl Show {
         if self.format == Format::Json || !number.is_multiple_of(LINE_EVERY) {
             return Ok(());
         }
-        let (sessions, queued) = status.fleets.iter().fold((0, 0), |(n, q), f| (n + f.sessions, q + f.queued));
-        let desired = status.fleets.iter().map(|f| f.desired).sum::<u32>();
-        let (sessions, backends) = (count(sessions, "session"), count(s.backends_end.into(), "backend"));
+        let Some(nodes) = status.fleets.iter().find(|f| f.name.as_str() == NODES) else { return Ok(()) };
+        let (queued, desired) = (nodes.queued, nodes.desired);
+        let (sessions, backends) = (count(nodes.sessions, "session"), count(s.backends_end.into(), "backend"));
         let at = at.as_secs();
         self.out.line(&format!("{at:>4}s  {sessions} on {backends} ({desired} desired), {queued} queued; {seen}"))
     }
@@ -194,7 +203,8 @@ impl Show {
             Format::Table => self.out.print(&format!("\n{}", self.summary))?,
         }
         if !self.summary.is_good() {
-            return Err(Failure::Failed("a session was lost without a cause, or a backend was above its capacity".to_owned()));
+            let why = "a session was lost without a cause, a delta was missing, or a backend was above its capacity";
+            return Err(Failure::Failed(why.to_owned()));
         }
         if self.is_live() && ending == Ending::Whole {
             self.out.line("Holdline stays up, with its clients gone; look around, Ctrl-C stops it.")?;
@@ -207,9 +217,10 @@ fn introduction(wave: Wave, address: SocketAddr, admin: SocketAddr) -> String {
     let Wave { clients, arrive_over, show } = wave;
     let (over, show) = (duration(millis(arrive_over)), duration(millis(show)));
     format!(
-        "admin      http://{admin}/   the status page; or: holdline status --admin http://{admin}\n\
-         clients    http://{address}   WebSocket at /ws, event stream at /events\n\
-         story      {clients} clients arrive over {over} and leave again; {show} in all\n"
+        "page       http://{address}/?room={room}&user=you   the comment wall, as a user sees it\n\
+         admin      http://{admin}/   the status page; or: holdline status --admin http://{admin}\n\
+         story      {clients} users arrive over {over}, read, write and leave again; {show} in all\n",
+        room = user::room_of(0),
     )
 }
 

@@ -5,7 +5,9 @@ use std::fmt;
 use holdline_core::ids::BackendId;
 use serde::Serialize;
 
-use super::crowd::Tally;
+use super::NODES;
+use super::crowd::Stage;
+use super::ledger::{DeliveryMs, Deltas};
 use crate::admin::api::{BackendBody, StatusBody};
 use crate::cli::render::count;
 
@@ -30,6 +32,10 @@ pub(super) struct Summary {
     pub(super) backends_peak: u32,
     /// Backends at the end.
     pub(super) backends_end: u32,
+    /// What became of the users' mutations.
+    pub(super) deltas: Deltas,
+    /// How long they took.
+    pub(super) delivery_ms: DeliveryMs,
     /// For people only: the highest fill per backend, and backends over time.
     #[serde(skip)]
     pub(super) story: Story,
@@ -58,9 +64,9 @@ pub(super) struct Peak {
 const PEAKS_SHOWN: usize = 20;
 
 impl Summary {
-    /// Takes in one look at the fleet.
+    /// Takes in one look at the fleet of nodes; the api behind the same address has no sessions.
     pub(super) fn look(&mut self, at_s: u64, status: &StatusBody) {
-        let backends = status.fleets.iter().flat_map(|f| &f.backends);
+        let backends = status.fleets.iter().filter(|f| f.name.as_str() == NODES).flat_map(|f| &f.backends);
         let mut running = 0;
         for backend in backends {
             running += 1;
@@ -80,17 +86,21 @@ impl Summary {
     }
 
     /// Takes in what the users saw. Who finds nobody is lost, unless Holdline was told to go: then there is nobody.
-    pub(super) fn tally(&mut self, tally: &Tally, interrupted: bool) {
-        self.opened = tally.opened();
-        self.refused = tally.refused();
-        self.moved = tally.moved();
-        self.lost = tally.lost() + if interrupted { 0 } else { tally.no_answer() };
-        self.story.reasons = if self.lost > 0 { tally.reasons() } else { Vec::new() };
+    pub(super) fn heard(&mut self, stage: &Stage, interrupted: bool) {
+        let counts = stage.tally.counts();
+        self.opened = counts.opened;
+        self.refused = counts.refused;
+        self.moved = counts.moved;
+        self.lost = counts.lost + if interrupted { 0 } else { counts.no_answer };
+        self.story.reasons = if self.lost > 0 { stage.tally.reasons() } else { Vec::new() };
+        let ledger = stage.ledger.lock();
+        self.deltas = ledger.deltas();
+        self.delivery_ms = ledger.delivery_ms();
     }
 
-    /// Nobody was thrown out and nothing was overfilled.
+    /// Nobody was thrown out, nothing was overfilled, and everybody heard everything.
     pub(super) fn is_good(&self) -> bool {
-        self.lost == 0 && self.above_capacity == 0
+        self.lost == 0 && self.above_capacity == 0 && self.deltas.missing == 0
     }
 }
 
@@ -119,6 +129,13 @@ impl fmt::Display for Summary {
         for reason in &self.story.reasons {
             writeln!(f, "           {reason}")?;
         }
+        let Deltas { written, delivered, recovered, missing } = self.deltas;
+        writeln!(
+            f,
+            "deltas     {written} written, {delivered} delivered, {recovered} recovered after a reconnect, {missing} missing"
+        )?;
+        let DeliveryMs { p50, p99 } = self.delivery_ms;
+        writeln!(f, "delivery   {p50:.1} ms after the mutation, 99 % within {p99:.1} ms")?;
         let (start, peak, end) = (self.backends_start, self.backends_peak, self.backends_end);
         writeln!(f, "backends   {start} at the start, {peak} at the peak, {end} at the end")?;
         let course: Vec<_> = self.story.backends.iter().map(|(at, n)| format!("{at}s: {n}")).collect();
@@ -152,17 +169,22 @@ mod tests {
 
     fn look(sessions: &[u32]) -> StatusBody {
         let backends = (1u32..).zip(sessions).map(|(n, held)| backend(&format!("b-{n}"), Phase::Ready, *held, Some(20)));
-        status_body(&snapshot(vec![fleet("chat", backends.collect())]), "local", Moment::START)
+        // The other fleet does not count.
+        let api = fleet("api", vec![backend("api", Phase::Ready, 99, Some(1))]);
+        status_body(&snapshot(vec![fleet(NODES, backends.collect()), api]), "local", Moment::START)
     }
 
     #[test]
     fn the_story_is_told_in_order() {
-        let mut summary = Summary { opened: 30, ..Summary::default() };
+        let deltas = Deltas { written: 7, delivered: 60, recovered: 3, missing: 0 };
+        let mut summary = Summary { opened: 30, deltas, delivery_ms: DeliveryMs { p50: 1.5, p99: 9.0 }, ..Summary::default() };
         for (at, sessions) in [(0, &[0][..]), (3, &[20, 1]), (3, &[20, 5, 3]), (9, &[20, 5, 0]), (12, &[4])] {
             summary.look(at, &look(sessions));
         }
         let expected = "\
 sessions   opened 30, refused 0, moved 0, lost 0
+deltas     7 written, 60 delivered, 3 recovered after a reconnect, 0 missing
+delivery   1.5 ms after the mutation, 99 % within 9.0 ms
 backends   1 at the start, 3 at the peak, 1 at the end
            0s: 1, 3s: 3, 12s: 1
 fill       100 % at the highest, never above capacity
@@ -180,6 +202,12 @@ fill       100 % at the highest, never above capacity
         summary.look(0, &look(&[21]));
         assert_eq!((summary.is_good(), summary.above_capacity, summary.fill_peak), (false, 1, 1.05));
         assert!(summary.to_string().contains("105 % at the highest, above capacity in 1 look\n"), "{summary}");
+    }
+
+    #[test]
+    fn a_delta_that_somebody_never_heard_is_not_good() {
+        let deltas = Deltas { missing: 1, ..Deltas::default() };
+        assert!(!Summary { deltas, ..Summary::default() }.is_good());
     }
 
     #[test]

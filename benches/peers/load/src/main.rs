@@ -8,6 +8,7 @@ mod bulk;
 mod certificate;
 mod client;
 mod cpu;
+mod fanout;
 mod figures;
 mod handshakes;
 mod hold;
@@ -31,6 +32,7 @@ usage: holdline-peers-load COMMAND key=value…
   roundtrips   target=IP:PORT seconds=S connections=N     128-byte echoes, each client one after the other
   paced        target=IP:PORT seconds=S connections=N rate=R   the same, R a second, timed from when each was due
   bulk         target=IP:PORT seconds=S connections=N size=BYTES   large messages there and back
+  fanout       targets=IP:PORT,… room=NAME sessions=N seconds=S rate=R text=BYTES   likes to N subscribers of one room; rate 0: as fast as all hear them
   certificate  dir=DIR                                    DIR/tls.crt and DIR/tls.key for the name `bench`, P-256
   report       results=FILE json=FILE machine=TEXT versions=TEXT notes=TEXT   lines `CONTENDER METRIC VALUE` → table and JSON
 with any load: ca=FILE speaks TLS and trusts FILE; pids=1,2 adds the CPU time that these processes took, as cpu_us for each one done";
@@ -67,6 +69,7 @@ fn run(command: &str, options: &Options) -> Result<(), Failure> {
             "roundtrips" => round_trips::run(options).await,
             "paced" => paced::run(options).await,
             "bulk" => bulk::run(options).await,
+            "fanout" => fanout::run(options).await,
             _ => Err(USAGE.into()),
         }
     });

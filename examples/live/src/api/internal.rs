@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::input::{Body as JsonBody, Query, Segments, name};
@@ -77,26 +78,26 @@ async fn entries(State(app): State<App>, Query(After { after }): Query<After>) -
         }
         other => Problem::of(&other, ""),
     })?;
-    Ok(([("content-type", "application/x-ndjson")], Body::from_stream(follow(app.store, first))).into_response())
+    let body = Body::from_stream(follow(app.store, first, app.stop));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// Pages at the reader's own pace: one is read when the one before has been taken.
-fn follow(store: Store, first: Page) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let newest = store.newest();
-    stream::unfold((store, newest, Some(first), 0), async |(store, mut newest, ready, mut pos)| {
-        let page = match ready {
-            Some(page) => page,
-            None => match tokio::time::timeout(SILENCE, beyond(&mut newest, pos)).await {
-                // Whoever reads finds the end, and what it lacks when it asks again.
+/// Pages at the reader's own pace: one is read when the one before has been taken. It ends with the api, and when the window has passed over
+/// what comes next: whoever reads hears so when it asks again.
+fn follow(store: Store, first: Page, stop: CancellationToken) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    let (newest, pos) = (store.newest(), first.last);
+    let pages = stream::unfold((newest, pos), move |(mut newest, pos)| {
+        let (store, stop) = (store.clone(), stop.clone());
+        async move {
+            let next = tokio::time::timeout(SILENCE, beyond(&mut newest, pos));
+            let page = match stop.run_until_cancelled(next).await? {
                 Ok(until) => lines(&store, pos, until?).await.ok()?,
                 Err(_) => Page { text: "\n".into(), last: pos },
-            },
-        };
-        pos = pos.max(page.last);
-        // An empty page would end nothing, but need not be sent.
-        let text = if page.text.is_empty() { "\n".into() } else { page.text };
-        Some((Ok(Bytes::from(text)), (store, newest, None, pos)))
-    })
+            };
+            Some((page.text, (newest, page.last)))
+        }
+    });
+    stream::once(async { first.text }).chain(pages).map(|text| Ok(Bytes::from(text)))
 }
 
 /// The log's newest position, once it is after `pos`.
@@ -117,4 +118,28 @@ async fn lines(store: &Store, after: u64, until: u64) -> Result<Page, Refused> {
         text.push('\n');
     }
     Ok(Page { text, last: entries.last().map_or(after, |entry| entry.pos) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::now;
+    use super::*;
+    use crate::store::Bounds;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_and_the_stream_ends_with_the_api() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("live.db"), Bounds { window: 1, max_mib: None }).unwrap();
+        let stop = CancellationToken::new();
+        let first = lines(&store, 0, 0).await.unwrap();
+        let mut stream = std::pin::pin!(follow(store, first, stop.clone()));
+        assert_eq!(stream.next().await, Some(Ok(Bytes::new())));
+        let started = now();
+        for beat in 1..=3 {
+            assert_eq!(stream.next().await, Some(Ok(Bytes::from("\n"))));
+            assert_eq!(now() - started, SILENCE * beat);
+        }
+        stop.cancel();
+        assert_eq!(stream.next().await, None);
+    }
 }

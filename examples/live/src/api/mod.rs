@@ -7,11 +7,12 @@ mod presence;
 mod public;
 mod publisher;
 
+use std::future::Future;
 use std::io::{Error, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -24,14 +25,18 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::problem::Problem;
 use crate::queue;
-use crate::store::{Bounds, Store};
+use crate::store::{Bounds, Refused, Store};
 use crate::wall::{Recovery, is_name};
 
 /// The largest request, in bytes.
 const BODY_MAX: usize = 256 * 1024;
+
+/// How long requests that are under way may take at the end.
+const END_MAX: Duration = Duration::from_secs(5);
 
 /// How to run the api.
 #[derive(Args, Clone, Debug)]
@@ -62,34 +67,60 @@ pub struct ApiArgs {
     pub room: Vec<(String, Recovery)>,
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT, then answers what is under way, for 5 s at the most.
 ///
 /// # Errors
-/// A port is taken, the file or the queue's URL cannot be used, or a room is there with other settings.
+/// A port is taken, or the file or the queue's URL cannot be used.
 pub async fn run(args: ApiArgs) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let bounds = Bounds { window: args.window, max_mib: args.db_max };
     let store = Store::open(&args.db, bounds).map_err(Error::other)?;
     for (room, recovery) in &args.room {
-        store.make_room(room, *recovery).await.map_err(|e| Error::other(format!("--room {room}: {e}")))?;
+        match store.make_room(room, *recovery).await {
+            Ok(_) | Err(Refused::RoomDiffers(_)) => {}
+            Err(refused) => return Err(Error::other(format!("--room {room}: {refused}"))),
+        }
     }
     let publisher = queue::open_publisher(&args.queue, &store).map_err(|e| Error::new(ErrorKind::InvalidInput, e))?;
     let (state, mut queue) = watch::channel(Err("it was not reached yet".to_owned()));
     tokio::spawn(publisher::publish(store.clone(), publisher, state));
     // The first mutation should not be the one that comes too early.
     let _ = queue.changed().await;
-    let app = App { store, queue, presence: Arc::default(), comment_max: args.comment_max };
+    let stop = CancellationToken::new();
+    let app = App { store, queue, presence: Arc::default(), comment_max: args.comment_max, stop: stop.clone() };
 
     let (public, internal) = (listen(args.port).await?, listen(args.internal).await?);
     let (here, there) = (public.local_addr()?, internal.local_addr()?);
     // Whoever reads it went: nothing is wrong with the server.
     let _ = writeln!(std::io::stdout(), "listens on {here}, for nodes on {there}");
+    let serve = async |listener, routes| {
+        axum::serve::<TcpListener, _, _>(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned()).await
+    };
+    let served = async { tokio::try_join!(serve(public, clients(app.clone())), serve(internal, nodes(app))).map(|_| ()) };
+    let asked = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    until_done(served, asked, &stop).await
+}
+
+/// Until `served` is, which ends in its own time once `stop` is cancelled; from when the end is asked for it has [`END_MAX`].
+async fn until_done(
+    served: impl Future<Output = std::io::Result<()>>,
+    asked: impl Future<Output = ()>,
+    stop: &CancellationToken,
+) -> std::io::Result<()> {
+    let end = async {
+        asked.await;
+        stop.cancel();
+        tokio::time::sleep(END_MAX).await;
+    };
     tokio::select! {
-        served = axum::serve(public, clients(app.clone())).into_future() => served,
-        served = axum::serve(internal, nodes(app)).into_future() => served,
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        served = served => served,
+        () = end => Ok(()),
     }
 }
 
@@ -109,6 +140,8 @@ struct App {
     presence: Arc<Mutex<presence::Presence>>,
     /// In bytes.
     comment_max: usize,
+    /// The api ends, and with it what would not end by itself.
+    stop: CancellationToken,
 }
 
 fn clients(app: App) -> Router {
@@ -168,5 +201,24 @@ fn room(text: &str) -> Result<(String, Recovery), String> {
     match recovery {
         Some(recovery) if is_name(name) => Ok((name.to_owned(), recovery)),
         _ => Err("it is NAME:strong or NAME:eventual:SECONDS".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_under_way_have_their_time_at_the_end_and_no_more() {
+        let (started, stop) = (now(), CancellationToken::new());
+        let served = async {
+            stop.cancelled().await;
+            tokio::time::sleep(END_MAX / 2).await;
+            Err(Error::other("told"))
+        };
+        assert_eq!(until_done(served, async {}, &stop).await.unwrap_err().to_string(), "told");
+        assert_eq!(now() - started, END_MAX / 2);
+        until_done(std::future::pending(), async {}, &stop).await.unwrap();
+        assert_eq!(now() - started, END_MAX / 2 + END_MAX);
     }
 }

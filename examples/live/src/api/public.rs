@@ -64,6 +64,7 @@ async fn make_room(
 struct Page {
     limit: Option<usize>,
     before: Option<u64>,
+    user: Option<String>,
 }
 
 async fn room(
@@ -72,13 +73,32 @@ async fn room(
     Query(page): Query<Page>,
 ) -> Result<Json<Snapshot>, Problem> {
     let limit = limit(page.limit, COMMENTS)?;
-    let mut snapshot = app.store.snapshot(&room, limit, page.before).await.map_err(|refused| Problem::of(&refused, &room))?;
+    let user = checked(page.user)?;
+    let snapshot = app.store.snapshot(&room, limit, page.before, user).await;
+    let mut snapshot = snapshot.map_err(|refused| Problem::of(&refused, &room))?;
     snapshot.presence = app.presence.lock().of(&room, super::now());
     Ok(Json(snapshot))
 }
 
-async fn comment(State(app): State<App>, Segments((room, comment)): Segments<(String, u64)>) -> Result<Json<Comment>, Problem> {
-    app.store.comment(&room, comment).await.map(Json).map_err(|refused| Problem::of(&refused, &room))
+/// Who asks, if they say so.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asking {
+    user: Option<String>,
+}
+
+fn checked(user: Option<String>) -> Result<Option<String>, Problem> {
+    user.as_deref().map_or(Ok(()), |user| name("a user", user))?;
+    Ok(user)
+}
+
+async fn comment(
+    State(app): State<App>,
+    Segments((room, comment)): Segments<(String, u64)>,
+    Query(asking): Query<Asking>,
+) -> Result<Json<Comment>, Problem> {
+    let user = checked(asking.user)?;
+    app.store.comment(&room, comment, user).await.map(Json).map_err(|refused| Problem::of(&refused, &room))
 }
 
 #[derive(Deserialize)]
@@ -192,5 +212,40 @@ impl App {
             size if size > self.comment_max => Err(Problem::too_large(size, self.comment_max)),
             _ => Ok(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::store::{Bounds, Store};
+
+    #[tokio::test]
+    async fn without_its_queue_nothing_is_stored_and_all_is_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("live.db"), Bounds { window: 10, max_mib: None }).unwrap();
+        store.make_room("r", Recovery::Strong {}).await.unwrap();
+        let (queue, state) = watch::channel(Err("it is away".to_owned()));
+        let app = App { store, queue: state, presence: Arc::default(), comment_max: 10, stop: Default::default() };
+        let write = async || {
+            let written = Written { user: "ann".into(), text: "x".into() };
+            create(State(app.clone()), Segments("r".into()), Key(Some("k".into())), Body(written)).await.into_response()
+        };
+        let answer = write().await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
+        let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["type"], "urn:live:problem:queue-down");
+        assert!(problem["detail"].as_str().unwrap().contains("it is away"));
+        let Json(Rooms { rooms }) = super::rooms(State(app.clone())).await.unwrap();
+        assert_eq!(rooms[0].seq, 0);
+        queue.send_modify(|state| *state = Ok(()));
+        let answer = write().await;
+        assert_eq!((answer.status(), answer.headers().get("idempotency-replayed")), (StatusCode::CREATED, None));
     }
 }

@@ -71,3 +71,83 @@ impl Cursor {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta::{Action, Delta};
+    use crate::node::room::{Applied, KEPT_MAX, Loaded};
+
+    fn delta(seq: u64) -> Delta {
+        Delta { seq, at: 1, action: Action::Like, comment: 1, user: "ann".into(), text: None }
+    }
+
+    fn room(seq: u64) -> Room {
+        let mut room = Room::new();
+        room.want();
+        room.loaded(Loaded { seq, presence: 5, deltas: (1..=seq).map(delta).collect() });
+        room
+    }
+
+    fn heard(cursor: &mut Cursor, room: &Room) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        while let Some(Heard::Deltas(lines)) = cursor.next(room, 2) {
+            assert!((1..=2).contains(&lines.len()));
+            seqs.extend(lines.iter().map(Line::seq));
+        }
+        seqs
+    }
+
+    #[test]
+    fn hello_comes_first_and_then_what_is_missing() {
+        let mut room = room(7);
+        let (mut resumed, mut new) = (Cursor::new(Some(2), &room), Cursor::new(None, &room));
+        let hello = Some(Heard::Hello { seq: 7, presence: 5 });
+        assert_eq!((resumed.next(&room, 2), new.next(&room, 2)), (hello.clone(), hello));
+        assert_eq!((heard(&mut resumed, &room), heard(&mut new, &room)), (vec![3, 4, 5, 6, 7], vec![]));
+        room.apply(&delta(8));
+        assert_eq!((heard(&mut resumed, &room), heard(&mut new, &room)), (vec![8], vec![8]));
+    }
+
+    #[test]
+    fn before_the_room_is_known_it_hears_nothing() {
+        let mut room = Room::new();
+        let mut cursor = Cursor::new(Some(1), &room);
+        assert_eq!(cursor.next(&room, 2), None);
+        room.want();
+        room.loaded(Loaded { seq: 1, presence: 0, deltas: vec![delta(1)] });
+        assert_eq!(cursor.next(&room, 2), Some(Heard::Hello { seq: 1, presence: 0 }));
+        let mut future = Cursor::new(Some(2), &room);
+        assert_eq!(future.next(&room, 2), None);
+        room.want();
+        room.loaded(Loaded { seq: 1, ..Loaded::default() });
+        assert_eq!(future.next(&room, 2), Some(Heard::Refused(Refusal::FromTheFuture { seq: 1 })));
+    }
+
+    #[test]
+    fn who_is_too_slow_goes_on_from_the_newest() {
+        let mut room = room(3);
+        let mut cursor = Cursor::new(None, &room);
+        cursor.next(&room, 2);
+        let newest = 3 + KEPT_MAX as u64 + 1;
+        (4..=newest).for_each(|seq| assert_eq!(room.apply(&delta(seq)), Applied::Next));
+        assert_eq!(cursor.next(&room, 2), Some(Heard::Resync { seq: newest }));
+        assert_eq!(cursor.next(&room, 2), None);
+        room.apply(&delta(newest + 1));
+        assert_eq!(heard(&mut cursor, &room), [newest + 1]);
+    }
+
+    #[test]
+    fn presence_is_told_when_it_changed_and_after_the_deltas() {
+        let mut room = room(3);
+        let mut cursor = Cursor::new(Some(2), &room);
+        cursor.next(&room, 2);
+        assert!(room.set_presence(6) && !room.set_presence(6));
+        assert_eq!(heard(&mut cursor, &room), [3]);
+        let mut cursor = Cursor::new(None, &room);
+        cursor.next(&room, 2);
+        assert_eq!(cursor.next(&room, 2), None, "hello told it");
+        room.set_presence(7);
+        assert_eq!((cursor.next(&room, 2), cursor.next(&room, 2)), (Some(Heard::Presence(7)), None));
+    }
+}

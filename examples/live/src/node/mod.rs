@@ -10,6 +10,8 @@ mod problem;
 mod room;
 mod server;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod upstream;
 mod websocket;
 

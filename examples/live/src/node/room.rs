@@ -267,3 +267,6 @@ impl Room {
         self.kept.push_back(line);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,8 +49,8 @@ pub(crate) struct Presence {
 #[derive(Debug, Error)]
 #[error("the api at {at} gives no answer: {reason}")]
 pub(crate) struct ApiError {
-    at: String,
-    reason: String,
+    pub(crate) at: String,
+    pub(crate) reason: String,
 }
 
 /// The api over HTTP.

@@ -1,12 +1,18 @@
 //! The queue between the api and the nodes: one log of deltas over all rooms, in the order of their `pos`.
 //!
-//! What every implementation promises, and `tests/queue.rs` checks of each:
+//! What every implementation promises, and `tests/queue` checks of each:
 //! - a subscriber gets every entry after the position it names, each once and in order, then each new one as it comes;
 //! - a connection that was lost is an error of the stream; subscribed again after the last entry seen, nothing is lost and nothing comes twice;
 //! - a subscriber that reads slowly holds up neither the publisher nor other subscribers, and costs bounded memory;
 //! - an entry that was published before is not published again, whoever tries.
 
 pub mod embedded;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+mod pages;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::sync::Arc;
 
@@ -28,7 +34,8 @@ pub trait Publish: Send + Sync {
     /// Adds these entries, which are in the order of their positions; those that it has already are left out.
     ///
     /// # Errors
-    /// The queue cannot be reached; some of the entries, from the first on, may be in it.
+    /// The queue cannot be reached; some of the entries, from the first on, may be in it. Go on from [`Publish::newest`], asked anew: a queue
+    /// that comes back may have lost what it had.
     fn publish<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<(), QueueError>>;
 }
 
@@ -40,7 +47,8 @@ pub trait Subscribe: Send + Sync {
     /// The queue cannot be reached.
     fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>>;
 
-    /// All entries after `after`, in order and without gaps, then each as it comes. It ends only with an error.
+    /// All entries after `after`, in order and without gaps, then each as it comes. It ends only with an error. A queue that is not as far as
+    /// `after` gives nothing until it is.
     ///
     /// # Errors
     /// The queue cannot be reached, or has no longer what comes after `after`.
@@ -69,13 +77,10 @@ pub enum QueueError {
     },
 }
 
-/// `--queue` names no queue that this program has.
+/// `--queue` names no queue that this program has. The URL is not told: it may have a password in it.
 #[derive(Debug, Error)]
-#[error("--queue {url}: {reason}")]
-pub struct WrongUrl {
-    url: String,
-    reason: String,
-}
+#[error("--queue: {0}")]
+pub struct WrongUrl(String);
 
 /// The api's side of the queue that `--queue` names. Nothing is connected yet.
 ///
@@ -85,10 +90,10 @@ pub fn open_publisher(url: &str, store: &Store) -> Result<Arc<dyn Publish>, Wron
     match scheme(url) {
         "embedded" => Ok(Arc::new(embedded::Publisher::new(store))),
         #[cfg(feature = "redis")]
-        "redis" => redis::connect(url).map(|queue| queue as Arc<dyn Publish>).map_err(|e| wrong(url, e)),
+        "redis" | "redis+unix" => Ok(Arc::new(redis::Redis::connect(url)?)),
         #[cfg(feature = "postgres")]
-        "postgres" => postgres::connect(url).map(|queue| queue as Arc<dyn Publish>).map_err(|e| wrong(url, e)),
-        _ => Err(unknown(url)),
+        "postgres" => Ok(Arc::new(postgres::Postgres::connect(url)?)),
+        other => Err(unknown(other)),
     }
 }
 
@@ -100,10 +105,10 @@ pub fn open_subscriber(url: &str, api: &str) -> Result<Arc<dyn Subscribe>, Wrong
     match scheme(url) {
         "embedded" => Ok(Arc::new(embedded::Subscriber::new(api))),
         #[cfg(feature = "redis")]
-        "redis" => redis::connect(url).map(|queue| queue as Arc<dyn Subscribe>).map_err(|e| wrong(url, e)),
+        "redis" | "redis+unix" => Ok(Arc::new(redis::Redis::connect(url)?)),
         #[cfg(feature = "postgres")]
-        "postgres" => postgres::connect(url).map(|queue| queue as Arc<dyn Subscribe>).map_err(|e| wrong(url, e)),
-        _ => Err(unknown(url)),
+        "postgres" => Ok(Arc::new(postgres::Postgres::connect(url)?)),
+        other => Err(unknown(other)),
     }
 }
 
@@ -111,15 +116,9 @@ fn scheme(url: &str) -> &str {
     url.split_once("://").map_or(url, |(scheme, _)| scheme)
 }
 
-fn wrong(url: &str, reason: impl ToString) -> WrongUrl {
-    WrongUrl { url: url.to_owned(), reason: reason.to_string() }
-}
-
-fn unknown(url: &str) -> WrongUrl {
-    match scheme(url) {
-        missing @ ("redis" | "postgres") => {
-            wrong(url, format!("this program was built without it; build it with --features {missing}"))
-        }
-        _ => wrong(url, "it is embedded, redis://HOST:PORT or postgres://USER@HOST/DATABASE"),
-    }
+fn unknown(scheme: &str) -> WrongUrl {
+    WrongUrl(match scheme.trim_end_matches("+unix") {
+        name @ ("redis" | "postgres") => format!("this program was built without {name}; build it with --features {name}"),
+        _ => "it is embedded, redis://HOST:PORT or postgres://USER@HOST/DATABASE".to_owned(),
+    })
 }

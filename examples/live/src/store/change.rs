@@ -94,14 +94,18 @@ impl Mutation {
                 author(db, room, *comment)?;
                 let sql = "INSERT OR IGNORE INTO likes (room, comment, user) VALUES (?1, ?2, ?3)";
                 let new = db.prepare_cached(sql)?.execute(params![room.id, comment, self.user])? == 1;
-                count(db, room, *comment, i64::from(new))?;
+                if new {
+                    count(db, room, *comment, 1)?;
+                }
                 Ok(new)
             }
             Change::Unlike { comment } => {
                 author(db, room, *comment)?;
                 let sql = "DELETE FROM likes WHERE room = ?1 AND comment = ?2 AND user = ?3";
                 let gone = db.prepare_cached(sql)?.execute(params![room.id, comment, self.user])? == 1;
-                count(db, room, *comment, -i64::from(gone))?;
+                if gone {
+                    count(db, room, *comment, -1)?;
+                }
                 Ok(gone)
             }
         }

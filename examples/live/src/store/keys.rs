@@ -6,10 +6,10 @@ use super::{Mutation, Refused};
 use crate::delta::{Action, Delta};
 
 /// How long an answer is kept, in seconds: a day.
-const KEEP_S: u64 = 86_400;
+pub(super) const KEEP_S: u64 = 86_400;
 
 /// The most answers that are kept, which bounds what clients can fill with keys; the oldest go first.
-const KEPT_MAX: u64 = 100_000;
+pub(super) const KEPT_MAX: u64 = 100_000;
 
 /// What the first request with this mutation's key was answered; `None`: this is the first.
 ///

@@ -8,6 +8,8 @@ mod keys;
 mod query;
 mod refused;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fs::{File, TryLockError};
@@ -127,18 +129,24 @@ impl Store {
     ///
     /// # Errors
     /// The room is unknown, or the database cannot be read.
-    pub async fn snapshot(&self, room: &str, limit: usize, before: Option<u64>) -> Result<Snapshot, Refused> {
+    pub async fn snapshot(
+        &self,
+        room: &str,
+        limit: usize,
+        before: Option<u64>,
+        user: Option<String>,
+    ) -> Result<Snapshot, Refused> {
         let room = room.to_owned();
-        self.readers.read(move |db| query::snapshot(db, &room, limit, before)).await
+        self.readers.read(move |db| query::snapshot(db, &room, limit, before, user.as_deref())).await
     }
 
-    /// One comment.
+    /// One comment, with what `user` thinks of it.
     ///
     /// # Errors
     /// The room or the comment is unknown, or the database cannot be read.
-    pub async fn comment(&self, room: &str, comment: u64) -> Result<Comment, Refused> {
+    pub async fn comment(&self, room: &str, comment: u64, user: Option<String>) -> Result<Comment, Refused> {
         let room = room.to_owned();
-        self.readers.read(move |db| query::comment(db, &room, comment)).await
+        self.readers.read(move |db| query::comment(db, &room, comment, user.as_deref())).await
     }
 
     /// The first `limit` deltas of a room from some point on.
@@ -156,14 +164,6 @@ impl Store {
     /// [`Refused::WindowPassed`] with the first position from which on the log is whole, or the database cannot be read.
     pub async fn log(&self, after: u64, until: u64, limit: usize) -> Result<Vec<Entry>, Refused> {
         self.readers.read(move |db| query::log(db, after, until, limit)).await
-    }
-
-    /// The position up to which the window has passed over some entry: the log is whole after it.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn trimmed(&self) -> Result<u64, Refused> {
-        self.readers.read(|db| Ok(query::trimmed(db)?)).await
     }
 }
 

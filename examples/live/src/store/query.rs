@@ -58,12 +58,26 @@ pub(super) fn rooms(db: &Connection) -> Result<Vec<Room>, Refused> {
     Ok(rooms.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn snapshot(db: &Connection, name: &str, limit: usize, before: Option<u64>) -> Result<Snapshot, Refused> {
+/// The columns of a comment for a [`comment_of`]; `?2` is the user whose likes are told, or NULL.
+macro_rules! comment_columns {
+    () => {
+        "id, user, text, at, edited, likes, CASE WHEN ?2 IS NOT NULL THEN EXISTS
+         (SELECT 1 FROM likes WHERE likes.room = comments.room AND likes.comment = comments.id AND likes.user = ?2) END"
+    };
+}
+
+pub(super) fn snapshot(
+    db: &Connection,
+    name: &str,
+    limit: usize,
+    before: Option<u64>,
+    user: Option<&str>,
+) -> Result<Snapshot, Refused> {
     let room = room(db, name)?;
-    let sql = "SELECT id, user, text, at, edited, likes FROM comments WHERE room = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+    let sql = concat!("SELECT ", comment_columns!(), " FROM comments WHERE room = ?1 AND id < ?3 ORDER BY id DESC LIMIT ?4");
     let mut statement = db.prepare_cached(sql)?;
     let before = before.map_or(i64::MAX, saturated);
-    let rows = statement.query_map(params![room.id, before, limit + 1], comment_of)?;
+    let rows = statement.query_map(params![room.id, user, before, limit + 1], comment_of)?;
     let mut comments = rows.collect::<Result<Vec<_>, _>>()?;
     let more = comments.len() > limit;
     comments.truncate(limit);
@@ -72,11 +86,11 @@ pub(super) fn snapshot(db: &Connection, name: &str, limit: usize, before: Option
     Ok(Snapshot { room: name.to_owned(), recovery: room.recovery, seq: room.seq, oldest, presence: 0, comments, more })
 }
 
-pub(super) fn comment(db: &Connection, name: &str, comment: u64) -> Result<Comment, Refused> {
+pub(super) fn comment(db: &Connection, name: &str, comment: u64, user: Option<&str>) -> Result<Comment, Refused> {
     let room = room(db, name)?;
     let row = db
-        .prepare_cached("SELECT id, user, text, at, edited, likes FROM comments WHERE room = ?1 AND id = ?2")?
-        .query_one(params![room.id, saturated(comment)], comment_of)
+        .prepare_cached(concat!("SELECT ", comment_columns!(), " FROM comments WHERE room = ?1 AND id = ?3"))?
+        .query_one(params![room.id, user, saturated(comment)], comment_of)
         .optional()?;
     row.ok_or(Refused::UnknownComment(comment))
 }
@@ -144,7 +158,7 @@ fn recovery(refetch_s: Option<u32>) -> Recovery {
 
 fn comment_of(row: &Row) -> rusqlite::Result<Comment> {
     let (comment, user, text) = (row.get(0)?, row.get(1)?, row.get(2)?);
-    Ok(Comment { comment, user, text, at: row.get(3)?, edited: row.get(4)?, likes: row.get(5)? })
+    Ok(Comment { comment, user, text, at: row.get(3)?, edited: row.get(4)?, likes: row.get(5)?, liked: row.get(6)? })
 }
 
 /// The columns seq, at, action, comment, user, text from `first` on.

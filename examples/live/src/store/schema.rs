@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::ffi::SQLITE_MISMATCH;
 use rusqlite::{Connection, OpenFlags};
 
 /// `deltas` is the log. Its `pos` and `seq` are counted in `log` and `rooms`, in the transaction that adds the delta, so that neither has
@@ -90,7 +91,10 @@ pub(super) fn writer(path: &Path, max_mib: Option<u32>) -> rusqlite::Result<Conn
             db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         }
         VERSION => {}
-        _ => return Err(rusqlite::Error::InvalidQuery),
+        other => {
+            let reason = format!("another version of live wrote it: its form is {other}, this one's is {VERSION}");
+            return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(SQLITE_MISMATCH), Some(reason)));
+        }
     }
     Ok(db)
 }

@@ -45,6 +45,15 @@ async fn what_is_done_to_a_comment_is_in_the_room_and_in_the_log() {
         (&json!("strong"), &json!(3), &json!(1), &json!(false))
     );
 
+    // Who says who they are hears what they like.
+    for (user, liked) in [("bob", true), ("ann", false)] {
+        let comment = api.get(&format!("/api/rooms/r/comments/1?user={user}")).await.body;
+        assert_eq!(comment["liked"], liked, "{user}");
+        assert_eq!(api.get(&format!("/api/rooms/r?user={user}")).await.body["comments"], json!([comment]));
+    }
+    assert_eq!(api.get("/api/rooms/r?user=b%20b").await.problem(), (400, "invalid"));
+    assert_eq!(api.get("/api/rooms/r/comments/1?user=").await.problem(), (400, "invalid"));
+
     let unliked = api.ask(Method::DELETE, "/api/rooms/r/comments/1/likes/bob", &[], "").await;
     assert_eq!(timeless(&unliked.body)["action"], "unlike");
     assert_eq!(api.ask(Method::DELETE, "/api/rooms/r/comments/1/likes/bob", &[], "").await.status, 204);
@@ -219,6 +228,6 @@ fn what_cannot_be_used_is_told_at_the_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     assert!(fails(&["--port", &port, "--internal", "0", "--db", db]).contains(&format!("cannot listen on 127.0.0.1:{port}")));
-    let _one = Api::start(std::path::Path::new(db), &[]);
+    let _one = Api::start(std::path::Path::new(db), &["--room", "r:eventual:9"]);
     assert!(fails(&[&ports[..], &["--db", db]].concat()).contains("another live api uses"));
 }

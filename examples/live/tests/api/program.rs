@@ -63,6 +63,11 @@ impl Api {
         rustix::process::Pid::from_child(&self.child)
     }
 
+    /// How it ends by itself.
+    pub(crate) fn exit(mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     /// As a crash does.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -7,7 +7,9 @@ use futures_util::StreamExt;
 use holdline_live::queue::{QueueError, open_subscriber};
 use hyper::Method;
 use hyper::body::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::program::{Api, PATIENCE};
 use super::scratch;
@@ -148,7 +150,8 @@ async fn a_node_reads_the_stream_from_where_it_was() {
         Some(QueueError::Passed { oldest }) => assert_eq!(oldest, 42),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(queue.subscribe(1_000).await.err(), Some(QueueError::Down { .. })), "from the future");
+    let future = queue.subscribe(1_000).await.err();
+    assert!(matches!(future, Some(QueueError::Passed { oldest: 142 })), "another log's position: {future:?}");
     api.kill();
     assert!(matches!(queue.newest().await, Err(QueueError::Down { .. })));
 }
@@ -177,5 +180,48 @@ async fn the_heartbeat_says_that_the_queue_is_there() {
     // The first mutation waits for nothing: the embedded queue is reached at once.
     assert_eq!(api.write("ann", "x").await.status, 201);
     assert_eq!(api.get("/heartbeat").await.body, json!({"state": "ready", "queue": "up"}));
-    let _: Value = api.internal(Method::GET, "/heartbeat", "").await.body;
+    assert_eq!(api.internal(Method::GET, "/heartbeat", "").await.body, json!({"state": "ready", "queue": "up"}));
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_is_told_and_nothing_is_stored() {
+    let (_dir, db) = scratch();
+    let api = Api::start(&db, &[]);
+    api.write("ann", "one").await;
+    let other = rusqlite::Connection::open(&db).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let down = api.write("ann", "two").await;
+    assert_eq!((down.problem(), &down.headers["retry-after"]), ((503, "database-down"), &"1".parse().unwrap()));
+    assert_eq!(api.get("/api/rooms/r").await.body["seq"], 1, "it is read all the same");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(api.write("ann", "three").await.body["seq"], 2);
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_the_end_is_answered() {
+    let (_dir, db) = scratch();
+    let api = Api::start(&db, &[]);
+    let queue = open_subscriber("embedded", &format!("http://{}", api.internal)).unwrap();
+    let mut entries = queue.subscribe(0).await.unwrap();
+    let body = r#"{"user":"ann","text":"last"}"#;
+    let head = format!(
+        "POST /api/rooms/r/comments HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    let mut socket = TcpStream::connect(api.public).await.unwrap();
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    socket.read_exact(&mut go_on).await.unwrap();
+    assert!(go_on.starts_with(b"HTTP/1.1 100 "), "it waits for the body now");
+    rustix::process::kill_process(api.pid(), rustix::process::Signal::TERM).unwrap();
+    // The stream, which would not end by itself, tells that the signal came.
+    let ended = tokio::time::timeout(PATIENCE, entries.next()).await.unwrap().unwrap();
+    assert!(ended.unwrap_err().to_string().contains("the stream ended"));
+    socket.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert!(api.exit().success());
+    let api = Api::start(&db, &[]);
+    assert_eq!(api.get("/api/rooms/r/comments/1").await.body["text"], "last");
 }

@@ -5,3 +5,4 @@ mod double;
 mod sessions;
 mod support;
 mod transports;
+mod whole;

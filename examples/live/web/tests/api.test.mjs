@@ -28,6 +28,10 @@ afterEach(() => mock.timers.reset());
 const delta = { seq: 5, at: 1, action: "create", comment: 5, user: "ann", text: "hi" };
 const write = () => watch(api.mutate("POST", "/comments", { user: "ann", text: "hi" }));
 
+test("an answer has 10 s, a mutation a minute", () => {
+  assert.deepEqual([ANSWER_MS, MUTATION_MS], [10_000, 60_000]);
+});
+
 test("a mutation is JSON with a key", async () => {
   const done = write();
   const { path, method, headers, body } = server.next();

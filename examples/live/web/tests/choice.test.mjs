@@ -58,6 +58,8 @@ test("if none passes, it is not the transports: all are forgiven", () => {
   assert.equal(choice.pick(0), "websocket");
   choice.failed("websocket", false, 0);
   assert.equal(choice.pick(0), "websocket");
+  choice.failed("websocket", false, 0);
+  assert.equal(choice.pick(0), "stream");
 });
 
 test("another network forgives", () => {

@@ -14,6 +14,10 @@ afterEach(() => bench.done());
 
 const hello = { node: "n-2", room: "r", seq: 1, presence: 3 };
 
+test("the times are those of the README", () => {
+  assert.deepEqual([HELLO_MS, LASTED_MS, PASSED_OVER_MS], [5000, 10_000, 300_000]);
+});
+
 test("the room is fetched, then a WebSocket asks for what comes after it", async () => {
   await bench.enter();
   assert.equal(bench.socket.url, "ws://h/live/ws/r?after=1");
@@ -93,7 +97,7 @@ test("a WebSocket that fails twice before its hello is passed over for a stream,
   assert.deepEqual(bench.room.state, { is: "live", via: "poll", node: "n-3" });
 });
 
-test("no hello within 5 s, as behind a proxy that holds a stream back: passed over at once", async () => {
+test("no hello within 5 s: passed over at once", async () => {
   await bench.enter();
   await bench.pass(HELLO_MS - 1);
   assert.equal(bench.is, "loading");
@@ -101,12 +105,39 @@ test("no hello within 5 s, as behind a proxy that holds a stream back: passed ov
   assert.equal(bench.room.state.why, "no hello");
   assert.equal(bench.socket.closedWith, 1000);
   await bench.pass(1000);
-  const stream = await bench.stream();
-  stream.writes("retry: 1000\n\n");
-  await settle();
-  await bench.pass(HELLO_MS);
-  await bench.pass(2000);
-  bench.server.next("/live/poll/r");
+  await bench.stream();
+});
+
+for (const [proxy, passes] of [["holds the whole stream back", null], ["lets the stream begin and holds its events back", "retry: 1000\n\n"]]) {
+  test(`behind a proxy that ${proxy}: long-poll`, async () => {
+    await bench.enter();
+    await bench.pass(HELLO_MS);
+    await bench.pass(1000);
+    const { signal } = bench.server.requests.at(-1);
+    if (passes) {
+      const stream = await bench.stream();
+      stream.writes(passes);
+      await settle();
+    }
+    await bench.pass(HELLO_MS);
+    assert.equal(signal.aborted, true);
+    await bench.pass(2000);
+    bench.server.next("/live/poll/r").answer(json({ node: "n-3", seq: 1, presence: 1, deltas: [] }));
+    await settle();
+    assert.equal(bench.room.state.via, "poll");
+  });
+}
+
+test("a hello between two failures, and nothing is passed over", async () => {
+  await bench.enter();
+  for (let sockets = 1; sockets < 4; sockets++) {
+    await bench.fails();
+    await bench.pass(1000);
+    assert.equal(bench.sockets, 2 * sockets);
+    await bench.hello();
+    await bench.fails(1012);
+    await bench.pass(500);
+  }
 });
 
 test("a hello in time, and the 5 s are forgotten", async () => {
@@ -183,8 +214,14 @@ test("a refused stream says when to come back", async () => {
   await settle();
   assert.deepEqual(bench.room.state, { is: "reconnecting", at: Date.now() + 22_000, why: "every seat is taken" });
   bench.document.show();
-  assert.equal(bench.room.state.at, Date.now() + 22_000, "whoever looks does not change that");
-  await bench.pass(22_000);
+  bench.window.dispatchEvent(new Event("online"));
+  await bench.pass(21_999);
+  assert.deepEqual([bench.server.waiting, bench.sockets], [0, 1], "whoever looks does not change that");
+  await bench.pass(1);
+  // Another network is there, so the best is tried anew.
+  assert.equal(bench.sockets, 2);
+  await bench.pass(HELLO_MS);
+  await bench.pass(8000);
   await bench.stream();
 });
 
@@ -214,6 +251,9 @@ test("online forgives: a WebSocket is tried at once, beside the stream", async (
   bench.window.dispatchEvent(new Event("online"));
   await bench.pass(0);
   assert.equal(bench.sockets, 2);
+  await bench.fails();
+  await bench.pass(1000);
+  assert.equal(bench.sockets, 2, "once");
 });
 
 test("somebody who looks at a live room has its connection asked", async () => {
@@ -262,6 +302,13 @@ test("whoever leaves, leaves: no timer, no listener, no connection", async () =>
   assert.deepEqual([bench.sockets, bench.server.requests.length], [1, 1]);
 });
 
+test("nor does whoever leaves a stream come back over a better transport", async () => {
+  await onStream();
+  bench.room.close();
+  await bench.pass(PASSED_OVER_MS);
+  assert.equal(bench.sockets, 1);
+});
+
 test("whoever leaves while the room is fetched does not connect, and may come back", async () => {
   bench.room.open();
   const { answer } = bench.server.next();
@@ -271,4 +318,6 @@ test("whoever leaves while the room is fetched does not connect, and may come ba
   assert.equal(bench.sockets, 0);
   await bench.live();
   assert.equal(bench.is, "live");
+  bench.document.show();
+  assert.equal(bench.socket.sent.length, 1, "woken once");
 });

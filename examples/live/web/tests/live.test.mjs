@@ -66,6 +66,7 @@ test("strong: a gap sends it to the API at once", async () => {
 });
 
 test("strong: what a node promised and does not send is asked for after 5 s", async () => {
+  assert.equal(STALL_MS, 5000);
   await bench.enter();
   await bench.hello(3);
   await bench.pass(STALL_MS - 1);
@@ -210,6 +211,17 @@ test("eventual: a log that ends before what we have is another one", async () =>
   await settle();
   await says(like(3, 2));
   assert.deepEqual(bench.room.comments.map(({ comment, likes }) => [comment, likes]), [[2, 1]]);
+});
+
+test("whoever leaves is asked for nothing: neither what was missing nor the room", async () => {
+  await bench.enter(eventual(1));
+  bench.room.close();
+  await bench.pass(30_000);
+  await bench.enter();
+  await bench.hello(3);
+  bench.room.close();
+  await bench.pass(STALL_MS);
+  assert.equal(bench.server.waiting, 0);
 });
 
 // ---- mutations

@@ -16,8 +16,8 @@ for (const { name, user, steps } of cases) {
       const applied = [];
       if (what === "hear") for (const delta of value) applied.push(...replica.hear(delta).map(({ seq }) => seq));
       else replica[what](value);
-      const { comments, seq, behind, more } = replica;
-      const is = { applied, comments, seq, behind, more, unknown: then && "unknown" in then ? replica.takeUnknown() : null };
+      const { comments, seq, behind, more, gap } = replica;
+      const is = { applied, comments, seq, behind, more, gap, unknown: then && "unknown" in then ? replica.takeUnknown() : null };
       for (const [key, wanted] of Object.entries(then ?? {})) assert.deepEqual(is[key], wanted, `step ${at}: ${key}`);
     }
   });

@@ -22,6 +22,10 @@ beforeEach(() => {
 });
 afterEach(() => mock.timers.reset());
 
+test("the times are those of the README", () => {
+  assert.deepEqual([SILENCE_MS, ANSWER_MS, POLL_MS, POLL_PAUSE_MS], [15_000, 5000, 35_000, 1000]);
+});
+
 // ---- WebSocket
 
 function socket() {
@@ -159,7 +163,13 @@ test("stream: who wakes up after a long sleep does not wait for the timer", asyn
   await settle();
   link.check();
   assert.deepEqual(ends(), []);
-  mock.timers.setTime(SILENCE_MS + ANSWER_MS + 1);
+  mock.timers.setTime(SILENCE_MS);
+  body.writes(":\n\n");
+  await settle();
+  mock.timers.setTime(2 * SILENCE_MS + ANSWER_MS);
+  link.check();
+  assert.deepEqual(ends(), []);
+  mock.timers.setTime(2 * SILENCE_MS + ANSWER_MS + 1);
   link.check();
   assert.equal(ends().length, 1);
 });
