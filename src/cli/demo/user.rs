@@ -84,7 +84,7 @@ impl User {
         let (seen, stage, room) = (Arc::clone(&self.seen), Arc::clone(&self.stage), self.room.clone());
         let mut observe = |event: &Event<'_>| seen.take(event, &stage, &room);
         loop {
-            let there = if self.number % VANISHES_ONE_IN == 0 { self.ms(THERE_MS) } else { stay.leaves };
+            let there = if self.number.is_multiple_of(VANISHES_ONE_IN) { self.ms(THERE_MS) } else { stay.leaves };
             let until = leave.min(start + start.elapsed() + there);
             if let Err(why) = follower.follow(self.take_part(start, until), &mut observe).await {
                 return self.stage.tally.failed(why.to_string());
