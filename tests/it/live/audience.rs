@@ -1,6 +1,6 @@
 //! Users of the application. Each writes down every delta that it was given, so that the whole can be compared with the log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +16,9 @@ use tokio::task::JoinSet;
 
 /// Until everybody has caught up: many times what it takes, and longer than the pauses of one who was refused a few times.
 const CATCHES_UP_WITHIN: Duration = Duration::from_secs(90);
+
+/// Reasons that are kept; those of one event are alike.
+const REASONS_MAX: usize = 10;
 
 /// Users of one kind.
 pub(super) struct Group {
@@ -52,6 +55,8 @@ pub(super) struct Totals {
     pub(super) written: AtomicU64,
     pub(super) delivered: AtomicU64,
     pub(super) recovered: AtomicU64,
+    /// The first few ends without a word.
+    reasons: Mutex<BTreeSet<String>>,
 }
 
 /// What the users are to do.
@@ -345,6 +350,12 @@ impl Seen {
             Event::Lost(End { how, asked }) => {
                 let had_session = std::mem::take(&mut self.is_live);
                 totals.live.fetch_sub(u64::from(had_session), Ordering::Relaxed);
+                if let How::Broken(why) = how {
+                    let mut reasons = totals.reasons.lock();
+                    if reasons.len() < REASONS_MAX {
+                        reasons.insert(why.clone());
+                    }
+                }
                 count(match how {
                     How::Moved => &totals.moved,
                     How::Busy if asked.is_zero() => &totals.refused,

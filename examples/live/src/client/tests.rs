@@ -243,6 +243,20 @@ async fn a_silent_websocket_is_asked_and_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_close_is_remembered_whatever_else_happens_before_the_connection_ends() {
+    let mut double = Double::loaded(Transport::WebSocket).await;
+    let mut socket = double.asked("GET /live/ws/r?after=3").await.accept(r#"{"hello":{"node":"n","seq":3}}"#).await;
+    double.says("live n 3").await;
+    let restart = CloseFrame { code: 1012.into(), reason: "".into() };
+    tokio::time::sleep(S).await;
+    socket.send(Frame::Close(Some(restart))).await.unwrap();
+    // Meanwhile the session has lasted long enough to count as one that held.
+    tokio::time::sleep(4 * S + S / 2).await;
+    drop(socket);
+    assert_eq!(double.loses("Moved").await, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_no_place_comes_back_later() {
     let mut double = Double::loaded(Transport::WebSocket).await;
     double.asked("GET /live/ws/r?after=3").await.answer_with("503 Service Unavailable", "Retry-After: 7\r\n", "").await;

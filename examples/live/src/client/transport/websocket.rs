@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
 use super::{Cookies, End, Hello, Message, path};
@@ -28,6 +29,8 @@ pub(in super::super) struct WebSocket {
     pub(super) cookies: Cookies,
     silence: Pin<Box<Sleep>>,
     asked: bool,
+    /// The Close that came: the rest is read until the connection ends.
+    closed: Option<Option<CloseCode>>,
 }
 
 /// What a node says.
@@ -64,14 +67,17 @@ impl WebSocket {
             Err(error) => return Err(End::broken(error)),
         };
         cookies.take(answer.headers());
-        Ok(WebSocket { socket, cookies, silence: Box::pin(sleep(ASKS_AFTER)), asked: false })
+        Ok(WebSocket { socket, cookies, silence: Box::pin(sleep(ASKS_AFTER)), asked: false, closed: None })
     }
 
     pub(super) async fn next(&mut self) -> Result<Message, End> {
         loop {
+            if let Some(code) = self.closed {
+                return Err(self.ended(code).await);
+            }
             tokio::select! {
                 frame = self.socket.next() => match frame {
-                    Some(Ok(Frame::Close(frame))) => return Err(self.closed(frame.map(|f| f.code)).await),
+                    Some(Ok(Frame::Close(frame))) => self.closed = Some(frame.map(|f| f.code)),
                     Some(Ok(frame)) => {
                         self.silence.set(sleep(ASKS_AFTER));
                         self.asked = false;
@@ -95,7 +101,7 @@ impl WebSocket {
     }
 
     /// The answer to a Close goes out while the rest is read.
-    async fn closed(&mut self, code: Option<tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode>) -> End {
+    async fn ended(&mut self, code: Option<CloseCode>) -> End {
         let rest = async { while let Some(Ok(_)) = self.socket.next().await {} };
         // Whoever does not end the connection has its end all the same.
         let _ = tokio::time::timeout(GOODBYE_WITHIN, rest).await;
