@@ -257,7 +257,7 @@ impl Replica {
         let text = || delta.text.clone().unwrap_or_default();
         if delta.action == Action::Create {
             let (user, at) = (delta.user.clone(), delta.at);
-            let comment = Comment { comment: delta.comment, user, text: text(), at, edited: false, likes: 0 };
+            let comment = Comment { comment: delta.comment, user, text: text(), at, edited: false, likes: 0, liked: None };
             self.comments.insert(delta.comment, comment);
             return true;
         }

@@ -68,7 +68,7 @@ async fn what_is_refused_or_rolled_back_leaves_no_gap() {
     let failed = futures_util::future::join_all(failing).await;
     assert!(failed.into_iter().all(|failed| matches!(failed, Err(Refused::Database(_)))));
     beside(&dir).execute_batch("DROP TRIGGER no").unwrap();
-    assert_eq!(store.snapshot("a", 100, None).await.unwrap().comments.len(), 21, "no row without its delta");
+    assert_eq!(store.snapshot("a", 100, None, None).await.unwrap().comments.len(), 21, "no row without its delta");
     let next = store.change(writing("a", Some("k"), NOW_S)).await.unwrap();
     assert_eq!((next.delta.unwrap().seq, next.replayed), (22, false), "the key of what failed is free");
     let log = store.log(0, 100, 100).await.unwrap();

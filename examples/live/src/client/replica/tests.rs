@@ -50,6 +50,7 @@ impl Log {
                 likes: of(c.comment)
                     .map(|d| i64::from(d.action == Action::Like) - i64::from(d.action == Action::Unlike))
                     .sum::<i64>() as u64,
+                liked: None,
             })
             .collect()
     }
@@ -305,7 +306,7 @@ fn the_unknown_is_fetched_and_much_of_it_with_the_room() {
     let mut replica = empty(EVENTUAL);
     assert!(replica.hear(delta(8, Action::Like, 3)).is_empty());
     assert_eq!(replica.want(), Some(Want::Comment(3)));
-    let comment = Comment { comment: 3, user: "bob".into(), text: "x".into(), at: 1, edited: false, likes: 1 };
+    let comment = Comment { comment: 3, user: "bob".into(), text: "x".into(), at: 1, edited: false, likes: 1, liked: None };
     replica.fetched(3, Some(comment));
     assert_eq!((replica.want(), replica.comments()[&3].likes), (None, 1));
     assert!(replica.hear(delta(8, Action::Like, 3)).is_empty(), "a like that came twice");
@@ -317,7 +318,7 @@ fn the_unknown_is_fetched_and_much_of_it_with_the_room() {
 #[test]
 fn comments_before_the_first_that_is_held_are_passed_over() {
     for recovery in [STRONG, EVENTUAL] {
-        let first = Comment { comment: 50, user: "bob".into(), text: "x".into(), at: 1, edited: false, likes: 0 };
+        let first = Comment { comment: 50, user: "bob".into(), text: "x".into(), at: 1, edited: false, likes: 0, liked: None };
         let mut replica = Replica::new(Snapshot { comments: vec![first], more: true, ..room(recovery, 60) });
         replica.hear(delta(61, Action::Like, 20));
         assert_eq!((replica.want(), replica.comments().len(), replica.seq()), (None, 1, 61));
