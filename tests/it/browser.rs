@@ -3,22 +3,22 @@
 use serde_json::Value;
 
 use crate::clients::{Front, Way};
-use crate::page::live;
 use crate::support::backend::{After, Backend, raw};
+use crate::support::chat::chat;
 
 const PAGE: &str = include_str!("../clients/page.html");
 
 /// The page from one fleet, its sessions on another, and a third that has one seat.
-async fn fleets() -> (Vec<tokio::process::Child>, String) {
+async fn fleets() -> String {
     let answer = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{PAGE}",
         PAGE.len()
     );
     // As long as the test's process: a server has its answer for good.
     let site = raw(answer.leak().as_bytes(), After::Close).await;
-    let [(one, a), (two, b)] = [live().await, live().await];
+    let [a, b] = [chat().await, chat().await];
     let full = Backend::start().await.address;
-    let fleets = format!(
+    format!(
         "routes: [ {{ path: /, fleet: site }}, {{ path: /ws, fleet: chat }}, {{ path: /events, fleet: chat }}, {{ path: /say, fleet: chat }}, {{ path: /full, fleet: full }} ]\n\
          fleets:\n  \
            chat:\n    backends:\n      static: [ {{ id: a, address: \"{a}\" }}, {{ id: b, address: \"{b}\" }} ]\n    \
@@ -26,14 +26,12 @@ async fn fleets() -> (Vec<tokio::process::Child>, String) {
            full:\n    backends:\n      static: [ {{ address: \"{full}\" }} ]\n    \
              capacity: 1\n    queue: {{ length: 0 }}\n    refuse: {{ with: close }}\n  \
            site:\n    backends:\n      static: [ {{ address: \"{site}\" }} ]\n    capacity: 100\n"
-    );
-    (vec![one, two], fleets)
+    )
 }
 
 /// The page's own words tell what it saw; see `page.html`.
 async fn a_page_talks_is_moved_and_comes_back(way: Way) {
-    let (_servers, fleets) = fleets().await;
-    let front = Front::start(way, &fleets);
+    let front = Front::start(way, &fleets().await);
     let holdline = &front.holdline;
     let all = |is_so: fn(&Value) -> bool| {
         move |status: &Value| {

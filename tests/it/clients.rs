@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::TestDir;
 use crate::support::backend::Backend;
+use crate::support::chat::chat;
 use crate::support::client::{self, PATIENCE};
-use crate::support::holdline::{BINARY, Holdline};
+use crate::support::holdline::Holdline;
 use crate::tls::Certificates;
 
 /// A client's process and what it prints.
@@ -48,6 +49,11 @@ impl Script {
             false
         };
         assert!(tokio::time::timeout(PATIENCE, found).await.unwrap_or(false), "the client never said {wanted:?}");
+    }
+
+    /// A line for its standard input.
+    pub(crate) async fn say(&mut self, line: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
     pub(crate) async fn succeed(mut self) {
@@ -168,20 +174,17 @@ async fn both_are_told_1012_by_a_drain_over_tls() {
     both_are_told_1012(Way::Tls).await;
 }
 
-/// Runs the chat server that `holdline demo` uses, since an EventSource needs events. Tests that run beside each other have their own
-/// `ports`.
-async fn eventsource_is_moved(way: Way, ports: &str) {
+async fn eventsource_is_moved(way: Way) {
+    let [a, b] = [chat().await, chat().await];
     let front = Front::start(
         way,
         &format!(
-            "fleets:\n  feed:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, node, --port, \"{{port}}\"], ports: \"{ports}\" }}\n    \
-             capacity: 100\n    heartbeat: {{ probe: http, interval: 200ms }}\n    scale: {{ min: 2, max: 2 }}\n"
+            "fleets:\n  feed:\n    backends:\n      static: [ {{ id: a, address: \"{a}\" }}, {{ id: b, address: \"{b}\" }} ]\n    \
+             capacity: 100\n    heartbeat: {{ probe: http, interval: 200ms }}\n"
         ),
     );
     let holdline = &front.holdline;
-    holdline
-        .until("two ready", |fleet| fleet["backends"].as_array().unwrap().iter().filter(|b| b["phase"] == "ready").count() == 2)
-        .await;
+    holdline.until_ready().await;
     let mut source = front.node("clients/eventsource_client.mjs", &[&front.url("http", "/events")]);
     source.expect("open 1").await;
     let fleet = holdline.fleet().await;
@@ -213,12 +216,12 @@ async fn eventsource_is_moved(way: Way, ports: &str) {
 
 #[tokio::test]
 async fn node_eventsource_hears_is_moved_and_comes_back() {
-    eventsource_is_moved(Way::Plain, "21000-21049").await;
+    eventsource_is_moved(Way::Plain).await;
 }
 
 #[tokio::test]
 async fn node_eventsource_hears_is_moved_and_comes_back_over_tls() {
-    eventsource_is_moved(Way::Tls, "21050-21099").await;
+    eventsource_is_moved(Way::Tls).await;
 }
 
 /// What curl prints: the answer, head and all.

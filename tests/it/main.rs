@@ -4,10 +4,10 @@
 mod support;
 
 mod addresses;
-#[cfg(all(feature = "foreign-clients", feature = "demo"))]
+#[cfg(feature = "foreign-clients")]
 mod browser;
 mod capacity;
-#[cfg(all(feature = "foreign-clients", feature = "demo"))]
+#[cfg(feature = "foreign-clients")]
 mod clients;
 mod commands;
 #[cfg(feature = "demo")]
@@ -23,10 +23,12 @@ mod long_poll;
 #[cfg(feature = "demo")]
 mod losses;
 mod overload;
-#[cfg(all(feature = "foreign-clients", feature = "demo"))]
+#[cfg(feature = "foreign-clients")]
 mod page;
 mod placement;
 mod processes;
+#[cfg(feature = "foreign-clients")]
+mod recipes;
 mod reload;
 mod reload_under_way;
 #[cfg(feature = "demo")]

@@ -1,29 +1,16 @@
 //! The status page in a browser that nobody here wrote: Chromium, driven by `tests/page/status.mjs`.
 
 use serde_json::Value;
-use std::process::Stdio;
-
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 
 use crate::clients::Script;
 use crate::support::backend::Backend;
-use crate::support::holdline::{BINARY, Holdline};
-use crate::support::soon;
-
-/// A chat server, and where it listens.
-pub(crate) async fn live() -> (Child, String) {
-    let mut command = Command::new(BINARY);
-    let mut child = command.args(["live", "node", "--port", "0"]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = soon("the server listens", lines.next_line()).await.unwrap().unwrap();
-    (child, line.rsplit(' ').next().unwrap().to_owned())
-}
+use crate::support::chat::chat;
+use crate::support::holdline::Holdline;
 
 #[tokio::test]
 async fn the_page_is_right_and_live_and_shows_the_plan_before_the_deed() {
-    let servers = [live().await, live().await, live().await];
-    let backends = ["a", "b", "c"].iter().zip(&servers).map(|(id, (_, at))| format!("{{ id: {id}, address: \"{at}\" }}"));
+    let servers = [chat().await, chat().await, chat().await];
+    let backends = ["a", "b", "c"].iter().zip(&servers).map(|(id, at)| format!("{{ id: {id}, address: \"{at}\" }}"));
     let chat = format!(
         "fleets:\n  chat:\n    backends:\n      static: [ {} ]\n    capacity: 40\n    queue: {{ length: 100, timeout: 5m }}\n",
         backends.collect::<Vec<_>>().join(", ")

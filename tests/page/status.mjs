@@ -2,7 +2,7 @@
 //
 //   node status.mjs CLIENTS ADMIN
 //
-// CLIENTS and ADMIN are the base URLs of a Holdline with the fleets `chat` of three `holdline live` (a, b, c; capacity 40) and `feed` of one
+// CLIENTS and ADMIN are the base URLs of a Holdline with the fleets `chat` of three chat servers (a, b, c; capacity 40) and `feed` of one
 // server at /feed. What is printed asks tests/it/page.rs to go on: it reloads, pauses and restarts Holdline. NODE_PATH has puppeteer-core,
 // axe-core and ws. With HOLDLINE_TEST_PICTURES each state is kept there as pictures.
 

@@ -1,6 +1,8 @@
 //! Helpers of the integration tests: a `holdline run` to talk to, backends that count for themselves, and plain clients.
 
 pub(crate) mod backend;
+#[cfg(feature = "foreign-clients")]
+pub(crate) mod chat;
 pub(crate) mod client;
 #[cfg(feature = "demo")]
 pub(crate) mod clock;

@@ -43,7 +43,10 @@ enum Stale {
     /// What was heard meanwhile goes on top.
     Refetch,
     /// What was heard is of no use: it is older than the log, or of another one.
-    Anew,
+    Anew {
+        /// The last delta that was applied when that was found out: a log that ends before it is another one.
+        seq: u64,
+    },
 }
 
 /// What a replica must ask the API for.
@@ -74,7 +77,7 @@ impl Replica {
             ahead: BTreeMap::new(),
             unknown: BTreeSet::new(),
             recent: VecDeque::new(),
-            stale: Stale::Anew,
+            stale: Stale::Anew { seq: 0 },
         };
         replica.load(room);
         replica
@@ -144,7 +147,7 @@ impl Replica {
 
     /// The API has not what it was asked for: it is older than the log, or the log is another one.
     pub fn passed(&mut self) {
-        self.stale = Stale::Anew;
+        self.stale = Stale::Anew { seq: self.seq };
     }
 
     /// It is time to load the room again, if it is an eventual one.
@@ -165,7 +168,8 @@ impl Replica {
 
     /// The answer to [`Want::Room`]. What was applied on top of it, in order.
     pub fn load(&mut self, room: Snapshot) -> Vec<Delta> {
-        let is_another_log = std::mem::replace(&mut self.stale, Stale::No) == Stale::Anew && room.seq < self.seq;
+        let stale = std::mem::replace(&mut self.stale, Stale::No);
+        let is_another_log = matches!(stale, Stale::Anew { seq } if room.seq < seq);
         if is_another_log {
             (self.seq, self.newest, self.gap_until) = (0, 0, 0);
             self.ahead.clear();
@@ -179,6 +183,8 @@ impl Replica {
         self.newest = self.newest.max(room.seq);
         match self.recovery {
             Recovery::Strong {} => {
+                // What was applied while the room was on its way is not in it, and does not come again by itself.
+                self.gap_until = self.gap_until.max(self.seq);
                 self.seq = room.seq;
                 self.apply_what_waited()
             }

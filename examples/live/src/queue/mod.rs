@@ -48,7 +48,7 @@ pub trait Subscribe: Send + Sync {
     fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>>;
 
     /// All entries after `after`, in order and without gaps, then each as it comes. It ends only with an error. A queue that is not as far as
-    /// `after` gives nothing until it is.
+    /// `after` gives nothing until it is; the embedded one, which is the log and never behind it, says [`QueueError::Passed`].
     ///
     /// # Errors
     /// The queue cannot be reached, or has no longer what comes after `after`.

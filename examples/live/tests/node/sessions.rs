@@ -80,7 +80,7 @@ fn what_cannot_be_used_is_told() {
         (["--port", &port], [&*port, "another --port"]),
         (["--name", "two words"], ["two words", "a-z"]),
         (["--api", "ftp://x"], ["ftp://x", "http://127.0.0.1:9101"]),
-        (["--queue", "kafka://x"], ["kafka://x", "queue"]),
+        (["--queue", "kafka://x"], ["--queue", "redis://HOST:PORT"]),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_live"));
         let output = command.arg("node").args(args).env("PORT", "0").output().unwrap();

@@ -341,3 +341,13 @@ fn another_log_begins_anew_and_a_late_node_does_not() {
     replica.recover(page(1, Vec::new(), false));
     assert_eq!((replica.want(), replica.seq()), (None, 1));
 }
+
+#[test]
+fn a_room_that_was_asked_for_before_a_delta_came_does_not_take_it_back() {
+    let mut replica = empty(STRONG);
+    let seq = replica.seq();
+    replica.passed();
+    assert_eq!(replica.hear(delta(seq + 1, Action::Create, seq + 1)).len(), 1);
+    replica.load(room(STRONG, seq));
+    assert_eq!((replica.want(), replica.missing()), (Some(Want::Deltas { after: seq }), 1));
+}
