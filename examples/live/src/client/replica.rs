@@ -98,9 +98,12 @@ impl Replica {
         &self.comments
     }
 
-    /// Deltas that there are and that are not applied.
+    /// Deltas that there are and that are not applied; 0 in an eventual room, which does not ask for them.
     pub fn missing(&self) -> u64 {
-        self.newest.max(self.gap_until).saturating_sub(self.seq)
+        match self.recovery {
+            Recovery::Strong {} => self.newest.max(self.gap_until).saturating_sub(self.seq),
+            Recovery::Eventual { .. } => 0,
+        }
     }
 
     /// The newest delta that there is: a node's hello. What is up to there comes by itself.
