@@ -17,6 +17,9 @@ use tokio::task::JoinSet;
 /// Until everybody has caught up: many times what it takes, and longer than the pauses of one who was refused a few times.
 const CATCHES_UP_WITHIN: Duration = Duration::from_secs(90);
 
+/// Until a refetch that was due is answered, with two hundred others.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+
 /// Reasons that are kept; those of one event are alike.
 const REASONS_MAX: usize = 10;
 
@@ -266,8 +269,14 @@ impl User {
         follower.follow(async { until = newest.await }, &mut observe).await.unwrap();
         let Phase::CatchUp(newest) = until else { unreachable!() };
         let mut last = self.last.subscribe();
-        let caught_up = last.wait_for(|seq| *seq >= newest[&self.room]);
-        let patience = async { drop(tokio::time::timeout(CATCHES_UP_WITHIN, caught_up).await) };
+        let recovery = follower.replica().map(Replica::recovery);
+        let patience = async {
+            if let Some(Recovery::Eventual { refetch_s }) = recovery {
+                return tokio::time::sleep(Duration::from_secs(refetch_s.into()) + ANSWERED_WITHIN).await;
+            }
+            let caught_up = last.wait_for(|seq| *seq >= newest[&self.room]);
+            drop(tokio::time::timeout(CATCHES_UP_WITHIN, caught_up).await);
+        };
         follower.follow(patience, &mut observe).await.unwrap();
         let replica = follower.replica().cloned().unwrap_or_else(|| panic!("{} never saw its room", self.name));
         follower.leave().await;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::Failure;
 use crate::client::now;
+use crate::cpu::Cpu;
 use crate::options::Options;
 use crate::stream::Target;
 use crate::times::Times;
@@ -70,23 +71,15 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     });
     let mut subscribers = subscribe(&targets, room, &show).await?;
     let mut likes = Likes { api, room: room.to_owned(), show: Arc::clone(&show), written: 0 };
-    for _ in 0..WARM_UP {
-        likes.write(now()).await?;
-    }
-    likes.all_heard(WARM_UP).await?;
-    let (cpu, began) = (options.cpu()?, now());
-    while began.elapsed() < options.span()? && likes.written < LIKES_MAX {
-        let due = if rate > 0 {
-            let due = began + Duration::from_secs_f64((likes.written - WARM_UP) as f64 / f64::from(rate));
-            tokio::time::sleep_until(due).await;
-            due
-        } else {
-            likes.all_heard((likes.written + 1).saturating_sub(UNDER_WAY)).await?;
-            now()
-        };
-        likes.write(due).await?;
-    }
-    likes.all_heard(likes.written).await?;
+    let written = tokio::select! {
+        written = likes.write_all(options, rate) => written,
+        // None of them ends before it was told to.
+        Some(ended) = subscribers.join_next() => match ended? {
+            Err(why) => Err(why),
+            Ok(_) => Err("a subscriber ended too early".into()),
+        },
+    };
+    let (cpu, began) = written?;
     let (took, counted) = (began.elapsed().as_secs_f64(), likes.written - WARM_UP);
     let deliveries = counted * show.sessions;
     cpu.print(deliveries)?;
@@ -136,6 +129,28 @@ struct Likes {
 }
 
 impl Likes {
+    /// For the time that the options say; the CPU's count and the clock of that time.
+    async fn write_all(&mut self, options: &Options, rate: u32) -> Result<(Cpu, Instant), Failure> {
+        for _ in 0..WARM_UP {
+            self.write(now()).await?;
+        }
+        self.all_heard(WARM_UP).await?;
+        let (cpu, began) = (options.cpu()?, now());
+        while began.elapsed() < options.span()? && self.written < LIKES_MAX {
+            let due = if rate > 0 {
+                let due = began + Duration::from_secs_f64((self.written - WARM_UP) as f64 / f64::from(rate));
+                tokio::time::sleep_until(due).await;
+                due
+            } else {
+                self.all_heard((self.written + 1).saturating_sub(UNDER_WAY)).await?;
+                now()
+            };
+            self.write(due).await?;
+        }
+        self.all_heard(self.written).await?;
+        Ok((cpu, began))
+    }
+
     /// By another user each time, so that each is a delta.
     async fn write(&mut self, due: Instant) -> Result<(), Failure> {
         let since = u64::try_from((due - self.show.start).as_nanos())?;
@@ -200,7 +215,7 @@ impl Subscriber {
             while let Some((payload, length)) = frame(&self.bytes) {
                 let said = &self.bytes[payload..length];
                 if let Some(seq) = seq(said) {
-                    if seq > show.comment + show.likes.load(Ordering::Acquire) {
+                    if seq > show.comment.saturating_add(show.likes.load(Ordering::Acquire)) {
                         heard.socket_bytes -= self.bytes.len() as u64;
                         return Ok(heard);
                     }

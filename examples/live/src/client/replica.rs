@@ -98,9 +98,12 @@ impl Replica {
         &self.comments
     }
 
-    /// Deltas that there are and that are not applied.
+    /// Deltas that there are and that are not applied; 0 in an eventual room, which does not ask for them.
     pub fn missing(&self) -> u64 {
-        self.newest.max(self.gap_until).saturating_sub(self.seq)
+        match self.recovery {
+            Recovery::Strong {} => self.newest.max(self.gap_until).saturating_sub(self.seq),
+            Recovery::Eventual { .. } => 0,
+        }
     }
 
     /// The newest delta that there is: a node's hello. What is up to there comes by itself.
@@ -244,18 +247,15 @@ impl Replica {
             self.recent.pop_front();
         }
         self.recent.push_back(delta.clone());
-        if self.apply(&delta) {
-            return vec![delta];
-        }
-        let is_gone = delta.action == Action::Delete;
-        if !is_gone && delta.comment >= self.first {
+        let is_known = self.apply(&delta);
+        if !is_known && delta.action != Action::Delete && delta.comment >= self.first {
             self.unknown.insert(delta.comment);
         }
         if self.unknown.len() > UNKNOWN_MAX {
             self.unknown.clear();
             self.refetch();
         }
-        Vec::new()
+        vec![delta]
     }
 
     /// Whether the comment that it is about is there, or was made by it.

@@ -304,7 +304,7 @@ fn what_waits_is_bounded_and_nothing_is_lost_by_that() {
 #[test]
 fn the_unknown_is_fetched_and_much_of_it_with_the_room() {
     let mut replica = empty(EVENTUAL);
-    assert!(replica.hear(delta(8, Action::Like, 3)).is_empty());
+    assert_eq!(seqs(&replica.hear(delta(8, Action::Like, 3))), [8]);
     assert_eq!(replica.want(), Some(Want::Comment(3)));
     let comment = Comment { comment: 3, user: "bob".into(), text: "x".into(), at: 1, edited: false, likes: 1, liked: None };
     replica.fetched(3, Some(comment));
@@ -350,4 +350,75 @@ fn a_room_that_was_asked_for_before_a_delta_came_does_not_take_it_back() {
     assert_eq!(replica.hear(delta(seq + 1, Action::Create, seq + 1)).len(), 1);
     replica.load(room(STRONG, seq));
     assert_eq!((replica.want(), replica.missing()), (Some(Want::Deltas { after: seq }), 1));
+}
+
+/// The cases that clients in any language are held against; what is only of the page's (`liked`, earlier pages) is passed over.
+#[test]
+fn the_cases_of_the_page_hold() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/web/tests/replica.json");
+    let all: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let cases = all["cases"].as_array().unwrap().iter().filter(|case| !case.to_string().contains("loadEarlier"));
+    let mut held = 0;
+    for case in cases {
+        let mut replica: Option<Replica> = None;
+        for (at, step) in case["steps"].as_array().unwrap().iter().enumerate() {
+            let step = step.as_object().unwrap();
+            let applied = step.iter().flat_map(|(what, value)| does(&mut replica, what, value)).collect::<Vec<_>>();
+            let replica = replica.as_ref().unwrap();
+            for (key, wanted) in step.get("then").and_then(|t| t.as_object()).into_iter().flatten() {
+                // What the page takes for heard in an eventual room when a node says hello, this client still hears.
+                let hears_on = matches!(replica.recovery(), Recovery::Eventual { .. });
+                let is = match &**key {
+                    "seq" if hears_on => continue,
+                    "applied" => serde_json::json!(seqs(&applied)),
+                    "seq" => serde_json::json!(replica.seq()),
+                    "behind" => serde_json::json!(replica.missing()),
+                    "comments" => serde_json::json!(replica.comments().values().collect::<Vec<_>>()),
+                    "unknown" => serde_json::json!(replica.unknown),
+                    _ => continue,
+                };
+                assert_eq!(without_liked(is), without_liked(wanted.clone()), "{}: step {at}: {key}", case["name"]);
+            }
+        }
+        held += 1;
+    }
+    assert!(held > 10, "{held} cases");
+}
+
+fn does(replica: &mut Option<Replica>, what: &str, value: &serde_json::Value) -> Vec<Delta> {
+    let value = value.clone();
+    match (what, replica) {
+        ("load", replica @ None) => {
+            *replica = Some(Replica::new(serde_json::from_value(value).unwrap()));
+            Vec::new()
+        }
+        ("load", Some(replica)) => replica.load(serde_json::from_value(value).unwrap()),
+        ("hear", Some(replica)) => {
+            let deltas: Vec<Delta> = serde_json::from_value(value).unwrap();
+            deltas.into_iter().flat_map(|delta| replica.hear(delta)).collect()
+        }
+        ("expect", Some(replica)) => {
+            replica.hello(value.as_u64().unwrap());
+            Vec::new()
+        }
+        ("learn", Some(replica)) => {
+            let comment: Comment = serde_json::from_value(value).unwrap();
+            replica.fetched(comment.comment, Some(comment));
+            Vec::new()
+        }
+        ("forget", Some(replica)) => {
+            replica.passed();
+            Vec::new()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn without_liked(mut value: serde_json::Value) -> serde_json::Value {
+    for comment in value.as_array_mut().into_iter().flatten() {
+        if let Some(comment) = comment.as_object_mut() {
+            comment.remove("liked");
+        }
+    }
+    value
 }
