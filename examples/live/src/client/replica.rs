@@ -247,18 +247,15 @@ impl Replica {
             self.recent.pop_front();
         }
         self.recent.push_back(delta.clone());
-        if self.apply(&delta) {
-            return vec![delta];
-        }
-        let is_gone = delta.action == Action::Delete;
-        if !is_gone && delta.comment >= self.first {
+        let is_known = self.apply(&delta);
+        if !is_known && delta.action != Action::Delete && delta.comment >= self.first {
             self.unknown.insert(delta.comment);
         }
         if self.unknown.len() > UNKNOWN_MAX {
             self.unknown.clear();
             self.refetch();
         }
-        Vec::new()
+        vec![delta]
     }
 
     /// Whether the comment that it is about is there, or was made by it.

@@ -304,7 +304,7 @@ fn what_waits_is_bounded_and_nothing_is_lost_by_that() {
 #[test]
 fn the_unknown_is_fetched_and_much_of_it_with_the_room() {
     let mut replica = empty(EVENTUAL);
-    assert!(replica.hear(delta(8, Action::Like, 3)).is_empty());
+    assert_eq!(seqs(&replica.hear(delta(8, Action::Like, 3))), [8]);
     assert_eq!(replica.want(), Some(Want::Comment(3)));
     let comment = Comment { comment: 3, user: "bob".into(), text: "x".into(), at: 1, edited: false, likes: 1, liked: None };
     replica.fetched(3, Some(comment));
