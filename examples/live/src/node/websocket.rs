@@ -1,9 +1,11 @@
 //! A session over a WebSocket.
 
+use std::time::Duration;
+
 use axum::Error;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
-use futures_util::SinkExt;
+use futures_util::{SinkExt, Stream, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
 use tokio_tungstenite::tungstenite;
@@ -22,6 +24,9 @@ const READ_BUFFER: usize = 512;
 
 /// What is written at once, in bytes, if there is so much.
 const WRITE_BUFFER: usize = 2_048;
+
+/// A client that was sent Close has so long to answer it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// With this message that is not understood the session ends.
 const REFUSALS_MAX: u32 = 10;
@@ -44,12 +49,18 @@ pub(crate) fn begin(upgrade: WebSocketUpgrade, listener: Listener, node: String,
         if let Err(Some(close)) = session.run(&mut socket).await {
             let _ = socket.send(Message::Close(Some(close))).await;
         }
-        // The client's answer, or what it said meanwhile: a socket that closes with something unread tells the client nothing but that.
-        while let Some(Ok(_)) = socket.recv().await {}
+        hear_out(&mut socket).await;
         // Counted out before the socket closes.
         drop(guard);
         drop(socket);
     })
+}
+
+/// Reads the client's answer to Close, and what it said meanwhile: a socket that closes with something unread tells the client nothing but that.
+/// A client that never answers has [`ANSWER_WITHIN`].
+async fn hear_out(said: impl Stream<Item = Result<Message, Error>> + Unpin) {
+    let to_its_end = said.take_while(|said| std::future::ready(said.is_ok())).for_each(async |_| {});
+    let _ = tokio::time::timeout(ANSWER_WITHIN, to_its_end).await;
 }
 
 struct Session {
@@ -133,4 +144,21 @@ fn reason(error: Error) -> End {
 
 fn close(code: u16, reason: &'static str) -> CloseFrame {
     CloseFrame { code, reason: Utf8Bytes::from_static(reason) }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_answers_close_is_waited_for_five_seconds() {
+        let heard = tokio::spawn(hear_out(stream::iter([Ok(Message::Text("late".into()))]).chain(stream::pending())));
+        tokio::time::sleep(ANSWER_WITHIN - Duration::from_millis(1)).await;
+        assert!(!heard.is_finished());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(heard.is_finished());
+        hear_out(stream::iter([Err(Error::new("it broke"))]).chain(stream::pending())).await;
+    }
 }
