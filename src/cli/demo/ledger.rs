@@ -107,7 +107,7 @@ impl Ledger {
                 seen += n;
                 (seen >= rank).then_some(*step)
             });
-            step.map_or(0.0, |step| step as f64 * STEP.as_secs_f64() * 1e3)
+            step.map_or(0.0, |step| (step * STEP.as_micros() as u64) as f64 / 1e3)
         };
         DeliveryMs { p50: at(0.5), p99: at(0.99) }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::model_of;
 use crate::config::{Programs, parse_with, schema};
 
-const EXAMPLES: [&str; 4] = ["holdline", "chat", "sse", "process"];
+const EXAMPLES: [&str; 5] = ["holdline", "chat", "sse", "process", "live"];
 
 fn text_of(example: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("config/{example}.yaml"));
