@@ -30,6 +30,8 @@ const PAGE_MAX: usize = 1_000;
 pub(crate) struct Double {
     server: JoinSet<()>,
     pub(crate) address: SocketAddr,
+    /// Bound and never listening: while this is away nobody is there, and nobody else gets the port.
+    _place: TcpSocket,
     world: Arc<Mutex<World>>,
     written: watch::Sender<u64>,
 }
@@ -58,11 +60,10 @@ impl Double {
     /// One that is not there yet.
     pub(crate) fn stopped(rooms: &[&str]) -> Double {
         let rooms = rooms.iter().map(|room| ((*room).to_owned(), Vec::new())).collect();
-        // Below what the kernel gives to others: nobody takes it while this is away.
-        let held = (30_000..31_000).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok()).unwrap();
-        let address = held.local_addr().unwrap();
+        let place = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = place.local_addr().unwrap();
         let world = Arc::new(Mutex::new(World { rooms, oldest: 1, ..World::default() }));
-        Double { server: JoinSet::new(), address, world, written: watch::Sender::new(0) }
+        Double { server: JoinSet::new(), address, _place: place, world, written: watch::Sender::new(0) }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -77,10 +78,7 @@ impl Double {
             .route("/internal/stream", get(entries))
             .route("/internal/presence/{node}", put(presence))
             .with_state((Arc::clone(&self.world), self.written.subscribe()));
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        self.server.spawn(serve(socket.listen(1024).unwrap(), app));
+        self.server.spawn(serve(bound(self.address).listen(1024).unwrap(), app));
     }
 
     /// All its connections end.
@@ -132,6 +130,14 @@ impl Double {
     pub(crate) fn asked(&self) -> u64 {
         self.world.lock().asked
     }
+}
+
+/// Several sockets may have an address as long as one of them listens at the most.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 /// Its connections end with it.
