@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod gateway;
+pub mod net;
 pub mod providers;
 pub mod runtime;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use holdline::config::tls::provider;
-use holdline::gateway::tls::{Engine, OUTPUT_MAX, Output, Records};
+use holdline::net::tls::{Engine, OUTPUT_MAX, Output, Records};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};

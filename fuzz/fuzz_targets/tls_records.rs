@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::sync::{Arc, LazyLock};
 
 use holdline::config::tls::provider;
-use holdline::gateway::tls::{Engine, OUTPUT_MAX, Output, Records, TlsError};
+use holdline::net::tls::{Engine, OUTPUT_MAX, Output, Records, TlsError};
 use holdline_fuzz::Input;
 use libfuzzer_sys::fuzz_target;
 use rustls::client::{ClientConnection, UnbufferedClientConnection};

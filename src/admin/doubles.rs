@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::api::EventBody;
 use super::ports::{Answering, Plane, Sessions};
 use crate::controller::{ControlError, Stopped};
-use crate::gateway::session::{SessionFilter, SessionInfo, SessionKind};
+use crate::gateway::{SessionFilter, SessionInfo, SessionKind};
 use crate::test_policy as policy;
 
 /// A State task that answers what it is told and remembers what it was asked.

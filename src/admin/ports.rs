@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::api::EventBody;
 use crate::controller::{Control, ControlError, Entry, Stopped};
-use crate::gateway::session::{SessionFilter, SessionInfo};
+use crate::gateway::{SessionFilter, SessionInfo};
 
 /// An answer that is on its way.
 pub type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

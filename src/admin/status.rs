@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::api::SessionsBody;
 use super::stream::follows;
 use super::{Problem, Shared, live, view};
-use crate::gateway::session::SessionFilter;
+use crate::gateway::SessionFilter;
 
 /// Sessions listed unless asked otherwise.
 const LIMIT_DEFAULT: usize = 100;

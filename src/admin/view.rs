@@ -11,7 +11,7 @@ use holdline_core::traffic::Traffic;
 
 use super::Problem;
 use super::api::{BackendBody, FleetBody, GatewayBody, MoveBody, ScaleBody, SessionBody, StatusBody};
-use crate::gateway::session::SessionInfo;
+use crate::gateway::SessionInfo;
 
 /// The fleet of this name, or the 404 that lists those there are.
 pub(super) fn fleet_or_problem<'a>(snapshot: &'a Snapshot, name: &FleetName) -> Result<&'a FleetView, Problem> {

@@ -27,7 +27,7 @@ use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::DrainMode;
 use holdline_core::snapshot::Snapshot;
 
-use crate::gateway::tls::Connector;
+use crate::net::tls::Connector;
 
 pub use control::{Adopt, Control, ControlError, Stopped};
 pub use drainer::drain;

@@ -18,8 +18,9 @@ use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
 use super::report::{BadReport, REPORT_MAX, read_report};
-use crate::gateway::tls::Connector;
-use crate::gateway::{connect, is_about_tls};
+use crate::net::connect;
+use crate::net::tls::Connector;
+use crate::net::tls::is_about_tls;
 
 /// What an answer's head may take; hyper refuses less than 8 KiB.
 const HEAD_MAX: usize = 16 * 1024;

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::DataPlane;
 use super::probe::{Answer, Asker, Missed};
-use crate::gateway::tls::Connector;
+use crate::net::tls::Connector;
 use crate::telemetry::Metrics;
 
 /// Between two probes of a backend that is starting: somebody waits for it. Spread, so that a whole fleet does not beat in step.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::tls::StoreError;
+use crate::net::tls::StoreError;
 
 /// Why the gateway did not start. The text says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
-    pub(super) fn bind(address: SocketAddr, source: io::Error) -> Self {
+    pub(crate) fn bind(address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::AddrInUse => GatewayError::InUse { address, source },
             io::ErrorKind::AddrNotAvailable => GatewayError::NotOurs { address, source },

@@ -5,52 +5,18 @@
 //! the socket: it is opened (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes a [`tunnel`] or a [`stream`],
 //! a task of its own on the thread where it was accepted. All of them meet TLS as a [`socket`]: see [`tls`].
 
-mod addresses;
+mod accept;
 mod admission;
-mod backend;
-mod body;
-mod caller;
-mod client;
-mod connection;
-mod descriptors;
-mod dial;
-mod doors;
+mod context;
 mod error;
-mod exchange;
-mod fleets;
-mod guard;
-mod guide;
-mod headers;
-mod listener;
-mod memory;
-mod opening;
-pub mod orders;
-mod plain;
-mod poll;
-mod pool;
-mod proxied;
-mod pump;
-mod reframe;
+mod http;
+mod limits;
+mod peer;
 mod refuse;
-pub mod registry;
-mod relay;
-mod room;
-mod route;
-pub mod scratch;
-mod served;
-mod service;
 pub mod session;
-pub mod side;
-pub mod socket;
-pub mod stream;
 #[cfg(test)]
 mod tests;
-mod thread;
-pub mod timer;
-pub mod tls;
-mod tuned;
-pub mod tunnel;
-mod unasked;
+mod upstream;
 
 use std::io;
 use std::sync::Arc;
@@ -69,20 +35,21 @@ use rand::rngs::{OsRng, SmallRng};
 use rand::{Rng, SeedableRng, TryRngCore};
 use tokio::sync::{mpsc, watch};
 
-use self::addresses::Addresses;
-use self::descriptors::Descriptors;
-pub(crate) use self::dial::connect;
+use self::admission::fleet::Fleet;
+use self::context::listener;
+pub use self::context::served::Prepared;
+use self::context::served::Served;
+use self::context::thread::{self, Setup, Shared, Stage};
 pub use self::error::GatewayError;
-use self::fleets::Fleet;
-pub use self::memory::Meter;
-use self::registry::EndOrder;
-pub use self::served::Prepared;
-use self::served::Served;
-pub use self::session::{SessionFilter, SessionInfo, SessionKind};
-use self::thread::{Setup, Shared, Stage};
-pub(crate) use self::tls::is_about_tls;
+use self::limits::addresses::Addresses;
+use self::limits::descriptors::Descriptors;
+pub use self::limits::memory::Meter;
+use self::session::orders;
+use self::session::registry::EndOrder;
+pub use self::session::target::{SessionFilter, SessionInfo, SessionKind};
 use crate::clock::Clock;
 use crate::config::model::Config;
+use crate::net::tls;
 use crate::telemetry::Metrics;
 
 /// Between two looks at a shutdown: whom to tell to go, whether all have gone.

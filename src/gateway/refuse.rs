@@ -12,7 +12,7 @@ use holdline_core::wire::handshake::Kind;
 use http::{HeaderValue, Response, StatusCode, header};
 use rand::Rng;
 
-use super::thread::is_ours;
+use crate::net::is_ours;
 
 /// A refusal of a session, as the bytes that go onto its socket before it is closed.
 pub(crate) fn session(kind: &Kind, fields: &Fields<'_>, policy: RefusePolicy, refusal: Refusal, rng: &mut impl Rng) -> Vec<u8> {

@@ -11,8 +11,8 @@ use holdline_core::snapshot::Snapshot;
 use crate::admin::{Answering, Sessions};
 use crate::controller::{DataPlane, EndOrder};
 use crate::gateway::Gateway;
-use crate::gateway::session::{SessionFilter, SessionInfo};
-use crate::gateway::tls::Connector;
+use crate::gateway::{SessionFilter, SessionInfo};
+use crate::net::tls::Connector;
 
 /// The gateway, as the control plane needs it.
 pub(super) fn data_plane(gateway: &Arc<Gateway>) -> Arc<dyn DataPlane> {

@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::super::descriptors::Descriptors;
-use super::super::fleets::tests::ready;
+use crate::gateway::admission::fleet::tests::ready;
+use crate::gateway::limits::descriptors::Descriptors;
 
 use super::support::*;
 use crate::clock::Clock;

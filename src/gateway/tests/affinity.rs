@@ -5,8 +5,8 @@ use holdline_core::policy::Affinity;
 use holdline_core::snapshot::BackendView;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use super::super::SessionFilter;
 use super::support::*;
+use crate::gateway::SessionFilter;
 
 async fn rig(affinity: Affinity) -> (Rig, Vec<Echo>) {
     let rig = Rig::start(|p| p.affinity = affinity);

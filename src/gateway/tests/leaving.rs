@@ -8,8 +8,8 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::super::fleets::tests::ready;
 use super::support::*;
+use crate::gateway::admission::fleet::tests::ready;
 
 async fn ask(rig: &Rig) -> TcpStream {
     let mut client = TcpStream::connect(rig.address).await.unwrap();

@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::fleets::tests::ready;
-use super::super::{SessionFilter, SessionInfo, SessionKind};
 use super::support::*;
+use crate::gateway::admission::fleet::tests::ready;
+use crate::gateway::{SessionFilter, SessionInfo, SessionKind};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const DENIED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";

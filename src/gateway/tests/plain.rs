@@ -10,8 +10,8 @@ use holdline_core::policy::Affinity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::fleets::tests::ready;
 use super::support::*;
+use crate::gateway::admission::fleet::tests::ready;
 
 /// Answers every request with its own name, on connections that stay open for `per_connection` requests and then close without a word.
 async fn named(name: &'static str, per_connection: usize) -> (SocketAddr, Arc<AtomicU32>) {

@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use super::super::fleets::tests::ready;
-use super::super::{SessionFilter, SessionKind};
 use super::support::*;
+use crate::gateway::admission::fleet::tests::ready;
+use crate::gateway::{SessionFilter, SessionKind};
 
 #[tokio::test]
 async fn a_session_is_listed_and_told_to_end() {

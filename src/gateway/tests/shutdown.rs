@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::super::fleets::tests::ready;
 use super::support::*;
+use crate::gateway::admission::fleet::tests::ready;
 
 /// Longer than a test may take: what ends before it did not wait for it.
 const LONG: Duration = Duration::from_secs(300);

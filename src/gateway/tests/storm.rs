@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use holdline_core::policy::QueuePolicy;
 
-use super::super::descriptors::Descriptors;
-use super::super::{listener, thread};
 use super::support::*;
+use crate::gateway::limits::descriptors::Descriptors;
+use crate::gateway::{listener, thread};
 
 const BACKENDS: usize = 4;
 const CAPACITY: u32 = 50;

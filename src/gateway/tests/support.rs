@@ -18,9 +18,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::super::fleets::tests::{policy, ready, view};
-use super::super::*;
 use crate::config::model::{Config, Fleet, HostMatch, Limits, Listener, LogConfig, LogFormat, Route};
+use crate::gateway::admission::fleet::tests::{policy, ready, view};
+use crate::gateway::*;
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

@@ -7,9 +7,9 @@ use holdline_core::policy::{Affinity, DrainMode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::SessionFilter;
-use super::super::fleets::tests::ready;
 use super::support::*;
+use crate::gateway::SessionFilter;
+use crate::gateway::admission::fleet::tests::ready;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 

@@ -1,0 +1,213 @@
+//! A client's connection. While its client says nothing, it is a socket and a deadline; from the first byte of a request until the client
+//! has been silent for a moment, hyper parses its heads and carries its plain requests. A session takes the socket.
+//!
+//! hyper's state is 19 KB of buffers, for which a connection that idles has no use (docs/decisions/0017-idle-connections.md).
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use holdline_core::time::Moment;
+use http::StatusCode;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::Sleep;
+
+use crate::clock::Clock;
+use crate::gateway::context::thread::{Stay, Thread};
+use crate::gateway::http::opening::{self, Client};
+use crate::gateway::http::service::{Door, Taken};
+use crate::gateway::http::tap::{Between, Tap};
+use crate::gateway::http::unasked::Taker;
+use crate::gateway::peer::Peer;
+use crate::gateway::refuse::{self, problem};
+use crate::gateway::upstream::exchange::close_lingering;
+use crate::net::socket::Socket;
+
+/// hyper panics below this.
+const HYPER_HEAD_MIN: usize = 8 << 10;
+
+/// So long nothing comes behind an answer until hyper's state is dropped. A client that asks more than once a second does not pay for a
+/// new one.
+const LULL: Duration = Duration::from_secs(1);
+
+/// Serves one client connection to its end, or to the session that it becomes.
+pub(crate) async fn serve(thread: Rc<Thread>, mut stream: Socket, peer: Peer, mut stay: Stay) {
+    let mut limit = thread.shared.served.load().limits.head_timeout;
+    let mut has_asked = false;
+    loop {
+        match until_heard(&thread, stream.tcp(), limit).await {
+            Heard::Bytes => {}
+            Heard::Nothing if !has_asked => return thread.shared.metrics.bad_input("head_timeout"),
+            Heard::Nothing | Heard::End => return,
+        }
+        // Of its own allocation: this task stays as small as a connection at rest is.
+        match Box::pin(converse(&thread, stream, peer, stay)).await {
+            Some(at_rest) => (stream, stay) = at_rest,
+            None => return,
+        }
+        has_asked = true;
+        let head_timeout = thread.shared.served.load().limits.head_timeout;
+        limit = head_timeout - lull(head_timeout);
+    }
+}
+
+/// Shorter than hyper's own timeout, which ends a connection that idles, too.
+fn lull(head_timeout: Duration) -> Duration {
+    LULL.min(head_timeout / 2)
+}
+
+/// What came of a connection at rest.
+enum Heard {
+    Bytes,
+    /// The client closed it, or it is not wanted any more.
+    End,
+    /// Its time passed.
+    Nothing,
+}
+
+/// Waits for the first byte, for no longer than `limit`.
+async fn until_heard(thread: &Thread, tcp: &TcpStream, limit: Duration) -> Heard {
+    let (mut stopping, mut late) = (pin!(thread.stopping()), pin!(tokio::time::sleep(limit)));
+    poll_fn(|cx| {
+        // Not a byte is taken. That a socket is said to be readable is not enough: a new one is, until somebody tries.
+        match tcp.poll_peek(cx, &mut ReadBuf::new(&mut [0; 1])) {
+            Poll::Ready(Ok(1..)) => return Poll::Ready(Heard::Bytes),
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Heard::End),
+            Poll::Pending => {}
+        }
+        if stopping.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Heard::End);
+        }
+        late.as_mut().poll(cx).map(|()| Heard::Nothing)
+    })
+    .await
+}
+
+/// How a conversation ended.
+enum Turn {
+    /// hyper said all that it had to say.
+    Ended(hyper::Result<()>),
+    /// A session takes the socket.
+    Taken,
+    /// The client has been silent for a moment.
+    Rest,
+}
+
+/// Lets hyper serve what the client asks, until that asks for no more for a moment. The socket comes back then.
+async fn converse(thread: &Rc<Thread>, stream: Socket, peer: Peer, stay: Stay) -> Option<(Socket, Stay)> {
+    let limits = thread.shared.served.load().limits;
+    let between = Between::new(limits.head_timeout);
+    let taken = Rc::new(RefCell::new(None));
+    let io = TokioIo::new(Tap::new(stream, Rc::clone(&between), limits.head));
+    let door = Door { thread: Rc::clone(thread), peer, taken: Rc::clone(&taken), between: Rc::clone(&between) };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head.max(HYPER_HEAD_MIN))
+        .max_header_size(limits.head)
+        .serve_connection(io, door);
+    let lull = lull(limits.head_timeout);
+    let mut timer = pin!(tokio::time::sleep(lull));
+    let mut silent_since = None;
+    let mut stopping = pin!(thread.stopping());
+    let mut told = false;
+    let turn = poll_fn(|cx| {
+        if !told && stopping.as_mut().poll(cx).is_ready() {
+            told = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        if let Poll::Ready(end) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(Turn::Ended(end));
+        }
+        // Answers to earlier requests of the pipeline must be out before the socket changes hands.
+        if between.is_taken.get() && !between.blocked.get() {
+            return Poll::Ready(Turn::Taken);
+        }
+        if between.asked.take() {
+            silent_since = None;
+        }
+        if !between.is_at_rest() {
+            return Poll::Pending;
+        }
+        let since = *silent_since.get_or_insert_with(|| thread.shared.clock.now());
+        ready!(poll_past(timer.as_mut(), since + lull, thread.shared.clock, cx));
+        Poll::Ready(Turn::Rest)
+    })
+    .await;
+    let parts = connection.into_parts();
+    let tap = parts.io.into_inner();
+    match turn {
+        Turn::Ended(end) => ended_by_hyper(thread, end, tap, &between, stay),
+        Turn::Taken => take(thread, taken.take()?, tap, stay),
+        Turn::Rest => {
+            let (stream, behind) = tap.into_parts();
+            debug_assert!(parts.read_buf.is_empty() && behind.is_empty(), "hyper and its tap have nothing of a client at rest");
+            return Some((stream, stay));
+        }
+    }
+    None
+}
+
+/// Ready at `due`. A sleep that ended before is set anew, and one that runs is left alone, so that a busy connection's timer is touched
+/// once a [`LULL`] and not with every request.
+fn poll_past(mut sleep: Pin<&mut Sleep>, due: Moment, clock: Clock, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        ready!(sleep.as_mut().poll(cx));
+        if clock.now() >= due {
+            return Poll::Ready(());
+        }
+        sleep.as_mut().reset(clock.instant(due));
+    }
+}
+
+/// The socket changes hands. Tasks of their own: hyper's state goes with this one.
+fn take(thread: &Rc<Thread>, taken: Taken, tap: Tap, stay: Stay) {
+    let (stream, early) = tap.into_parts();
+    match taken {
+        Taken::Session(asked) => {
+            spawn_local(opening::open(Rc::clone(thread), *asked, Client { stream, early, stay }));
+        }
+        Taken::Stream(unasked, is_http11) => unasked.open(thread, Taker { stream, is_http11, stay }),
+    }
+}
+
+/// hyper said all that it had to say.
+fn ended_by_hyper(thread: &Thread, end: hyper::Result<()>, tap: Tap, between: &Between, stay: Stay) {
+    let reason = match (&end, between.refused.get()) {
+        (_, Some(refused)) => Some(refused.reason()),
+        _ if between.tls_failed.get() => Some("tls"),
+        (Err(error), None) if error.is_parse_too_large() => Some("head_too_large"),
+        (Err(error), None) if error.is_parse() => Some("head"),
+        (Err(error), None) if error.is_timeout() => Some("head_timeout"),
+        _ => None,
+    };
+    if let Some(reason) = reason {
+        thread.shared.metrics.bad_input(reason);
+    }
+    let last_words = match &end {
+        // hyper says nothing at this timeout, which is that of idle connections, too.
+        Err(error) if error.is_timeout() && tap.is_in_head() => {
+            Some(problem(StatusCode::REQUEST_TIMEOUT, "the request's head did not come in time"))
+        }
+        Err(error) if !error.is_parse() && between.refused.get().is_none() => return,
+        _ if !tap.lingers() => return,
+        _ => None,
+    };
+    let write_timeout = between.write_timeout.get();
+    spawn_local(async move {
+        let (mut stream, _) = tap.into_parts();
+        if let Some(answer) = last_words.map(refuse::written) {
+            // A client that does not take it gets the end without it.
+            let _ = tokio::time::timeout(write_timeout, stream.write_all(&answer)).await;
+        }
+        close_lingering(stream).await;
+        drop(stay);
+    });
+}

@@ -1,0 +1,82 @@
+//! What a data thread keeps open while it runs, as the configuration changes: its sockets of the listeners, and the doormen of its fleets.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::net::TcpListener;
+use tokio::task::{AbortHandle, spawn_local};
+
+use crate::gateway::admission::admit::doorman;
+use crate::gateway::admission::fleet::Fleet;
+use crate::gateway::context::listener::Group;
+use crate::gateway::context::thread::{Thread, accept};
+
+/// What one thread has opened.
+#[derive(Default)]
+pub(crate) struct Doors {
+    groups: Vec<Arc<Group>>,
+    doormen: Vec<Doorman>,
+}
+
+/// Serves the queue of a fleet until it is dropped. Nobody in the queue notices when another one takes his place.
+struct Doorman {
+    fleet: Arc<Fleet>,
+    task: AbortHandle,
+}
+
+impl Drop for Doorman {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Opens and closes doors whenever what is served changes.
+pub(crate) async fn follow(thread: Rc<Thread>, mut doors: Doors) {
+    let mut swapped = thread.shared.swapped.subscribe();
+    // An error means that the gateway itself is gone.
+    while swapped.changed().await.is_ok() {
+        if let Err(error) = doors.catch_up(&thread) {
+            tracing::error!(%error, "a data thread cannot listen on an address of the new configuration");
+        }
+    }
+}
+
+impl Doors {
+    /// Opens what is served and not open yet, and lets go of what is served no more.
+    ///
+    /// # Errors
+    /// A socket that the runtime does not take; all others are open.
+    pub(crate) fn catch_up(&mut self, thread: &Rc<Thread>) -> io::Result<()> {
+        let served = thread.shared.served.load_full();
+        self.keep_doormen(thread, &served.fleets);
+        // Each ends by itself when its group is closed.
+        self.groups.retain(|open| served.groups.iter().any(|g| Arc::ptr_eq(g, open)));
+        let mut result = Ok(());
+        for group in &served.groups {
+            if self.groups.iter().any(|open| Arc::ptr_eq(open, group)) {
+                continue;
+            }
+            self.groups.push(Arc::clone(group));
+            let Some(socket) = group.take(thread.index()) else { continue };
+            match TcpListener::from_std(socket) {
+                Ok(socket) => drop(spawn_local(accept(Rc::clone(thread), socket, Arc::clone(group)))),
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    fn keep_doormen(&mut self, thread: &Rc<Thread>, fleets: &[Arc<Fleet>]) {
+        self.doormen.retain(|d| fleets.iter().any(|f| Arc::ptr_eq(f, &d.fleet)));
+        for fleet in fleets.iter().filter(|f| thread.is_home(f.number)) {
+            if self.doormen.iter().all(|d| !Arc::ptr_eq(&d.fleet, fleet)) {
+                let rng = SmallRng::from_rng(&mut *thread.rng.borrow_mut());
+                let task = spawn_local(doorman(Arc::clone(fleet), thread.shared.clock, rng)).abort_handle();
+                self.doormen.push(Doorman { fleet: Arc::clone(fleet), task });
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Who gets a seat, and when: at once if one is free and nobody waits, else through the fleet's queue.
+//!
+//! A seat is a guard all the way: the queue's doorman hands over a [`SeatGuard`], and whoever drops it (a client that left, a dial
+//! that failed, a session that ended) gives it back and rings the doorman.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use holdline_core::affinity::Wish;
+use holdline_core::balance::{NoPlace, Preferred, place};
+use holdline_core::cause::RefuseCause;
+use holdline_core::ids::BackendId;
+use holdline_core::queue::{Outcome, Ticket};
+use holdline_core::seats::Seat;
+use holdline_core::time::Moment;
+use rand::rngs::SmallRng;
+use tokio::sync::oneshot;
+
+use super::backend::Backend;
+use super::fleet::Fleet;
+use crate::clock::Clock;
+
+/// A seat, and where it is.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) seat: SeatGuard,
+}
+
+/// Why nobody was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAdmitted {
+    /// To be told to the client.
+    Refused(RefuseCause),
+    /// The client left while it waited: there is nobody to tell.
+    Gone,
+}
+
+/// One seat of a backend, and the bell for those who wait for it. Dropped exactly once, so given back exactly once.
+#[derive(Debug)]
+pub(crate) struct SeatGuard {
+    // An option only so that `drop` can give the seat back before it rings.
+    seat: Option<Seat>,
+    fleet: Arc<Fleet>,
+}
+
+impl SeatGuard {
+    /// A seat that was taken for a session: an arrival now and a departure at its end, from which the autoscaler forecasts.
+    pub(crate) fn new(seat: Seat, fleet: &Arc<Fleet>) -> Self {
+        fleet.admitted_total.fetch_add(1, Ordering::Relaxed);
+        SeatGuard { seat: Some(seat), fleet: Arc::clone(fleet) }
+    }
+}
+
+impl Drop for SeatGuard {
+    fn drop(&mut self) {
+        drop(self.seat.take());
+        self.fleet.ended_total.fetch_add(1, Ordering::Relaxed);
+        // Either we see the waiter, or its doorman sees the seat: pairs with the fence in `serve`.
+        fence(Ordering::SeqCst);
+        self.fleet.ring();
+    }
+}
+
+/// Somebody in the queue, and how it is told.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    /// For a seat.
+    Session(Told<Admitted>),
+    /// A plain request at a fleet of zero waits for a backend, and keeps no seat.
+    Request(Told<()>),
+}
+
+type Told<T> = oneshot::Sender<Result<T, RefuseCause>>;
+
+impl Waiter {
+    /// The fleet goes.
+    pub(crate) fn turn_away(self) {
+        self.refuse(RefuseCause::Draining);
+    }
+
+    /// Who left meanwhile needs no answer.
+    fn refuse(self, cause: RefuseCause) {
+        match self {
+            Waiter::Session(told) => drop(told.send(Err(cause))),
+            Waiter::Request(told) => {
+                let _ = told.send(Err(cause));
+            }
+        }
+    }
+}
+
+/// A seat where `wish` says, or on the best backend but those in `failed`, at once or after a wait, which stops when the client is `gone`.
+///
+/// # Errors
+/// [`NotAdmitted`].
+pub(crate) async fn admit(
+    fleet: &Arc<Fleet>,
+    wish: &Wish,
+    failed: &[BackendId],
+    gone: impl Future<Output = ()>,
+    clock: Clock,
+    rng: &RefCell<SmallRng>,
+) -> Result<Admitted, NotAdmitted> {
+    let now = clock.now();
+    // While anybody waits, newcomers wait behind.
+    if fleet.waiting.load(Ordering::SeqCst) == 0 {
+        match fleet.place(wish, failed, now, &mut rng.borrow_mut()) {
+            Ok((backend, seat)) => {
+                return Ok(Admitted { backend, seat: SeatGuard::new(seat, fleet) });
+            }
+            Err(NoPlace::NoBackend) if failed.is_empty() => fleet.knock(),
+            Err(_) => {}
+        }
+    }
+    let waited = wait(fleet, Waiter::Session, wish, clock, gone).await;
+    fleet.metrics.queue_wait(clock.now().since(now));
+    waited
+}
+
+/// Waits until the fleet has a backend at all; for plain requests, whose client is watched by hyper. They stand in the queue, so that
+/// they are bounded and seen by State, but need no seat to leave it.
+///
+/// # Errors
+/// Why it did not get one.
+pub(crate) async fn any_backend(fleet: &Arc<Fleet>, clock: Clock) -> Result<(), RefuseCause> {
+    fleet.knock();
+    match wait(fleet, Waiter::Request, &Wish::Anywhere, clock, fleet.has_ready()).await {
+        Ok(_) | Err(NotAdmitted::Gone) => Ok(()),
+        Err(NotAdmitted::Refused(cause)) => Err(cause),
+    }
+}
+
+async fn wait<T>(
+    fleet: &Arc<Fleet>,
+    waiter: impl FnOnce(Told<T>) -> Waiter,
+    wish: &Wish,
+    clock: Clock,
+    gone: impl Future<Output = ()>,
+) -> Result<T, NotAdmitted> {
+    let (told, answer) = oneshot::channel();
+    let ticket = {
+        let mut queue = fleet.queue.lock();
+        let entered = queue.enter(wish.clone(), waiter(told), clock.now());
+        fleet.waiting.store(queue.len(), Ordering::SeqCst);
+        entered
+    };
+    let ticket = match ticket {
+        Ok(ticket) => ticket,
+        Err((_, cause)) => return Err(NotAdmitted::Refused(fleet.truer(cause))),
+    };
+    // Leaves the queue on every way out, and passes on a seat that it was given too late.
+    let _place = Place { fleet, ticket };
+    // A seat freed between our look at the seats and our entry would ring nobody.
+    fleet.bell.notify_one();
+    tokio::select! {
+        biased;
+        told = answer => match told {
+            Ok(Ok(given)) => Ok(given),
+            Ok(Err(cause)) => Err(NotAdmitted::Refused(fleet.truer(cause))),
+            // The queue itself went away: the gateway is being dropped.
+            Err(_) => Err(NotAdmitted::Refused(RefuseCause::Draining)),
+        },
+        () = gone => Err(NotAdmitted::Gone),
+    }
+}
+
+/// A place in the queue; dropping it leaves the queue.
+struct Place<'f> {
+    fleet: &'f Arc<Fleet>,
+    ticket: Ticket,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.fleet.queue.lock();
+        queue.leave(self.ticket);
+        self.fleet.waiting.store(queue.len(), Ordering::SeqCst);
+        drop(queue);
+        // Whoever was behind may be first now.
+        self.fleet.ring();
+    }
+}
+
+/// Serves the fleet's queue for ever: when rung, and at its own next deadline.
+pub(crate) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) {
+    // Another may have stood here before, under another policy.
+    let mut next: Option<Moment> = fleet.serve(clock.now(), &mut rng);
+    loop {
+        let deadline = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(clock.instant(at)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = fleet.bell.notified() => {}
+            () = deadline => {}
+        }
+        next = fleet.serve(clock.now(), &mut rng);
+    }
+}
+
+impl Fleet {
+    fn place(&self, wish: &Wish, failed: &[BackendId], now: Moment, rng: &mut SmallRng) -> Result<(Arc<Backend>, Seat), NoPlace> {
+        let joined = self.joined();
+        let backends = &joined.members;
+        let preferred = match wish {
+            Wish::Anywhere => Preferred::Nobody,
+            Wish::Backend(id) => backends.iter().position(|m| m.0.id == *id).map_or(Preferred::Nobody, Preferred::One),
+            Wish::Key(key) => joined.guide.ring().map_or(Preferred::Nobody, |ring| Preferred::InOrder(ring, *key)),
+        };
+        let usable = |index: usize| failed.is_empty() || !failed.contains(&backends[index].0.id);
+        let policy = &self.policy;
+        let (index, seat) = place(policy.balance, policy.fill, backends, preferred, usable, now, rng)?;
+        Ok((Arc::clone(&backends[index].0), seat))
+    }
+
+    /// Lets in whom there is room for. Returns when to look again.
+    fn serve(self: &Arc<Self>, now: Moment, rng: &mut SmallRng) -> Option<Moment> {
+        let mut queue = self.queue.lock();
+        fence(Ordering::SeqCst);
+        let next = queue.serve(now, |wish| self.place(wish, &[], now, rng), |waiter, outcome| self.tell(waiter, outcome));
+        self.waiting.store(queue.len(), Ordering::SeqCst);
+        next
+    }
+
+    /// A waiter that left meanwhile drops what it is told, which gives the seat back and rings.
+    fn tell(self: &Arc<Self>, waiter: Waiter, outcome: Outcome<Arc<Backend>>) {
+        // An error is the answer back, dropped here.
+        match (waiter, outcome) {
+            (Waiter::Session(told), Outcome::Admitted(backend, seat)) => {
+                let _ = told.send(Ok(Admitted { backend, seat: SeatGuard::new(seat, self) }));
+            }
+            (Waiter::Request(told), Outcome::Admitted(_, seat)) => {
+                let _ = told.send(Ok(()));
+                // Free again at once, for the next in line.
+                drop(seat);
+                self.ring();
+            }
+            (waiter, Outcome::Refused(cause)) => waiter.refuse(cause),
+        }
+    }
+
+    /// Resolves when a backend takes plain requests.
+    async fn has_ready(&self) {
+        loop {
+            // Before the look, so that what is adopted after it is heard.
+            let adopted = self.adopted.notified();
+            if self.joined().members.iter().any(|m| m.0.takes_requests()) {
+                return;
+            }
+            adopted.await;
+        }
+    }
+
+    /// Somebody found no backend at all: State wakes a fleet of zero.
+    fn knock(&self) {
+        self.knocked_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a refusal for want of a seat, and says what was missing: with no backend at all it was not the queue's fault.
+    fn truer(&self, cause: RefuseCause) -> RefuseCause {
+        let none = self.joined().members.iter().all(|m| m.0.seats.limit() == 0);
+        self.refused_total.fetch_add(1, Ordering::Relaxed);
+        if none && matches!(cause, RefuseCause::Capacity | RefuseCause::QueueTimeout) { RefuseCause::NoBackend } else { cause }
+    }
+}

@@ -1,0 +1,362 @@
+//! What the gateway knows of fleets and backends: the snapshot's limits, and counters that all threads share.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use holdline_core::affinity::{Preference, Wish};
+use holdline_core::cause::Phase;
+use holdline_core::event::{BackendCounts, FleetCounts};
+use holdline_core::ids::BackendId;
+use holdline_core::policy::FleetPolicy;
+use holdline_core::queue::Queue;
+use holdline_core::seats::Seats;
+use holdline_core::snapshot::{BackendView, FleetView};
+use holdline_core::time::Moment;
+use holdline_core::wire::token::Keys;
+use http::request::Parts;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::admit::Waiter;
+use super::affinity::Guide;
+use super::backend::{Backend, Member};
+use crate::gateway::http::poll;
+use crate::gateway::session::target::{Ended, Target, Watch};
+use crate::telemetry::{FleetMetrics, access};
+
+/// One fleet under one policy, shared by all threads. Under another policy it is another `Fleet` around the same [`House`]: who holds one
+/// (a handshake, a session's seat) goes on by the policy that it found.
+pub(crate) struct Fleet {
+    pub(crate) policy: Arc<FleetPolicy>,
+    house: Arc<House>,
+    /// The backends were not told of this policy yet.
+    is_new: AtomicBool,
+}
+
+impl Deref for Fleet {
+    type Target = House;
+
+    fn deref(&self) -> &House {
+        &self.house
+    }
+}
+
+/// What stays of a fleet, whatever its policy.
+pub(crate) struct House {
+    /// No other fleet has it: it says which thread serves the queue.
+    pub(crate) number: usize,
+    pub(crate) metrics: Arc<FleetMetrics>,
+    /// Swapped in whole by [`Fleet::adopt`]; readers never wait.
+    joined: ArcSwap<Joined>,
+    watch: Arc<dyn Watch>,
+    /// Sign affinity tokens.
+    keys: Keys,
+    pub(crate) queue: Mutex<Queue<Waiter>>,
+    /// Waiters, readable without the lock: while anybody waits, newcomers wait behind.
+    pub(crate) waiting: AtomicUsize,
+    /// Rung when a seat may have become free.
+    pub(crate) bell: Notify,
+    /// Told whenever a snapshot was adopted.
+    pub(crate) adopted: Notify,
+    pub(crate) admitted_total: AtomicU64,
+    pub(crate) ended_total: AtomicU64,
+    pub(crate) refused_total: AtomicU64,
+    pub(crate) knocked_total: AtomicU64,
+    /// Plain requests in flight or waiting.
+    pub(crate) requests: AtomicU32,
+    /// Its long-poll clients.
+    pub(crate) polls: poll::Table,
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet").field("name", &self.policy.name).finish_non_exhaustive()
+    }
+}
+
+/// The backends of a fleet at one time.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    /// The snapshot's that have an address, and gone ones that still hold sessions.
+    pub(crate) members: Vec<Member>,
+    /// Affinity to these.
+    pub(crate) guide: Guide,
+}
+
+impl Fleet {
+    pub(crate) fn new(number: usize, policy: Arc<FleetPolicy>, metrics: Arc<FleetMetrics>, keys: Keys) -> Arc<Self> {
+        let house = House {
+            number,
+            queue: Mutex::new(Queue::new(policy.queue)),
+            watch: Arc::new(Recorder(Arc::clone(&metrics))),
+            metrics,
+            joined: ArcSwap::default(),
+            keys,
+            waiting: AtomicUsize::new(0),
+            bell: Notify::new(),
+            adopted: Notify::new(),
+            admitted_total: AtomicU64::new(0),
+            ended_total: AtomicU64::new(0),
+            refused_total: AtomicU64::new(0),
+            knocked_total: AtomicU64::new(0),
+            requests: AtomicU32::new(0),
+            polls: poll::Table::default(),
+        };
+        Arc::new(Fleet { policy, house: Arc::new(house), is_new: AtomicBool::new(false) })
+    }
+
+    /// The same fleet under another policy, which its backends hear of with the next snapshot.
+    pub(crate) fn under(&self, policy: Arc<FleetPolicy>) -> Arc<Self> {
+        self.queue.lock().set_policy(policy.queue);
+        Arc::new(Fleet { policy, house: Arc::clone(&self.house), is_new: AtomicBool::new(true) })
+    }
+
+    /// Refuses whoever waits or comes: the fleet goes, or went.
+    pub(crate) fn close(&self) {
+        let mut queue = self.queue.lock();
+        let waiters: Vec<Waiter> = queue.close().collect();
+        self.waiting.store(0, Ordering::SeqCst);
+        drop(queue);
+        waiters.into_iter().for_each(Waiter::turn_away);
+    }
+
+    /// Its backends now.
+    pub(crate) fn joined(&self) -> arc_swap::Guard<Arc<Joined>> {
+        self.joined.load()
+    }
+
+    /// What a request asks for. A client whose key has a long-poll session here is led to its backend, which need not be the first of the
+    /// key's order.
+    pub(crate) fn preference(&self, parts: &Parts, client: IpAddr) -> Preference {
+        let mut preference = self.joined.load().guide.preference(parts, client);
+        if let Wish::Key(key) = preference.wish
+            && let Some(home) = self.polls.home(key)
+        {
+            preference.wish = Wish::Backend(home);
+        }
+        preference
+    }
+
+    /// The backend of this id.
+    pub(crate) fn backend(&self, id: &BackendId) -> Option<Arc<Backend>> {
+        self.joined.load().members.iter().find(|m| m.0.id == *id).map(|m| Arc::clone(&m.0))
+    }
+
+    /// Seats taken on all its backends.
+    pub(crate) fn held(&self) -> u32 {
+        self.joined.load().members.iter().map(|m| m.0.seats.used()).fold(0, u32::saturating_add)
+    }
+
+    /// Makes the snapshot's backends and limits the ones that reservations meet. One caller at a time.
+    pub(crate) fn adopt(&self, view: &FleetView) {
+        match view.leaving {
+            true => self.close(),
+            false => self.queue.lock().reopen(),
+        }
+        let is_new = self.is_new.swap(false, Ordering::AcqRel);
+        let old = self.joined.load_full();
+        let old_of = |id: &BackendId| old.members.iter().find(|m| m.0.id == *id);
+        let mut new: Vec<Member> = Vec::with_capacity(view.backends.len());
+        for seen in &view.backends {
+            let Some(address) = seen.address else { continue };
+            let member = match old_of(&seen.id) {
+                Some(member) if member.0.address == address => member.clone(),
+                moved => Member(self.backend_at(seen, address, moved)),
+            };
+            if is_new {
+                member.0.set_policy(&self.policy);
+            }
+            member.0.set(seen.phase, seen.limit);
+            new.push(member);
+        }
+        let is_gone = |m: &&Member| view.backends.iter().all(|seen| seen.id != m.0.id || seen.address.is_none());
+        for gone in old.members.iter().filter(is_gone) {
+            gone.0.set(Phase::Dead, 0);
+            // Its sessions live until their sockets fail, and are counted until then.
+            if gone.0.seats.used() > 0 {
+                new.push(gone.clone());
+            }
+        }
+        // Gone ones weigh nothing any more.
+        let capacity = |m: &Member| view.backends.iter().find(|seen| seen.id == m.0.id).map_or(Some(0), |seen| seen.capacity);
+        if is_new || !same_members(&old.members, &new) || !old.guide.has_capacities(new.iter().map(capacity)) {
+            let guide = Guide::new(&self.policy, &self.keys, new.iter().map(|m| (&m.0.id, capacity(m))));
+            self.joined.store(Arc::new(Joined { members: new, guide }));
+        }
+        self.adopted.notify_waiters();
+        self.ring();
+    }
+
+    fn backend_at(&self, seen: &BackendView, address: SocketAddr, moved: Option<&Member>) -> Arc<Backend> {
+        // Sessions at the old address still take seats of this backend.
+        let seats = moved.map_or_else(|| Seats::new(0, self.policy.admit_rate), |m| Arc::clone(&m.0.seats));
+        let policy = &self.policy;
+        let target =
+            Target::new(policy.name.clone(), seen.id.clone(), &policy.timeouts, &policy.keepalive, Arc::clone(&self.watch));
+        Arc::new(Backend::new(seen.id.clone(), address, seats, target))
+    }
+
+    /// Tells the doorman that a seat may be free, if anybody waits for one.
+    pub(crate) fn ring(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Its part of the gateway's report.
+    pub(crate) fn counts(&self, now: Moment) -> FleetCounts {
+        let (queued, oldest_wait) = {
+            let queue = self.queue.lock();
+            (queue.len() as u32, queue.oldest_wait(now))
+        };
+        let joined = self.joined.load();
+        let count = |m: &Member| {
+            // Seats first: an end is counted before its seat is free.
+            let used = m.0.seats.used();
+            let (moved_total, cut_total) = m.0.ends();
+            let requests = m.0.requests.load(Ordering::Relaxed);
+            BackendCounts { backend: m.0.id.clone(), used, requests, moved_total, cut_total }
+        };
+        FleetCounts {
+            fleet: self.policy.name.clone(),
+            backends: joined.members.iter().map(count).collect(),
+            queued,
+            oldest_wait,
+            admitted_total: self.admitted_total.load(Ordering::Relaxed),
+            ended_total: self.ended_total.load(Ordering::Relaxed),
+            refused_total: self.refused_total.load(Ordering::Relaxed),
+            knocked_total: self.knocked_total.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+            totals: self.metrics.totals(),
+        }
+    }
+}
+
+fn same_members(a: &[Member], b: &[Member]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0))
+}
+
+/// Writes a fleet's sessions down: metrics and access log.
+struct Recorder(Arc<FleetMetrics>);
+
+impl Watch for Recorder {
+    fn bytes(&self, from_clients: u64, to_clients: u64) {
+        self.0.bytes(from_clients, to_clients);
+    }
+
+    fn ended(&self, end: &Ended<'_>) {
+        self.0.ended(end.cause, end.age);
+        access::session(&access::SessionLine {
+            id: end.id,
+            kind: end.kind.as_str(),
+            fleet: end.fleet,
+            backend: end.backend,
+            client: end.client,
+            cause: end.cause,
+            age: end.age,
+            bytes_in: end.bytes_in,
+            bytes_out: end.bytes_out,
+        });
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use holdline_core::policy::*;
+    use holdline_core::scale::Decision;
+    use holdline_core::traffic::Traffic;
+
+    use super::super::admit::SeatGuard;
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    /// A policy with short deadlines, to be changed by each test.
+    pub(crate) fn policy(name: &str) -> FleetPolicy {
+        let default = crate::test_policy::fleet(name, ProviderPolicy::Static(Vec::new()));
+        let seconds = Duration::from_secs;
+        FleetPolicy {
+            capacity: Some(10),
+            queue: QueuePolicy { length: 100, ..default.queue },
+            drain: DrainPolicy { deadline: seconds(10), ..default.drain },
+            timeouts: Timeouts { handshake: seconds(5), response: seconds(5), write: seconds(5), ..default.timeouts },
+            keepalive: KeepalivePolicy { tcp: Some(seconds(60)), ..default.keepalive },
+            ..default
+        }
+    }
+
+    pub(crate) fn fleet(name: &str) -> Arc<Fleet> {
+        Fleet::new(0, Arc::new(policy(name)), Metrics::new().fleet(&name.into()), Keys::new([7; 32]))
+    }
+
+    /// A session's seat of a backend that has no other.
+    pub(crate) fn taken_seat() -> (SeatGuard, Arc<Seats>) {
+        let seats = Seats::new(1, None);
+        (SeatGuard::new(seats.reserve(Moment::START).unwrap(), &fleet("chat")), seats)
+    }
+
+    /// A ready backend with so many seats.
+    pub(crate) fn ready(id: &str, address: SocketAddr, limit: u32) -> BackendView {
+        BackendView {
+            id: id.into(),
+            address: Some(address),
+            phase: Phase::Ready,
+            sessions: 0,
+            foreign: 0,
+            capacity: Some(limit),
+            limit,
+            reported: None,
+            requests: 0,
+            heartbeat_at: None,
+            since: Moment::START,
+            drain: None,
+            moved_total: 0,
+        }
+    }
+
+    pub(crate) fn view(policy: &Arc<FleetPolicy>, backends: Vec<BackendView>) -> FleetView {
+        FleetView {
+            policy: Arc::clone(policy),
+            backends,
+            queued: 0,
+            oldest_wait: Duration::ZERO,
+            decision: Arc::new(Decision::default()),
+            scale_to: None,
+            rebalance: None,
+            traffic: Traffic::default(),
+            leaving: false,
+        }
+    }
+
+    pub(crate) fn address(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    #[test]
+    fn a_gone_backend_is_counted_until_its_last_session_ends() {
+        let fleet = fleet("chat");
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(1), 2), ready("b", address(2), 2)]));
+        let seat = fleet.backend(&"a".into()).unwrap().seats.reserve(Moment::START).unwrap();
+        fleet.adopt(&view(&fleet.policy, vec![ready("b", address(2), 2)]));
+        let counts = fleet.counts(Moment::START);
+        assert_eq!(counts.backends.iter().map(|b| (b.backend.as_str(), b.used)).collect::<Vec<_>>(), [("b", 0), ("a", 1)]);
+        assert!(!fleet.backend(&"a".into()).unwrap().serves_its_own());
+        drop(seat);
+        fleet.adopt(&view(&fleet.policy, vec![ready("b", address(2), 2)]));
+        assert_eq!(fleet.counts(Moment::START).backends.len(), 1);
+    }
+
+    #[test]
+    fn a_backend_that_moves_keeps_its_seats() {
+        let fleet = fleet("chat");
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(1), 2)]));
+        let _seat = fleet.backend(&"a".into()).unwrap().seats.reserve(Moment::START).unwrap();
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(2), 2)]));
+        let a = fleet.backend(&"a".into()).unwrap();
+        assert_eq!((a.address, a.seats.used(), a.seats.limit()), (address(2), 1, 2));
+    }
+}

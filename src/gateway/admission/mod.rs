@@ -1,0 +1,6 @@
+//! Fleets and their backends as the data plane knows them, and who gets a seat.
+
+pub(crate) mod admit;
+pub(crate) mod affinity;
+pub(crate) mod backend;
+pub(crate) mod fleet;

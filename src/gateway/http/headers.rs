@@ -1,0 +1,105 @@
+//! Fields of plain requests and answers as they cross the gateway (RFC 9110 7.6); those of sessions are written by `core::wire::forward`.
+
+use holdline_core::ids::SessionId;
+use holdline_core::wire::fields::{Fields, is_reserved};
+use holdline_core::wire::forwarded;
+use http::{HeaderMap, HeaderValue, header};
+
+use super::caller::Caller;
+
+/// What the backend gets of a client's fields.
+pub(crate) fn request(from: &HeaderMap, host: &str, caller: &Caller) -> HeaderMap {
+    // hyper answered an Expect itself: the backend is sent the body in any case.
+    let kept = |name: &str| caller.is_trusted && forwarded::is_kept(name);
+    let mut to = crossing(from, |name| name == header::EXPECT || name == header::HOST, kept);
+    let mut set = |name: &'static str, value: &[u8]| {
+        // What is there by now was said by a trusted proxy.
+        if let (header::Entry::Vacant(entry), Ok(value)) = (to.entry(name), HeaderValue::from_bytes(value)) {
+            entry.insert(value);
+        }
+    };
+    if !host.is_empty() {
+        set("host", host.as_bytes());
+        set("x-forwarded-host", host.as_bytes());
+    }
+    let fields = from.get_all("x-forwarded-for").iter().map(|value| ("x-forwarded-for", value.as_bytes())).collect();
+    set("x-forwarded-for", &forwarded::chain(&fields, caller.peer.address.ip(), caller.is_trusted));
+    set("x-forwarded-proto", caller.peer.proto().as_bytes());
+    to
+}
+
+/// Says which session a poll or its answer belongs to.
+pub(crate) fn name_session(headers: &mut HeaderMap, session: SessionId) {
+    if let Ok(value) = HeaderValue::try_from(session.to_string()) {
+        headers.insert("holdline-session", value);
+    }
+}
+
+/// What the client gets of a backend's fields.
+pub(crate) fn response(from: &HeaderMap) -> HeaderMap {
+    crossing(from, |_| false, |_| false)
+}
+
+/// Fields but those of the connection, those that only Holdline may set save what is `kept`, and `drop`.
+fn crossing(from: &HeaderMap, drop: impl Fn(&header::HeaderName) -> bool, kept: impl Fn(&str) -> bool) -> HeaderMap {
+    let fields: Fields<'_> = from.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+    let reserved = |name: &str| is_reserved(name) && !kept(name);
+    let kept = from.iter().filter(|(n, _)| !fields.stays_behind(n.as_str()) && !reserved(n.as_str()) && !drop(n));
+    let mut to = HeaderMap::with_capacity(from.len() + 3);
+    for (name, value) in kept {
+        to.append(name, value.clone());
+    }
+    to
+}
+
+#[cfg(test)]
+mod tests {
+    use holdline_core::wire::forwarded::Trusted;
+
+    use super::*;
+    use crate::gateway::peer::Peer;
+
+    #[test]
+    fn what_crosses_is_the_message_and_what_we_say_of_it() {
+        let from: HeaderMap = [
+            ("host", "a.example"),
+            ("connection", "upgrade, x-user"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("x-user", "root"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-port", "443"),
+            ("x_forwarded_host", "forged"),
+            ("holdline-session", "forged"),
+            ("expect", "100-continue"),
+            ("cookie", "a=b"),
+        ]
+        .iter()
+        .map(|(n, v)| (header::HeaderName::from_static(n), HeaderValue::from_static(v)))
+        .collect();
+        let peer = Peer {
+            address: "[::ffff:192.0.2.7]:1".parse().unwrap(),
+            local: "192.0.2.1:80".parse().unwrap(),
+            is_tls: false,
+            is_unknown: false,
+        };
+        let told = |trusted: &[&str]| {
+            let trusted = Trusted::new(&trusted.iter().map(|t| t.parse().unwrap()).collect::<Vec<_>>());
+            let to = request(&from, "a.example", &Caller::new(&from, peer, &trusted));
+            let mut told: Vec<_> = to.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
+            told.sort();
+            told
+        };
+        let (cookie, host) = ("cookie=a=b", "host=a.example");
+        let own = ["x-forwarded-for=192.0.2.7", "x-forwarded-host=a.example", "x-forwarded-proto=http"];
+        assert_eq!(told(&[]), [&[cookie, host][..], &own].concat());
+        let quoted = [
+            "x-forwarded-for=6.6.6.6, 192.0.2.7",
+            "x-forwarded-host=a.example",
+            "x-forwarded-port=443",
+            "x-forwarded-proto=https",
+        ];
+        assert_eq!(told(&["192.0.2.0/24"]), [&[cookie, host][..], &quoted].concat());
+    }
+}

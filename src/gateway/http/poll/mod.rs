@@ -1,0 +1,173 @@
+//! Long-poll: a client that asks again and again keeps one seat, at one backend, for as long as it does.
+//!
+//! A poll is a request like any and goes by `plain`; what is its own is where it goes. [`Table`] knows which session a client's key has.
+//! The first poll of a client takes a seat, others that come meanwhile wait for that. From then on the session's [`Held`] is what polls on
+//! all threads share, and the [`Keeper`] of the thread where it began owns its seat and its place among the sessions. When it is over is
+//! decided by `core::poll`.
+
+mod held;
+mod keeper;
+mod table;
+
+use std::future::pending;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use holdline_core::affinity::Preference;
+use holdline_core::cause::RefuseCause;
+use holdline_core::ids::{BackendId, SessionId};
+use http::Method;
+use http::request::Parts;
+use rand::Rng;
+
+use self::held::Handshake;
+pub(crate) use self::held::InFlight;
+use self::keeper::Beginning;
+pub(crate) use self::keeper::{Keeper, keep};
+pub(crate) use self::table::Table;
+use self::table::{Found, Opener};
+use super::plain::{Answered, AtBackend, Failure, Outgoing};
+use crate::gateway::admission::admit::{Admitted, NotAdmitted, admit};
+use crate::gateway::admission::fleet::Fleet;
+use crate::gateway::context::thread::Thread;
+use crate::gateway::limits::permit::Room;
+use crate::gateway::refuse::Refusal;
+use crate::gateway::upstream::dial::DIALS_MAX;
+use crate::net::is_ours;
+use crate::telemetry::names::handshake as handshake_result;
+
+/// Whether a request of this method is a poll where polls are sessions: it asks for what is new, or brings it. Others (a preflight by
+/// OPTIONS, a goodbye by DELETE) are plain requests.
+pub(crate) fn is_poll(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::POST)
+}
+
+/// What a poll says of its client. One that could be known by a cookie and brought none is given an identity.
+pub(crate) fn who(thread: &Thread, fleet: &Fleet, parts: &Parts, client: IpAddr) -> Preference {
+    let joined = fleet.joined();
+    let mut had = joined.guide.preference(parts, client);
+    joined.guide.identify(&mut had, thread.rng.borrow_mut().random());
+    had
+}
+
+/// Sends a poll to the backend of its client's session, which begins with it if there is none.
+pub(crate) async fn send(
+    thread: &Rc<Thread>,
+    fleet: &Arc<Fleet>,
+    mut outgoing: Outgoing,
+    had: &Preference,
+    client: SocketAddr,
+) -> Result<Answered, Failure> {
+    let mut failed: Vec<BackendId> = Vec::new();
+    loop {
+        let mut poll = enter(thread, fleet, had, &failed, client).await?;
+        poll.carries(&outgoing.progress);
+        outgoing.of_session(poll.session());
+        let backend = Arc::clone(poll.backend());
+        let answered = tokio::select! {
+            biased;
+            () = poll.cut() => Err(AtBackend::Failed(Refusal::busy(RefuseCause::Draining).into())),
+            answered = outgoing.at(thread, fleet, &backend) => answered,
+        };
+        match answered {
+            Ok(mut answered) => {
+                poll.answered(answered.response.status());
+                answered.poll = Some(Box::new(poll));
+                return Ok(answered);
+            }
+            Err(AtBackend::NotConnected(error)) if is_ours(&error) || failed.len() + 1 >= DIALS_MAX => {
+                return Err(poll.fails(Refusal::not_connected(&error).into()));
+            }
+            // The session is lost with its backend. This poll was not sent, so it may begin another one elsewhere.
+            Err(AtBackend::NotConnected(_)) => {
+                poll.lose();
+                failed.push(backend.id.clone());
+            }
+            Err(AtBackend::Failed(failure)) => return Err(poll.fails(failure)),
+        }
+    }
+}
+
+/// A poll's place in its client's session, which begins here if there is none.
+async fn enter(
+    thread: &Rc<Thread>,
+    fleet: &Arc<Fleet>,
+    had: &Preference,
+    failed: &[BackendId],
+    client: SocketAddr,
+) -> Result<InFlight, Failure> {
+    // Nobody would know the client again: its session is this one request.
+    let Some(key) = had.identity() else { return Ok(open(thread, fleet, None, had, failed, client).await?) };
+    loop {
+        match Table::find(fleet, key) {
+            Found::Open(poll) if poll.is_served(fleet) => return Ok(poll),
+            // Its backend has gone, or come back elsewhere under its id.
+            Found::Open(mut poll) => poll.lose(),
+            Found::Opening(mut told) => {
+                // An error says that it is open by now, or that its client left: look again.
+                if told.changed().await.is_ok()
+                    && let Some(refusal) = *told.borrow()
+                {
+                    return Err(refusal.into());
+                }
+            }
+            Found::Nobody(opener) => return Ok(open(thread, fleet, Some(opener), had, failed, client).await?),
+        }
+    }
+}
+
+/// Begins a session: the one place where they get their seats.
+async fn open(
+    thread: &Rc<Thread>,
+    fleet: &Arc<Fleet>,
+    opener: Option<Opener>,
+    had: &Preference,
+    failed: &[BackendId],
+    client: SocketAddr,
+) -> Result<InFlight, Refusal> {
+    let handshake = Handshake::begin(fleet);
+    let seated = tokio::select! {
+        biased;
+        seated = seat(thread, fleet, had, failed, client) => seated,
+        () = thread.stopping() => Err(Refusal::busy(RefuseCause::Draining)),
+    };
+    match seated {
+        Ok((admitted, room)) => {
+            let id = SessionId(thread.rng.borrow_mut().random());
+            let (fleet, key) = (Arc::clone(fleet), opener.as_ref().map(Opener::key));
+            let beginning = Beginning { fleet, admitted, room, id, key, client };
+            let held = thread.polls.enter(&thread.registry, thread.shared.clock, beginning);
+            if let Some(opener) = opener {
+                opener.open(&held);
+            }
+            Ok(InFlight::first(held, handshake))
+        }
+        Err(refusal) => {
+            handshake.settle(handshake_result::REFUSED);
+            // What an address may does not concern polls that come from another.
+            if let Some(opener) = opener.filter(|_| refusal != Refusal::LIMITED) {
+                opener.refuse(refusal);
+            }
+            Err(refusal)
+        }
+    }
+}
+
+async fn seat(
+    thread: &Thread,
+    fleet: &Arc<Fleet>,
+    had: &Preference,
+    failed: &[BackendId],
+    client: SocketAddr,
+) -> Result<(Admitted, Room), Refusal> {
+    let room = Room::take(&thread.shared, client)?;
+    // hyper watches the client, and drops this when it leaves.
+    match admit(fleet, &had.wish, failed, pending(), thread.shared.clock, &thread.rng).await {
+        Ok(admitted) => Ok((admitted, room)),
+        // It was the dial that failed; that no other seat is free comes second.
+        Err(_) if !failed.is_empty() => Err(Refusal::UNREACHABLE),
+        Err(NotAdmitted::Refused(cause)) => Err(Refusal::busy(cause)),
+        Err(NotAdmitted::Gone) => Err(Refusal::busy(RefuseCause::Draining)),
+    }
+}

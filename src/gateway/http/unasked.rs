@@ -1,0 +1,94 @@
+//! An event stream in answer to a plain request. From its head on it is a session like any: both sockets leave hyper, it holds a seat, and
+//! what an event stream that was asked for does, it does.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use holdline_core::affinity::Preference;
+use holdline_core::cause::RefuseCause;
+use holdline_core::ids::SessionId;
+use holdline_core::policy::KeepalivePolicy;
+use holdline_core::wire::head;
+use rand::Rng;
+use tokio::task::spawn_local;
+
+use super::caller::Caller;
+use crate::gateway::admission::admit::SeatGuard;
+use crate::gateway::admission::fleet::Fleet;
+use crate::gateway::context::thread::{Stay, Thread};
+use crate::gateway::limits::permit::Room;
+use crate::gateway::refuse::Refusal;
+use crate::gateway::session::stream::{self, Start};
+use crate::gateway::session::target::{Session, SessionKind, Target};
+use crate::gateway::upstream::checked::EventStream;
+use crate::gateway::upstream::exchange::Upstream;
+use crate::gateway::upstream::pool::Lease;
+use crate::net::options;
+use crate::net::socket::Socket;
+
+/// The backend's side of it, on its way to the client's. Dropped, it parts from the backend as a session does.
+pub(crate) struct Unasked {
+    id: SessionId,
+    client: SocketAddr,
+    target: Arc<Target>,
+    upstream: Upstream,
+    stream: EventStream,
+    set_cookie: Option<String>,
+    keepalive: KeepalivePolicy,
+    room: Room,
+}
+
+/// The client's side.
+pub(crate) struct Taker {
+    pub(crate) stream: Socket,
+    pub(crate) is_http11: bool,
+    pub(crate) stay: Stay,
+}
+
+impl Unasked {
+    /// Takes a seat on the backend of `lease`, whose answer is an event stream, and its socket from hyper.
+    ///
+    /// # Errors
+    /// There is no seat, no room in this process, or too much of its address.
+    pub(crate) fn new(
+        thread: &Thread,
+        fleet: &Arc<Fleet>,
+        lease: Lease,
+        had: &Preference,
+        caller: &Caller,
+    ) -> Result<Self, Refusal> {
+        let room = Room::take(&thread.shared, caller.address)?;
+        let seat = lease.backend.seats.reserve(thread.shared.clock.now()).map_err(|_| Refusal::busy(RefuseCause::Capacity))?;
+        let seat = SeatGuard::new(seat, fleet);
+        let (socket, stream) = lease.connection.watch.take_stream().ok_or(Refusal::UNREACHABLE)?;
+        let keepalive = fleet.policy.keepalive;
+        options::backend(socket.tcp(), &keepalive);
+        Ok(Unasked {
+            client: caller.address,
+            id: SessionId(thread.rng.borrow_mut().random()),
+            target: lease.backend.target(),
+            upstream: Upstream::new(socket, seat),
+            stream,
+            set_cookie: fleet.joined().guide.set_cookie(&lease.backend.id, had, caller.is_secure),
+            keepalive,
+            room,
+        })
+    }
+
+    /// Relays it from now on.
+    pub(crate) fn open(self, thread: &Rc<Thread>, client: Taker) {
+        let Unasked { id, client: address, target, upstream, stream: EventStream { head, early }, set_cookie, keepalive, room } =
+            self;
+        // It was parsed when it was found to be a stream's.
+        let Ok(Some(response)) = head::parse(&head) else { return };
+        let Ok(body) = response.body() else { return };
+        let Some((backend, seat)) = upstream.into_parts() else { return };
+        let Taker { stream, is_http11, stay } = client;
+        options::client(stream.tcp(), &keepalive);
+        let stay = Some(stay.of_session(room));
+        let session = Session { id, kind: SessionKind::Sse, client: address, target, seat, stay };
+        let start = Start { response: &response, body, is_http11, set_cookie: set_cookie.as_deref(), early: &early };
+        spawn_local(stream::run(stream, backend, start, session, &thread.registry));
+    }
+}

@@ -1,0 +1,11 @@
+//! Sessions from their opening to their end: the tunnel of a WebSocket, event streams, and what a thread knows of each.
+
+pub mod orders;
+mod pump;
+pub(crate) mod reframe;
+pub mod registry;
+pub mod side;
+pub mod stream;
+pub mod target;
+pub mod timer;
+pub mod tunnel;

@@ -1,0 +1,207 @@
+//! One coarse timer a thread: it tells the time in ticks and looks at every session once a tick, so a session owns no timer of its own.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use holdline_core::cause::EndCause;
+use holdline_core::policy::{KeepalivePolicy, Timeouts};
+use holdline_core::time::Moment;
+use tokio::time::MissedTickBehavior;
+
+use super::registry::Registry;
+use super::target::SessionKind;
+
+/// The length of a [`Tick`]: what a timeout may be late by, twice. Walking 10,000 sessions takes well under 1 % of it.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// A count of [`TICK`]s since Holdline started, beginning with one, so that zero means never. Lasts 13 years.
+pub type Tick = u32;
+
+/// Moves `registry`'s time and wakes the sessions that are due. Runs for as long as its thread.
+pub async fn run(registry: Rc<Registry>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        registry.tick();
+    }
+}
+
+/// The tick in which `moment` lies.
+pub fn tick_of(moment: Moment) -> Tick {
+    let ticks = moment.since_start().as_millis() / TICK.as_millis();
+    Tick::try_from(ticks).unwrap_or(Tick::MAX - 1) + 1
+}
+
+/// Ticks after which `duration` has passed for certain, whatever parts of the first and last were left.
+pub fn ticks_past(duration: Duration) -> Tick {
+    Tick::try_from(duration.as_millis().div_ceil(TICK.as_millis()) + 1).unwrap_or(Tick::MAX)
+}
+
+/// A fleet's deadlines for a session, in ticks; `Tick::MAX`: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    idle: Tick,
+    session: Tick,
+    write: Tick,
+    ping: Tick,
+    ping_timeout: Tick,
+}
+
+impl Limits {
+    /// Those of a session of this kind; only a WebSocket is pinged.
+    pub fn new(timeouts: &Timeouts, keepalive: &KeepalivePolicy, kind: SessionKind) -> Self {
+        let or_none = |d: Option<Duration>| d.map_or(Tick::MAX, ticks_past);
+        Limits {
+            idle: or_none(timeouts.idle),
+            session: or_none(timeouts.session),
+            write: ticks_past(timeouts.write),
+            ping: or_none(keepalive.ping.filter(|_| kind == SessionKind::WebSocket)),
+            ping_timeout: ticks_past(keepalive.timeout),
+        }
+    }
+}
+
+/// When things last happened to a session, in ticks; zero: never, or not now.
+#[derive(Debug, Default)]
+pub struct Stamps {
+    /// It began.
+    pub opened: Cell<Tick>,
+    /// Bytes went in either direction.
+    pub moved: Cell<Tick>,
+    /// The client was heard.
+    pub heard: Cell<Tick>,
+    /// A Ping of ours went to the client, which has been silent since.
+    pub pinged: Cell<Tick>,
+    /// Bytes wait for the client since then, none taken.
+    pub client_stalled: Cell<Tick>,
+    /// Bytes wait for the backend since then, none taken.
+    pub backend_stalled: Cell<Tick>,
+    /// The present step of its end must be done by then.
+    pub deadline: Cell<Tick>,
+    /// Its end has begun: only `deadline` and stalled writes count.
+    pub ending: Cell<bool>,
+}
+
+/// What a session is woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// [`Stamps::deadline`] has passed.
+    Deadline,
+    /// The client should be pinged.
+    Ping,
+    /// It shall end, for this cause.
+    End(EndCause),
+}
+
+/// What is due at `now`, the most urgent first.
+pub fn check(now: Tick, stamps: &Stamps, limits: &Limits) -> Option<Due> {
+    let passed = |since: Tick, limit: Tick| since != 0 && now.saturating_sub(since) >= limit;
+    let deadline = stamps.deadline.get();
+    if deadline != 0 && now >= deadline {
+        return Some(Due::Deadline);
+    }
+    if passed(stamps.client_stalled.get(), limits.write) || passed(stamps.backend_stalled.get(), limits.write) {
+        return Some(Due::End(EndCause::WriteTimeout));
+    }
+    if stamps.ending.get() {
+        return None;
+    }
+    if passed(stamps.opened.get(), limits.session) {
+        return Some(Due::End(EndCause::SessionTimeout));
+    }
+    if passed(stamps.pinged.get(), limits.ping_timeout) {
+        return Some(Due::End(EndCause::KeepaliveTimeout));
+    }
+    if passed(stamps.moved.get(), limits.idle) {
+        return Some(Due::End(EndCause::IdleTimeout));
+    }
+    (stamps.pinged.get() == 0 && passed(stamps.heard.get(), limits.ping)).then_some(Due::Ping)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(idle: Option<u64>, session: Option<u64>, ping: Option<u64>) -> Limits {
+        let secs = |s: Option<u64>| s.map(Duration::from_secs);
+        let timeouts = Timeouts {
+            connect: Duration::from_secs(2),
+            handshake: Duration::from_secs(10),
+            response: Duration::from_secs(60),
+            write: Duration::from_secs(30),
+            idle: secs(idle),
+            session: secs(session),
+        };
+        let keepalive = KeepalivePolicy { tcp: None, ping: secs(ping), timeout: Duration::from_secs(20) };
+        Limits::new(&timeouts, &keepalive, SessionKind::WebSocket)
+    }
+
+    fn opened_at(tick: Tick) -> Stamps {
+        let stamps = Stamps::default();
+        stamps.opened.set(tick);
+        stamps.moved.set(tick);
+        stamps.heard.set(tick);
+        stamps
+    }
+
+    fn at(secs: u64) -> Tick {
+        tick_of(Moment::at(Duration::from_secs(secs)))
+    }
+
+    #[test]
+    fn without_limits_nothing_is_ever_due() {
+        assert_eq!(check(Tick::MAX - 1, &opened_at(1), &limits(None, None, None)), None);
+    }
+
+    #[test]
+    fn a_timeout_is_never_early_and_at_most_two_ticks_late() {
+        let limits = limits(Some(60), None, None);
+        for ms in [0_u64, 1, 50, 99] {
+            let stamps = opened_at(tick_of(Moment::from_millis(ms)));
+            let due = (0..100_000_u64).step_by(10).find(|t| check(tick_of(Moment::from_millis(*t)), &stamps, &limits).is_some());
+            let late = due.unwrap() - (ms + 60_000);
+            assert!(late <= 200, "{late} ms");
+        }
+    }
+
+    #[test]
+    fn each_limit_has_its_cause() {
+        let (now, limits) = (at(1000), limits(Some(60), Some(600), Some(30)));
+        let due = |change: fn(&Stamps)| {
+            let stamps = opened_at(now - 1);
+            change(&stamps);
+            check(now, &stamps, &limits)
+        };
+        assert_eq!(due(|_| ()), None);
+        assert_eq!(due(|s| s.opened.set(at(300))), Some(Due::End(EndCause::SessionTimeout)));
+        assert_eq!(due(|s| s.moved.set(at(900))), Some(Due::End(EndCause::IdleTimeout)));
+        assert_eq!(due(|s| s.client_stalled.set(at(900))), Some(Due::End(EndCause::WriteTimeout)));
+        assert_eq!(due(|s| s.backend_stalled.set(at(900))), Some(Due::End(EndCause::WriteTimeout)));
+        assert_eq!(due(|s| s.heard.set(at(960))), Some(Due::Ping));
+        assert_eq!(due(|s| s.deadline.set(at(1000))), Some(Due::Deadline));
+        assert_eq!(due(|s| (s.heard.set(at(960)), s.pinged.set(at(995))).0), None, "one Ping at a time");
+        assert_eq!(due(|s| s.pinged.set(at(979))), Some(Due::End(EndCause::KeepaliveTimeout)));
+    }
+
+    #[test]
+    fn what_is_ending_has_only_its_deadline_and_stalled_writes() {
+        let limits = limits(Some(60), Some(600), Some(30));
+        let stamps = opened_at(1);
+        stamps.ending.set(true);
+        assert_eq!(check(at(5000), &stamps, &limits), None);
+        stamps.client_stalled.set(at(4900));
+        assert_eq!(check(at(5000), &stamps, &limits), Some(Due::End(EndCause::WriteTimeout)));
+        stamps.deadline.set(at(5000));
+        assert_eq!(check(at(5000), &stamps, &limits), Some(Due::Deadline));
+    }
+
+    #[test]
+    fn an_event_stream_is_never_pinged() {
+        let keepalive = KeepalivePolicy { tcp: None, ping: Some(TICK), timeout: TICK };
+        let timeouts = Timeouts { connect: TICK, handshake: TICK, response: TICK, write: TICK, idle: None, session: None };
+        let limits = Limits::new(&timeouts, &keepalive, SessionKind::Sse);
+        assert_eq!(check(at(5000), &opened_at(1), &limits), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! How a tunnel ends: what begins it, step by step to both sockets' ends, each step with its deadline.
+
+use std::task::Context;
+
+use holdline_core::cause::EndCause;
+use holdline_core::policy::DrainMode;
+use holdline_core::wire::close;
+
+use super::{Phase, STEP_MAX, Tunnel, code_of};
+use crate::gateway::session::registry::EndOrder;
+use crate::gateway::session::side::Stall;
+use crate::gateway::session::timer::ticks_past;
+use crate::net::socket::Transport;
+
+impl<C: Transport, B: Transport> Tunnel<C, B> {
+    /// Looks at what the bytes brought; whether there may be more to move now.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.phase {
+            Phase::Open | Phase::Ending if self.from_client.violation().is_some() => {
+                self.part(EndCause::ProtocolError, Some(close::PROTOCOL_ERROR), Some(close::GOING_AWAY), cx);
+                true
+            }
+            Phase::Open | Phase::Ending if self.from_backend.violation().is_some() => {
+                self.part(EndCause::ProtocolError, Some(close::BAD_GATEWAY), Some(close::PROTOCOL_ERROR), cx);
+                true
+            }
+            Phase::Open => match self.seen_end() {
+                Some(EndCause::BackendLost) if self.tell_of_loss(cx) => true,
+                Some(cause) => {
+                    self.entered.settle(cause);
+                    self.enter(Phase::Ending);
+                    if matches!(cause, EndCause::ClientLost | EndCause::BackendLost) {
+                        self.stay_half_open();
+                    }
+                    true
+                }
+                None => false,
+            },
+            Phase::Ending => {
+                if self.from_client.close_begun() || self.from_backend.close_begun() {
+                    self.leave_it_to_the_peers();
+                }
+                self.tell_of_loss(cx) || self.pass_ends_on()
+            }
+            Phase::Asked => self.await_client(cx),
+            Phase::Owing if self.client.ended() || self.backend.ended() => {
+                self.enter(Phase::Leaving);
+                true
+            }
+            Phase::Owing => false,
+            Phase::Leaving => {
+                (self.from_backend.closed() || self.backend.ended() || !self.backend.hears()) && self.backend.finish()
+            }
+        }
+    }
+
+    /// Why the session ends by itself, if it does.
+    fn seen_end(&self) -> Option<EndCause> {
+        if self.from_client.close_begun() {
+            Some(EndCause::ClientClosed)
+        } else if self.from_backend.close_begun() {
+            Some(EndCause::BackendClosed)
+        } else if self.client.ended() || self.client.lost() {
+            Some(EndCause::ClientLost)
+        } else if self.backend.ended() || self.backend.lost() {
+            Some(EndCause::BackendLost)
+        } else {
+            None
+        }
+    }
+
+    /// The backend ended without a Close. If no frame is torn by it, the client gets ours, so that it can tell a restart from a broken
+    /// network; between the fragments of a message a Close may come as well (RFC 6455 section 5.4). Whether it was sent.
+    fn tell_of_loss(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_whole = self.from_backend.at_boundary() && !self.from_backend.close_begun();
+        // A client that has begun its end is told nothing.
+        let is_heard = self.client.hears() && !self.client.ended() && !self.from_client.close_begun();
+        if !(self.backend.ended() && is_whole && is_heard) {
+            return false;
+        }
+        let cause = EndCause::BackendLost;
+        self.send_to_client(&close::frame(code_of(cause), cause.as_str(), None), cx);
+        self.asked(cause);
+        true
+    }
+
+    /// One direction is over, but no Close was seen: the other goes on, for as long as its limits and our orders let it.
+    fn stay_half_open(&self) {
+        let stamps = &self.entered.entry().stamps;
+        stamps.ending.set(false);
+        // A client that only listens answers no Ping.
+        stamps.heard.set(0);
+        stamps.pinged.set(0);
+    }
+
+    /// A Close is on its way, and its answer will be: orders to close have nothing to add.
+    fn leave_it_to_the_peers(&self) {
+        self.entered.entry().clear_order();
+        self.entered.entry().stamps.ending.set(true);
+    }
+
+    /// A side's FIN follows its bytes; after both Close frames ours ends both (RFC 6455 7.1.1: some servers never do).
+    fn pass_ends_on(&mut self) -> bool {
+        let both = self.from_client.closed() && self.from_backend.closed();
+        let mut changed = false;
+        if both || self.client.ended() || self.client.lost() {
+            changed |= self.backend.finish();
+        }
+        // What a backend sent before a write to it failed can still be read.
+        if both || self.backend.ended() {
+            changed |= self.client.finish();
+        }
+        changed
+    }
+
+    /// Our Close is on its way to the client.
+    pub(super) fn asked(&mut self, cause: EndCause) {
+        self.entered.settle(cause);
+        self.entered.entry().clear_order();
+        self.enter(Phase::Asked);
+        self.entered.entry().stamps.deadline.set(0);
+    }
+
+    /// The client has time for its own Close from when ours has left, whatever the backend does; then the backend is next.
+    fn await_client(&mut self, cx: &mut Context<'_>) -> bool {
+        let client_done = self.from_client.close_begun() || self.from_client.violation().is_some() || self.client.ended();
+        if client_done || self.client.lost() {
+            self.leave(cx);
+            return true;
+        }
+        let deadline = &self.entered.entry().stamps.deadline;
+        if deadline.get() == 0 && !self.client.waits() {
+            deadline.set(self.step_end());
+        }
+        false
+    }
+
+    /// The client has answered, or will not: ours goes to the backend, at the end of the client's present frame.
+    fn leave(&mut self, cx: &mut Context<'_>) {
+        self.client.finish();
+        // A Close of the client was held back from its first byte on, so what went on ended with a frame.
+        if self.from_client.close_begun() || self.from_client.at_boundary() {
+            let frame = self.close_to_backend(close::GOING_AWAY);
+            self.send_to_backend(&frame, cx);
+            self.enter(Phase::Leaving);
+        } else if self.client.ended() || self.from_client.violation().is_some() {
+            self.backend.finish();
+            self.enter(Phase::Leaving);
+        } else {
+            self.enter(Phase::Owing);
+        }
+    }
+
+    /// Ends both sides now. A code is sent to a side as a Close if its direction is at a boundary; `None`: that side's connection is just ended.
+    pub(super) fn part(&mut self, cause: EndCause, to_client: Option<u16>, to_backend: Option<u16>, cx: &mut Context<'_>) {
+        self.entered.settle(cause);
+        let polite = matches!(self.phase, Phase::Open | Phase::Ending);
+        match to_client {
+            None => self.client.close(),
+            Some(code) => {
+                if polite && self.from_backend.at_boundary() && !self.from_backend.close_begun() {
+                    self.send_to_client(&close::frame(code, "", None), cx);
+                }
+                self.client.finish();
+            }
+        }
+        let tidy = self.from_client.at_boundary() && !self.from_client.close_begun();
+        let owed = polite || self.phase == Phase::Asked;
+        match to_backend.filter(|_| owed && tidy) {
+            Some(code) => {
+                let frame = self.close_to_backend(code);
+                self.send_to_backend(&frame, cx);
+            }
+            None => {
+                let now = self.now();
+                self.backend.abandon(Stall { since: &self.entered.entry().stamps.backend_stalled, now });
+            }
+        }
+        if self.phase != Phase::Leaving {
+            self.enter(Phase::Leaving);
+        }
+    }
+
+    /// The timer says that a limit has passed.
+    pub(super) fn end_for(&mut self, cause: EndCause, cx: &mut Context<'_>) {
+        let stamps = &self.entered.entry().stamps;
+        match cause {
+            EndCause::WriteTimeout => {
+                let (client, backend) = (stamps.client_stalled.get(), stamps.backend_stalled.get());
+                if client != 0 && (backend == 0 || client <= backend) {
+                    self.part(cause, None, Some(close::GOING_AWAY), cx);
+                } else {
+                    self.part(cause, Some(close::GOING_AWAY), None, cx);
+                }
+            }
+            EndCause::KeepaliveTimeout => self.part(cause, None, Some(close::GOING_AWAY), cx),
+            _ if matches!(self.phase, Phase::Open | Phase::Ending) => {
+                // Unlike an order, nobody else keeps a deadline for this one.
+                self.entered.entry().set_order(EndOrder { mode: DrainMode::Close, cause });
+                stamps.ending.set(true);
+                stamps.deadline.set(self.step_end());
+            }
+            _ => {}
+        }
+    }
+
+    /// The present step took too long.
+    pub(super) fn deadline_passed(&mut self, cx: &mut Context<'_>) {
+        let stamps = &self.entered.entry().stamps;
+        let quiet_at = stamps.moved.get().saturating_add(ticks_past(STEP_MAX));
+        match self.phase {
+            // While bytes pass, a slow peer is only slow.
+            Phase::Ending if self.now() < quiet_at && self.entered.entry().order().is_none() => stamps.deadline.set(quiet_at),
+            Phase::Ending if self.backend.finished() => {
+                self.client.close();
+                self.backend.reset();
+            }
+            // Else no boundary came for the Close that a limit or an order asked for, or nothing came at all.
+            Phase::Open | Phase::Ending => {
+                let cause = self.entered.entry().order().map_or(EndCause::Cut, |order| order.cause);
+                self.part(cause, None, None, cx);
+            }
+            Phase::Asked => self.leave(cx),
+            Phase::Owing => {
+                self.backend.finish();
+                self.enter(Phase::Leaving);
+            }
+            Phase::Leaving => {
+                self.client.close();
+                self.backend.reset();
+            }
+        }
+    }
+}
