@@ -1,11 +1,13 @@
 //! The admission queue: handshakes that wait for a seat.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 use crate::affinity::Wish;
 use crate::balance::NoPlace;
 use crate::cause::RefuseCause;
+use crate::ids::BackendId;
 use crate::policy::QueuePolicy;
 use crate::seats::Seat;
 use crate::time::Moment;
@@ -16,7 +18,8 @@ pub struct Ticket(u64);
 
 /// First come, first served; bounded in number and time. `W` is how a waiter is told.
 ///
-/// Affinity is a wish, so a seat that does for anybody does for the first: whoever waits there is never passed.
+/// Affinity is a wish, so a seat that does for anybody does for the first, who is never passed, unless the only seats are on backends
+/// that it could not be connected to.
 #[derive(Debug)]
 pub struct Queue<W> {
     policy: QueuePolicy,
@@ -29,6 +32,7 @@ pub struct Queue<W> {
 #[derive(Debug)]
 struct Waiter<W> {
     wish: Wish,
+    failed: Vec<BackendId>,
     since: Moment,
     tell: W,
 }
@@ -38,7 +42,7 @@ struct Waiter<W> {
 pub enum Outcome<T> {
     /// A seat, where the placement said.
     Admitted(T, Seat),
-    /// [`RefuseCause::QueueTimeout`], or what closed the queue.
+    /// [`RefuseCause::QueueTimeout`], or [`RefuseCause::NoBackend`] for a waiter that failed at every backend that takes sessions.
     Refused(RefuseCause),
 }
 
@@ -79,11 +83,11 @@ impl<W> Queue<W> {
         self.waiters.first_key_value().map_or(Duration::ZERO, |(_, first)| now.since(first.since))
     }
 
-    /// Joins at the end; `wish` is what affinity asks for.
+    /// Joins at the end; `wish` is what affinity asks for, `failed` are backends that it is not to be given, for it was there.
     ///
     /// # Errors
     /// The waiter back, with `QueueFull` (or `Capacity` when the policy lets nobody wait, `Draining` when the fleet goes).
-    pub fn enter(&mut self, wish: Wish, waiter: W, now: Moment) -> Result<Ticket, (W, RefuseCause)> {
+    pub fn enter(&mut self, wish: Wish, failed: Vec<BackendId>, waiter: W, now: Moment) -> Result<Ticket, (W, RefuseCause)> {
         if self.closed {
             return Err((waiter, RefuseCause::Draining));
         }
@@ -95,7 +99,7 @@ impl<W> Queue<W> {
         }
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.waiters.insert(ticket, Waiter { wish, since: now, tell: waiter });
+        self.waiters.insert(ticket, Waiter { wish, failed, since: now, tell: waiter });
         Ok(ticket)
     }
 
@@ -104,32 +108,43 @@ impl<W> Queue<W> {
         self.waiters.remove(&ticket);
     }
 
-    /// Serves and expires waiters. `place` is asked for each in turn and answers with a seat and where it is, until it says that
-    /// nobody can be placed. A seat that is there goes even to a waiter whose time has just passed.
+    /// Serves and expires waiters. `place` is asked for each in turn, with its wish and the backends that it failed at, and answers with
+    /// a seat and where it is, until it says that nobody can be placed. A seat that is there goes even to a waiter whose time has just
+    /// passed.
     /// Returns when to come again at the latest (a deadline, or the pace), if anybody still waits.
     pub fn serve<T>(
         &mut self,
         now: Moment,
-        mut place: impl FnMut(&Wish) -> Result<(T, Seat), NoPlace>,
+        mut place: impl FnMut(&Wish, &[BackendId]) -> Result<(T, Seat), NoPlace>,
         mut tell: impl FnMut(W, Outcome<T>),
     ) -> Option<Moment> {
-        let mut not_before = None;
-        while let Some(first) = self.waiters.first_entry() {
-            match place(&first.get().wish) {
-                Ok((at, seat)) => tell(first.remove().tell, Outcome::Admitted(at, seat)),
+        let mut not_before: Option<Moment> = None;
+        let mut from = Bound::Unbounded;
+        while let Some((&ticket, waiter)) = self.waiters.range((from, Bound::Unbounded)).next() {
+            from = Bound::Excluded(ticket);
+            let outcome = match place(&waiter.wish, &waiter.failed) {
+                Ok((at, seat)) => Outcome::Admitted(at, seat),
+                // What it cannot be given, those behind it may.
+                Err(NoPlace::NoBackend) if !waiter.failed.is_empty() => Outcome::Refused(RefuseCause::NoBackend),
                 Err(why) => {
                     if let NoPlace::NotBefore(at) = why {
-                        not_before = Some(at);
+                        not_before = Some(not_before.map_or(at, |earlier| earlier.min(at)));
                     }
-                    break;
+                    match waiter.failed.is_empty() {
+                        true => break,
+                        false => continue,
+                    }
                 }
+            };
+            if let Some(served) = self.waiters.remove(&ticket) {
+                tell(served.tell, outcome);
             }
         }
         while let Some(first) = self.waiters.first_entry() {
             // All wait equally long at most, so the first is the first to expire.
             let deadline = first.get().since + self.policy.timeout;
             if deadline > now {
-                return Some(not_before.map_or(deadline, |at: Moment| at.min(deadline)));
+                return Some(not_before.map_or(deadline, |at| at.min(deadline)));
             }
             tell(first.remove().tell, Outcome::Refused(RefuseCause::QueueTimeout));
         }

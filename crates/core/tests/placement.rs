@@ -286,7 +286,7 @@ proptest! {
         let mut held = Vec::new();
         for (id, step) in (0_u32..).zip(steps) {
             match step {
-                Step::Enter => match queue.enter(Wish::Anywhere, id, now) {
+                Step::Enter => match queue.enter(Wish::Anywhere, Vec::new(), id, now) {
                     Ok(ticket) => {
                         tickets.push((ticket, id));
                         model.push_back((id, now));
@@ -319,7 +319,7 @@ proptest! {
             let mut told = Vec::new();
             let again = queue.serve(
                 now,
-                |_| seats.reserve(now).map(|seat| ((), seat)).map_err(|_| NoPlace::Full),
+                |_, _| seats.reserve(now).map(|seat| ((), seat)).map_err(|_| NoPlace::Full),
                 |id, outcome| match outcome {
                     Outcome::Admitted((), seat) => {
                         held.push(seat);
@@ -370,14 +370,14 @@ proptest! {
 fn the_queue_comes_again_when_the_pace_allows() {
     let mut queue = Queue::new(QueuePolicy { length: 5, timeout: Duration::from_secs(10) });
     let backends = [Backend(Seats::new(9, Some(2.0)))];
-    (0..3).for_each(|id| assert!(queue.enter(Wish::Anywhere, id, Moment::START).is_ok()));
+    (0..3).for_each(|id| assert!(queue.enter(Wish::Anywhere, Vec::new(), id, Moment::START).is_ok()));
     let mut rng = SmallRng::seed_from_u64(0);
     let (mut served, mut held) = (Vec::new(), Vec::new());
     let mut next = Some(Moment::START);
     while let Some(now) = next {
         next = queue.serve(
             now,
-            |_| place(Balance::LeastSessions, 0.8, &backends, Preferred::Nobody, any, now, &mut rng),
+            |_, _| place(Balance::LeastSessions, 0.8, &backends, Preferred::Nobody, any, now, &mut rng),
             |id, outcome| match outcome {
                 Outcome::Admitted(_, seat) => {
                     held.push(seat);
@@ -392,7 +392,44 @@ fn the_queue_comes_again_when_the_pace_allows() {
 }
 
 #[test]
+fn a_waiter_gets_no_seat_where_it_failed_and_holds_up_nobody() {
+    let mut queue = Queue::new(QueuePolicy { length: 5, timeout: Duration::from_secs(10) });
+    let (backends, mut held) = fleet(&[(1, 1), (1, 1)]);
+    let ids = ["a", "b"].map(BackendId::from);
+    let mut enter = |failed: &[BackendId], id| queue.enter(Wish::Anywhere, failed.to_vec(), id, Moment::START).unwrap();
+    enter(&ids[..1], "was at a");
+    enter(&[], "new");
+    enter(&ids, "was at both");
+    let mut serve = |backends: &[Backend]| {
+        let mut told = Vec::new();
+        queue.serve(
+            Moment::START,
+            |_, failed| {
+                let usable = |i: usize| !failed.contains(&ids[i]);
+                let mut rng = SmallRng::seed_from_u64(0);
+                place(Balance::LeastSessions, 0.8, backends, Preferred::Nobody, usable, Moment::START, &mut rng)
+            },
+            |id, outcome| {
+                told.push(match outcome {
+                    Outcome::Admitted(index, seat) => {
+                        std::mem::forget(seat);
+                        (id, Ok(index))
+                    }
+                    Outcome::Refused(cause) => (id, Err(cause)),
+                });
+            },
+        );
+        told
+    };
+    // The first cannot use it.
+    drop(held.remove(0));
+    assert_eq!(serve(&backends), [("new", Ok(0)), ("was at both", Err(RefuseCause::NoBackend))]);
+    drop(held.remove(0));
+    assert_eq!(serve(&backends), [("was at a", Ok(1))]);
+}
+
+#[test]
 fn with_a_length_of_zero_nobody_waits() {
     let mut queue = Queue::new(QueuePolicy { length: 0, timeout: Duration::from_secs(10) });
-    assert_eq!(queue.enter(Wish::Anywhere, "client", Moment::START), Err(("client", RefuseCause::Capacity)));
+    assert_eq!(queue.enter(Wish::Anywhere, Vec::new(), "client", Moment::START), Err(("client", RefuseCause::Capacity)));
 }

@@ -91,7 +91,8 @@ impl Waiter {
     }
 }
 
-/// A seat where `wish` says, or on the best backend but those in `failed`, at once or after a wait, which stops when the client is `gone`.
+/// A seat where `wish` says, or on the best backend but those in `failed`, at once or after a wait, which stops when the client is `gone`,
+/// or when no backend but those takes sessions.
 ///
 /// # Errors
 /// [`NotAdmitted`].
@@ -114,7 +115,7 @@ pub(crate) async fn admit(
             Err(_) => {}
         }
     }
-    let waited = wait(fleet, Waiter::Session, wish, clock, gone).await;
+    let waited = wait(fleet, Waiter::Session, (wish, failed), clock, gone).await;
     fleet.metrics.queue_wait(clock.now().since(now));
     waited
 }
@@ -126,7 +127,7 @@ pub(crate) async fn admit(
 /// Why it did not get one.
 pub(crate) async fn any_backend(fleet: &Arc<Fleet>, clock: Clock) -> Result<(), RefuseCause> {
     fleet.knock();
-    match wait(fleet, Waiter::Request, &Wish::Anywhere, clock, fleet.has_ready()).await {
+    match wait(fleet, Waiter::Request, (&Wish::Anywhere, &[]), clock, fleet.has_ready()).await {
         Ok(_) | Err(NotAdmitted::Gone) => Ok(()),
         Err(NotAdmitted::Refused(cause)) => Err(cause),
     }
@@ -135,14 +136,14 @@ pub(crate) async fn any_backend(fleet: &Arc<Fleet>, clock: Clock) -> Result<(), 
 async fn wait<T>(
     fleet: &Arc<Fleet>,
     waiter: impl FnOnce(Told<T>) -> Waiter,
-    wish: &Wish,
+    (wish, failed): (&Wish, &[BackendId]),
     clock: Clock,
     gone: impl Future<Output = ()>,
 ) -> Result<T, NotAdmitted> {
     let (told, answer) = oneshot::channel();
     let ticket = {
         let mut queue = fleet.queue.lock();
-        let entered = queue.enter(wish.clone(), waiter(told), clock.now());
+        let entered = queue.enter(wish.clone(), failed.to_vec(), waiter(told), clock.now());
         fleet.waiting.store(queue.len(), Ordering::SeqCst);
         entered
     };
@@ -221,7 +222,8 @@ impl Fleet {
     fn serve(self: &Arc<Self>, now: Moment, rng: &mut SmallRng) -> Option<Moment> {
         let mut queue = self.queue.lock();
         fence(Ordering::SeqCst);
-        let next = queue.serve(now, |wish| self.place(wish, &[], now, rng), |waiter, outcome| self.tell(waiter, outcome));
+        let next =
+            queue.serve(now, |wish, failed| self.place(wish, failed, now, rng), |waiter, outcome| self.tell(waiter, outcome));
         self.waiting.store(queue.len(), Ordering::SeqCst);
         next
     }

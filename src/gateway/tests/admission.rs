@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use holdline_core::event::Event;
 use holdline_core::policy::{QueuePolicy, RefuseWith};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +32,30 @@ async fn a_waiter_gets_the_seat_that_another_leaves() {
     assert_eq!(echo_server.most.load(std::sync::atomic::Ordering::SeqCst), 1);
     drop(second);
     rig.until("free", |c| c.admitted_total == 2 && c.ended_total == 2 && c.backends[0].used == 0).await;
+}
+
+#[tokio::test]
+async fn one_that_waits_after_a_failed_dial_is_not_sent_back_there() {
+    let (mut rig, server) = (Rig::start(|_| ()), Echo::start().await);
+    rig.adopt(vec![server.view("a", 1)]);
+    let mut held = rig.open().await.unwrap();
+    rig.adopt(vec![server.view("a", 1), ready("dead", nobody().await, 9)]);
+    let mut opened = {
+        let waiting = rig.open();
+        tokio::pin!(waiting);
+        tokio::select! {
+            _ = &mut waiting => panic!("there is a seat nowhere but where the dial failed"),
+            () = rig.until("one waits", |c| c.queued == 1) => {}
+        }
+        held.close(None).await.unwrap();
+        within(waiting).await.unwrap()
+    };
+    assert!(echo(&mut opened, "hello").await);
+    let mut failed = 0;
+    while let Ok(event) = rig.events.try_recv() {
+        failed += u32::from(matches!(event, Event::Dial { connected: false, .. }));
+    }
+    assert_eq!(failed, 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use holdline_core::balance::{Preferred, place};
 use holdline_core::cause::EndCause;
 use holdline_core::event::Event;
 use holdline_core::ids::BackendId;
@@ -92,6 +91,7 @@ impl World {
                 let (id, seats) = (self.gateway.backends[at].id.clone(), self.gateway.backends[at].seats.used());
                 let held = self.servers.get(&id).map_or(0, |s| s.sessions.len());
                 self.shadow.raised(&id, seats, held)?;
+                ensure(!client.tried.contains(&id), Rule::Retry, || format!("client {} was sent back to `{id}`", client.id))?;
                 let until = self.now + Duration::from_millis(self.rng.random_range(0..300));
                 let session = Session {
                     backend: id,
@@ -152,7 +152,7 @@ impl World {
         self.apply(Event::Dial { fleet: self.scenario.policy.name.clone(), backend, connected })
     }
 
-    /// The dial failed: another backend, up to three, else a refusal.
+    /// The dial failed: another backend, up to three, at once or after a wait.
     pub(crate) fn redial(&mut self, id: u64) -> Checked {
         let Some(mut session) = self.gateway.sessions.remove(&id) else { return Ok(()) };
         if self.mutation == Mutation::SeatLeaked {
@@ -161,20 +161,12 @@ impl World {
         self.gateway.ended += 1;
         session.tried.push(session.backend.clone());
         drop(session.seat.take());
-        let (gateway, policy) = (&mut self.gateway, &self.scenario.policy);
-        let usable = |at: usize| !session.tried.contains(&gateway.backends[at].id);
-        let tries = session.tried.len();
-        let place = place(policy.balance, policy.fill, &gateway.backends, Preferred::Nobody, usable, self.now, &mut self.rng);
-        match place {
-            Ok((at, seat)) if tries < 3 => {
-                let stays = session.leaves_at.since(self.now);
-                self.meet(Fate::Placed(Client { id, stays, tried: session.tried, since: self.now }, at, seat))
-            }
-            _ => {
-                self.tally.refused += 1;
-                Ok(())
-            }
+        if session.tried.len() >= 3 {
+            self.tally.refused += 1;
+            return Ok(());
         }
+        let stays = session.leaves_at.since(self.now);
+        self.arrive(Client { id, stays, tried: session.tried, since: self.now })
     }
 
     /// The one place where a session is given its cause.

@@ -142,15 +142,15 @@ impl Gateway {
             let usable = |at: usize| !client.tried.contains(&self.backends[at].id);
             match place(self.policy.balance, self.policy.fill, &self.backends, Preferred::Nobody, usable, now, rng) {
                 Ok((at, seat)) => return Fate::Placed(client, at, seat),
-                Err(NoPlace::NoBackend) => self.knocked += 1,
-                Err(NoPlace::Full | NoPlace::NotBefore(_)) => {}
+                Err(NoPlace::NoBackend) if client.tried.is_empty() => self.knocked += 1,
+                Err(_) => {}
             }
         }
         if self.mutation == Mutation::RefuseEarly && self.queue.len() * 2 > self.policy.queue.length as usize {
             return Fate::Refused(client, RefuseCause::QueueFull);
         }
         let id = client.id;
-        match self.queue.enter(Wish::Anywhere, client, now) {
+        match self.queue.enter(Wish::Anywhere, client.tried.clone(), client, now) {
             Ok(ticket) => {
                 self.waiting.insert(id, ticket);
                 Fate::Waits
@@ -165,7 +165,10 @@ impl Gateway {
         let mut fates = Vec::new();
         self.queue.serve(
             now,
-            |_| place(policy.balance, policy.fill, backends, Preferred::Nobody, |_| true, now, rng),
+            |_, failed| {
+                let usable = |at: usize| self.mutation == Mutation::FailureForgotten || !failed.contains(&backends[at].id);
+                place(policy.balance, policy.fill, backends, Preferred::Nobody, usable, now, rng)
+            },
             |client, outcome| {
                 fates.push(match outcome {
                     Outcome::Admitted(at, seat) => Fate::Placed(client, at, seat),

@@ -97,6 +97,7 @@ fn every_fault_that_is_put_in_is_caught() {
         (Mutation::SeatLeaked, &[Rule::OneSeat]),
         (Mutation::EndedTwice, &[Rule::OneCause]),
         (Mutation::RefuseEarly, &[Rule::Refusal]),
+        (Mutation::FailureForgotten, &[Rule::Retry]),
         (Mutation::ReportEmpty, &[Rule::StoppedBusy, Rule::DrainLate]),
         (Mutation::SilenceUnheard, &[Rule::Health, Rule::Limit]),
     ] {

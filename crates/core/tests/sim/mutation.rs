@@ -19,6 +19,8 @@ pub(crate) enum Mutation {
     EndedTwice,
     /// A client is refused while there is room in the queue.
     RefuseEarly,
+    /// A client that waits after a failed dial may be sent back to where it failed.
+    FailureForgotten,
     /// A draining backend is reported as empty before it is.
     ReportEmpty,
     /// Heartbeats go on being delivered for a backend that is silent.

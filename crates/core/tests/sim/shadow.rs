@@ -35,6 +35,8 @@ pub(crate) enum Rule {
     OneCause,
     /// 6: refuse only when no seat exists and the queue is full or its time has passed.
     Refusal,
+    /// Nobody is sent back to a backend that it could not be connected to.
+    Retry,
     /// Only what is empty is stopped.
     StoppedBusy,
     /// The limit is what phase, capacity and reports say.
@@ -148,7 +150,8 @@ impl Shadow {
     /// A client is refused by the gateway.
     pub(crate) fn refused(&self, client: &Client, cause: RefuseCause, gateway: &Gateway, now: Moment) -> Checked {
         let fleet = self.last.as_ref().and_then(|s| s.fleets.first());
-        let free = |b: &&BackendView| b.phase == Phase::Ready && gateway.used(&b.id) < self.seats(&b.id);
+        let is_open = |b: &&BackendView| b.phase == Phase::Ready && !client.tried.contains(&b.id);
+        let free = |b: &&BackendView| is_open(b) && gateway.used(&b.id) < self.seats(&b.id);
         let paced = self.policy.admit_rate.is_some();
         let seat = fleet.and_then(|f| f.backends.iter().find(free)).filter(|_| !paced);
         let (queued, length) = (gateway.queue.len(), self.policy.queue.length as usize);
@@ -157,6 +160,8 @@ impl Shadow {
             RefuseCause::QueueFull => queued >= length,
             RefuseCause::Capacity => length == 0,
             RefuseCause::QueueTimeout => waited >= self.policy.queue.timeout,
+            // It failed at every backend that takes sessions.
+            RefuseCause::NoBackend => !client.tried.is_empty(),
             _ => false,
         };
         // Those who wait come first: a seat that is free this instant is theirs. A reload may have left them in a queue of length 0.
