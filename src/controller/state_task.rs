@@ -25,7 +25,8 @@ const BATCH_MAX: usize = 256;
 /// Where effects go. Both ends must take them without ever waiting for the State task.
 #[derive(Clone, Debug)]
 pub struct Outlets {
-    /// [`Effect::EndSessions`]. A full one loses orders: State sees the sessions still there and orders again.
+    /// [`Effect::EndSessions`]. A full one loses orders: a drain sees the sessions still there and orders again, a
+    /// rebalance moves fewer.
     pub drainer: mpsc::Sender<Effect>,
     /// [`Effect::Start`] and [`Effect::Retire`]. None is lost.
     pub providers: mpsc::Sender<Effect>,
@@ -151,7 +152,10 @@ impl StateTask {
             Effect::Notice(notice) => self.log.push(notice, self.clock.unix_ms()),
             Effect::EndSessions { .. } => {
                 if let Err(TrySendError::Full(order)) = self.outlets.drainer.try_send(effect) {
-                    tracing::warn!(?order, "the data plane is slow to end sessions; they are ordered again");
+                    tracing::warn!(
+                        ?order,
+                        "the data plane is slow to end sessions, and this order is lost: a drain orders again"
+                    );
                 }
             }
             // A provider's loop awaits nothing, so this waits for no more than a child's fork. A closed one: all is being stopped.

@@ -7,6 +7,10 @@
 //! Nobody here knows which session left by itself and which because it was told to. So progress is the higher of two
 //! figures, *told to go* and *gone*: while clients take their time to close, nobody is told twice; when more are gone than
 //! were told, the others left by themselves and are not replaced.
+//!
+//! A drain orders again what is left when all were told, within the same rate and seats: a session that was still being dialled missed the
+//! first order, and the gateway passes over those that it told. A rebalance does not: those that were told and still hold their seats cannot
+//! be told from those that stay, so another order would move the latter.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,7 +31,7 @@ const SHARE: f64 = 0.85;
 const LAST: Duration = Duration::from_secs(1);
 /// A client that was told to go has taken its new seat after so long; until then the seat counts as promised.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// Between two orders to the same sessions: one that was still being dialled had no ears for the first.
+/// Between two orders to the same sessions: one that was still being dialled missed the first.
 const RETELL: Duration = Duration::from_secs(1);
 
 /// How sessions are to be moved, with every value decided.
@@ -117,9 +121,10 @@ impl Move {
         Self::new(pace, cause, true, total, now)
     }
 
-    /// `total` of its sessions, to even out the fleet; nobody is cut for that.
-    pub fn rebalance(pace: Pace, total: u32, now: Moment) -> Self {
-        Self::new(pace, EndCause::Rebalanced, false, total, now)
+    /// `total` of its sessions, to even out the fleet; nobody is cut for that. So many of them are `leaving` already, since they were told to
+    /// go before.
+    pub fn rebalance(pace: Pace, total: u32, leaving: u32, now: Moment) -> Self {
+        Move { progress: leaving.min(total), ..Self::new(pace, EndCause::Rebalanced, false, total, now) }
     }
 
     fn new(pace: Pace, cause: EndCause, cut: bool, total: u32, now: Moment) -> Self {
@@ -163,6 +168,11 @@ impl Move {
         now >= self.deadline()
     }
 
+    /// Sessions that were told to go and are still there, by the last step.
+    pub fn leaving(&self) -> u32 {
+        self.progress - (self.total - self.left)
+    }
+
     /// Seats elsewhere that clients who were told to go are about to take.
     pub fn in_transit(&self, now: Moment) -> u32 {
         self.in_transit.iter().filter(|(at, _)| now.since(*at) < RECONNECT).map(|(_, n)| n).sum()
@@ -179,11 +189,11 @@ impl Move {
             return None;
         }
         if self.overdue(now) {
-            return self.cut.then(|| self.again(DrainMode::Cut, EndCause::Cut, now)).flatten();
+            return self.cut.then(|| self.cut_rest(now)).flatten();
         }
         let to_tell = self.total - self.progress;
         if to_tell == 0 {
-            return self.again(self.pace.mode, self.cause, now);
+            return self.cut.then(|| self.tell_again(room, passed, now)).flatten();
         }
         let last_second = elapsed + LAST >= self.pace.over;
         let rate = match self.pace.rate_max {
@@ -221,14 +231,28 @@ impl Move {
         Some(Order { count, mode: self.pace.mode, cause: self.cause, first: count })
     }
 
-    /// All that are left, once a second: those who were told do not hear it twice.
-    fn again(&mut self, mode: DrainMode, cause: EndCause, now: Moment) -> Option<Order> {
-        let first_cut = mode == DrainMode::Cut && self.told < self.deadline();
-        if !first_cut && now.since(self.told) < RETELL {
+    /// Those of a drain that did not hear it, once a second; as many as the rate and the seats elsewhere allow, as if it were all of them.
+    fn tell_again(&mut self, room: Option<u32>, passed: f64, now: Moment) -> Option<Order> {
+        let allowed = self.pace.rate_max.map_or(u32::MAX, |max| {
+            self.credit = (self.credit + max * passed).min(max.max(1.0));
+            self.credit as u32
+        });
+        let count = self.left.min(allowed).min(room.unwrap_or(u32::MAX));
+        if count == 0 || now.since(self.told) < RETELL {
+            return None;
+        }
+        self.credit = (self.credit - f64::from(count)).max(0.0);
+        self.told = now;
+        Some(Order { count, mode: self.pace.mode, cause: self.cause, first: 0 })
+    }
+
+    /// All that are left at the deadline; again each second, for a dial in flight has no connection to cut yet.
+    fn cut_rest(&mut self, now: Moment) -> Option<Order> {
+        if self.told >= self.deadline() && now.since(self.told) < RETELL {
             return None;
         }
         self.told = now;
-        Some(Order { count: self.left, mode, cause, first: 0 })
+        Some(Order { count: self.left, mode: DrainMode::Cut, cause: EndCause::Cut, first: 0 })
     }
 
     /// For the snapshot, as of the last step, with `left` sessions left and `cut` that the deadline cut.
@@ -331,6 +355,40 @@ mod tests {
         assert_eq!((told, drain.in_transit(now)), (100, 0));
         let order = drain.step(100, Some(0), now + TICK);
         assert_eq!(order, Some(Order { count: 100, mode: DrainMode::Cut, cause: EndCause::Cut, first: 0 }));
+    }
+
+    #[test]
+    fn a_rebalance_tells_nobody_twice_while_the_told_keep_their_seats() {
+        let mut rebalance = Move::rebalance(pace(5, None), 50, 0, Moment::START);
+        let mut now = Moment::START;
+        let mut told = 0;
+        while now < Moment::from_millis(100_000) {
+            now = now + TICK;
+            told += rebalance.step(50, None, now).map_or(0, |o| o.count);
+        }
+        assert_eq!((told, rebalance.leaving()), (50, 50));
+        // Who came above the target meanwhile is to go, too.
+        assert_eq!(rebalance.step(53, None, now + TICK).map(|o| o.count), Some(3));
+    }
+
+    #[test]
+    fn a_drain_tells_those_again_that_did_not_hear_within_its_rate_and_room() {
+        for (rate_max, room, most) in [(None, None, 10), (None, Some(2), 2), (None, Some(0), 0), (Some(1.0), None, 1)] {
+            let mut drain = Move::drain(pace(2, rate_max), 10, Moment::START);
+            let mut now = Moment::START;
+            while now < Moment::from_millis(15_000) {
+                now = now + TICK;
+                drain.step(10, None, now);
+            }
+            let mut again = Vec::new();
+            for _ in 0..100 {
+                now = now + TICK;
+                again.extend(drain.step(10, room, now).map(|o| (o.count, o.first)));
+            }
+            let told: u32 = again.iter().map(|(count, _)| count).sum();
+            assert!(again.iter().all(|order| *order == (most, 0)), "rate {rate_max:?}, room {room:?}: {again:?}");
+            assert!((9 * most..=10 * most).contains(&told), "rate {rate_max:?}, room {room:?}: {again:?}");
+        }
     }
 
     #[test]

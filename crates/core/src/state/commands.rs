@@ -1,13 +1,13 @@
 //! What operators ask of a fleet.
 
 use crate::cause::Phase;
-use crate::drain::Move;
+use crate::drain::{Move, Pace};
 use crate::event::{Answer, CommandError, MoveRequest, NoticeKind, Share};
 use crate::ids::BackendId;
 use crate::rebalance::{Load, targets};
 use crate::time::Moment;
 
-use super::backend::Owners;
+use super::backend::{Backend, Owners};
 use super::fleet::Fleet;
 use super::moves::{Part, Rebalance};
 
@@ -80,20 +80,24 @@ impl Fleet {
         };
         let targets = targets(&ready.iter().map(load).collect::<Vec<_>>());
         let fuller: Vec<(usize, u32)> = ready.into_iter().zip(targets).filter(|(at, t)| self.backends[*at].used > *t).collect();
-        let shares = fuller.iter().map(|(at, target)| {
+        let leaving = |b: &Backend| self.rebalance.as_ref().map_or(0, |r| r.leaving(&b.id));
+        // Those who were told to go by the rebalance under way are on their way already.
+        let parts = fuller.iter().map(|(at, target)| {
             let b = &self.backends[*at];
-            Share { backend: b.id.clone(), sessions: b.used - target }
+            let (total, leaving) = (b.used - target, leaving(b).min(b.used - target));
+            (Share { backend: b.id.clone(), sessions: total - leaving }, *target, leaving)
         });
-        let shares: Vec<Share> = shares.collect();
+        let parts: Vec<(Share, u32, u32)> = parts.collect();
+        let shares: Vec<Share> = parts.iter().map(|(share, ..)| share).filter(|s| s.sessions > 0).cloned().collect();
         let n = shares.iter().map(|s| s.sessions).sum();
         let pace = self.pace(request, n)?;
-        let plan = self.plan(shares.clone(), &pace, false, request.dry_run, now);
+        let plan = self.plan(shares, &pace, false, request.dry_run, now);
         if !request.dry_run && n > 0 {
-            let parts = fuller.iter().zip(shares).map(|((_, target), share)| {
+            let parts = parts.into_iter().map(|(share, target, leaving)| {
                 // Each part gets its share of the rate, so that all end together.
                 let rate_max = pace.rate_max.map(|max| max * f64::from(share.sessions) / f64::from(n));
-                let sessions = Move::rebalance(crate::drain::Pace { rate_max, ..pace }, share.sessions, now);
-                Part { backend: share.backend, target: *target, sessions }
+                let sessions = Move::rebalance(Pace { rate_max, ..pace }, share.sessions + leaving, leaving, now);
+                Part { backend: share.backend, target, sessions }
             });
             self.rebalance = Some(Rebalance { pace, started: now, parts: parts.collect() });
             let message = format!("an operator asks to even out the fleet: {n} sessions move over {:.1?}", pace.over);

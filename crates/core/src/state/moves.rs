@@ -36,6 +36,11 @@ impl Part {
 }
 
 impl Rebalance {
+    /// Sessions of this backend that were told to go and are still there.
+    pub(super) fn leaving(&self, backend: &BackendId) -> u32 {
+        self.parts.iter().find(|p| p.backend == *backend).map_or(0, |p| p.sessions.leaving())
+    }
+
     fn left(&self, backends: &[Backend]) -> u32 {
         self.parts.iter().map(|p| p.left(backends)).sum()
     }
@@ -166,7 +171,7 @@ impl Fleet {
             let order = drain.sessions.step(*used, room, now);
             self.changed();
             if let Some(order) = order {
-                room = room.map(|r| r.saturating_sub(order.first));
+                room = room.map(|r| r.saturating_sub(order.count));
                 self.tell(at, order);
             }
         }
@@ -191,7 +196,7 @@ impl Fleet {
             let hold_back = self.queued == 0 && self.policy.queue.length > 0;
             self.backends[at].ceiling = hold_back.then_some(part.target);
             if let Some(order) = part.sessions.step(part.left(&self.backends), room, now) {
-                room = room.map(|r| r.saturating_sub(order.first));
+                room = room.map(|r| r.saturating_sub(order.count));
                 self.tell(at, order);
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdline_core::cause::Phase;
-use holdline_core::event::{Command, MoveRequest};
+use holdline_core::event::{Answer, Command, Event, MoveRequest};
 use holdline_core::ids::BackendId;
 use holdline_core::policy::DrainMode;
 use rand::Rng;
@@ -62,6 +62,8 @@ impl World {
             mode: self.rng.random_bool(0.1).then_some(DrainMode::Cut),
             dry_run: self.rng.random_bool(0.2),
         };
+        // As the State task does: nothing is decided on old counts.
+        self.apply(Event::Report(self.gateway.report(self.now)))?;
         let before = self.state.snapshot(self.now).version;
         let (command, drained, undrained) = match dice {
             0..50 => (Command::Drain { fleet, backend: backend.clone(), request }, !request.dry_run, false),
@@ -79,6 +81,11 @@ impl World {
             return ensure(before == after, Rule::Order, || {
                 format!("nothing was to change, and {before} became {after}: {answer:?}")
             });
+        }
+        if let (130..170, Ok(Answer::Plan(plan))) = (dice, &answer)
+            && plan.sessions > 0
+        {
+            self.shadow.rebalances(&plan.from);
         }
         if drained {
             self.shadow.held_empty.insert(backend);

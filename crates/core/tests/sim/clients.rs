@@ -203,6 +203,10 @@ impl World {
             Stage::Closing { .. } => mode == DrainMode::Cut || self.mutation == Mutation::EndedTwice,
         };
         let ids: Vec<u64> = theirs.filter(|(_, s)| may_end(s)).map(|(id, _)| *id).take(count as usize).collect();
+        if cause == EndCause::Rebalanced {
+            let stays = |id: &&u64| self.gateway.sessions.get(*id).is_some_and(|s| s.cause.is_none());
+            self.shadow.told(backend, ids.iter().filter(stays).count())?;
+        }
         if mode == DrainMode::Cut {
             if self.mutation == Mutation::CutForgotten {
                 return Ok(());
@@ -218,8 +222,7 @@ impl World {
             return Ok(());
         }
         for id in ids {
-            let deaf = self.scenario.rough && self.rng.random_bool(0.03);
-            let takes = if deaf { DEAF } else { Duration::from_millis(self.rng.random_range(0..1_500)) };
+            let takes = self.takes_leave();
             self.end(id, cause, takes)?;
             match cause {
                 EndCause::Rebalanced => self.tally.rebalanced += 1,
@@ -233,6 +236,20 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// For how long a session that was told to go keeps its seat: a client answers a Close within seconds, and a hanging poll waits for
+    /// something to tell.
+    fn takes_leave(&mut self) -> Duration {
+        if !self.scenario.rough {
+            return Duration::from_millis(self.rng.random_range(0..1_500));
+        }
+        match self.rng.random_range(0..100) {
+            0..3 => DEAF,
+            3..20 => Duration::from_millis(self.rng.random_range(1_500..6_000)),
+            20..25 => Duration::from_millis(self.rng.random_range(6_000..30_000)),
+            _ => Duration::from_millis(self.rng.random_range(0..1_500)),
+        }
     }
 
     /// A process is gone, and its sockets with it.

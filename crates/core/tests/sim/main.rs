@@ -96,6 +96,7 @@ fn every_fault_that_is_put_in_is_caught() {
         (Mutation::SeatFreedEarly, &[Rule::OneSeat, Rule::Capacity]),
         (Mutation::SeatLeaked, &[Rule::OneSeat]),
         (Mutation::EndedTwice, &[Rule::OneCause]),
+        (Mutation::OrderedTwice, &[Rule::ToldTooMany]),
         (Mutation::RefuseEarly, &[Rule::Refusal]),
         (Mutation::FailureForgotten, &[Rule::Retry]),
         (Mutation::ReportEmpty, &[Rule::StoppedBusy, Rule::DrainLate]),

@@ -17,6 +17,8 @@ pub(crate) enum Mutation {
     SeatLeaked,
     /// An order to end sessions ends those again that are ending.
     EndedTwice,
+    /// An order of a rebalance ends twice as many as it says.
+    OrderedTwice,
     /// A client is refused while there is room in the queue.
     RefuseEarly,
     /// A client that waits after a failed dial may be sent back to where it failed.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdline_core::cause::{Phase, RefuseCause};
-use holdline_core::event::Heartbeat;
+use holdline_core::event::{Heartbeat, Share};
 use holdline_core::ids::BackendId;
 use holdline_core::policy::{FleetPolicy, ProviderPolicy};
 use holdline_core::snapshot::{BackendView, FleetView, Snapshot};
@@ -37,6 +37,8 @@ pub(crate) enum Rule {
     Refusal,
     /// Nobody is sent back to a backend that it could not be connected to.
     Retry,
+    /// A rebalance tells no more sessions to go than it planned to move, and those that came since.
+    ToldTooMany,
     /// Only what is empty is stopped.
     StoppedBusy,
     /// The limit is what phase, capacity and reports say.
@@ -76,6 +78,14 @@ struct Heard {
     draining: bool,
 }
 
+/// A backend since the last order to rebalance.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rebalanced {
+    planned: u32,
+    newcomers: u32,
+    told: u32,
+}
+
 /// The model.
 #[derive(Debug)]
 pub(crate) struct Shadow {
@@ -85,6 +95,7 @@ pub(crate) struct Shadow {
     pub(crate) held_empty: BTreeSet<BackendId>,
     /// The count of each draining backend, and the deadline.
     draining: BTreeMap<BackendId, (u32, Moment)>,
+    rebalanced: BTreeMap<BackendId, Rebalanced>,
     started: BTreeSet<BackendId>,
     last: Option<Snapshot>,
     pub(crate) shut_down: bool,
@@ -97,6 +108,7 @@ impl Shadow {
             heard: BTreeMap::new(),
             held_empty: BTreeSet::new(),
             draining: BTreeMap::new(),
+            rebalanced: BTreeMap::new(),
             started: BTreeSet::new(),
             last: None,
             shut_down: false,
@@ -121,6 +133,23 @@ impl Shadow {
         self.heard.remove(id);
         self.held_empty.remove(id);
         self.draining.remove(id);
+        self.rebalanced.remove(id);
+    }
+
+    /// An operator asked for a rebalance that moves these.
+    pub(crate) fn rebalances(&mut self, from: &[Share]) {
+        let planned = |share: &Share| (share.backend.clone(), Rebalanced { planned: share.sessions, ..Rebalanced::default() });
+        self.rebalanced = from.iter().map(planned).collect();
+    }
+
+    /// So many sessions, none of which was told before, are told to go for the sake of a level fleet.
+    pub(crate) fn told(&mut self, id: &BackendId, count: usize) -> Checked {
+        let known = self.rebalanced.entry(id.clone()).or_default();
+        known.told += count as u32;
+        let Rebalanced { planned, newcomers, told } = *known;
+        ensure(told <= planned + newcomers, Rule::ToldTooMany, || {
+            format!("{told} sessions of `{id}` were told to go; {planned} were to move, and {newcomers} came since")
+        })
     }
 
     /// Seats of a backend that takes sessions, by what was delivered.
@@ -136,13 +165,14 @@ impl Shadow {
     }
 
     /// A seat was taken: `used` with it, `held` by the server's own count.
-    pub(crate) fn raised(&self, id: &BackendId, used: u32, held: usize) -> Checked {
+    pub(crate) fn raised(&mut self, id: &BackendId, used: u32, held: usize) -> Checked {
         let seats = self.seats(id);
         ensure(used <= seats && held as u32 <= seats, Rule::Capacity, || {
             format!("`{id}` was raised to {used} seats ({held} by its own count) and has {seats}")
         })?;
         let heard = self.heard.get(id);
         ensure(heard.is_some(), Rule::Health, || format!("`{id}` was given a session and was never heard"))?;
+        self.rebalanced.entry(id.clone()).or_default().newcomers += 1;
         let closed = self.held_empty.contains(id) || heard.is_some_and(|h| h.draining);
         ensure(!closed, Rule::DrainRises, || format!("`{id}` was given a session while it is drained"))
     }

@@ -30,6 +30,10 @@ struct Bench {
     ended: BTreeMap<BackendId, (u64, u64)>,
     /// Nobody ends who is told to.
     deaf: bool,
+    /// For how long those who are told to go keep their seats.
+    holds: Duration,
+    /// Those who were told, and until when they keep their seats.
+    leaving: Vec<(Moment, BackendId, u32)>,
     queued: u32,
     knocked: u64,
     /// Effects so far.
@@ -43,9 +47,20 @@ fn fleet() -> FleetName {
 impl Bench {
     fn new(policy: FleetPolicy) -> Self {
         let state = State::new(vec![Arc::new(policy)], 1, Moment::START);
-        let (alive, used, ended) = Default::default();
-        let mut bench =
-            Bench { state, now: Moment::START, alive, used, ended, deaf: false, queued: 0, knocked: 0, seen: Vec::new() };
+        let (alive, used, ended, leaving) = Default::default();
+        let mut bench = Bench {
+            state,
+            now: Moment::START,
+            alive,
+            used,
+            ended,
+            deaf: false,
+            holds: Duration::ZERO,
+            leaving,
+            queued: 0,
+            knocked: 0,
+            seen: Vec::new(),
+        };
         bench.obey();
         bench
     }
@@ -71,6 +86,7 @@ impl Bench {
         let end = self.now + Duration::from_millis(ms);
         while self.now < end {
             self.now = self.now + TICK;
+            self.leave();
             if self.now.since_start().as_millis().is_multiple_of(1_000) {
                 for (id, heartbeat) in self.alive.clone() {
                     let used = self.used.get(&id).copied().unwrap_or(0);
@@ -130,20 +146,44 @@ impl Bench {
         self.command(Command::Undrain { fleet: fleet(), backend: id.into() })
     }
 
-    /// Sessions that are told to go are gone before the next report, and nobody reconnects.
+    /// Sessions that are told to go are gone before the next report, unless they hold on, and nobody reconnects. As at the gateway, one that
+    /// was told is not told again.
     fn obey(&mut self) {
         for effect in self.state.take_effects() {
-            if let Effect::EndSessions { backend, count, cause, .. } = &effect
+            if let Effect::EndSessions { backend, count, mode, cause, .. } = &effect
                 && !self.deaf
-                && let Some(used) = self.used.get_mut(backend)
             {
-                let gone = u64::from((*count).min(*used));
-                *used = used.saturating_sub(*count);
+                let used = self.used.get(backend).copied().unwrap_or_default();
+                if *mode == DrainMode::Cut {
+                    self.leaving.retain(|(_, id, _)| id != backend);
+                }
+                let told: u32 = self.leaving.iter().filter(|(_, id, _)| id == backend).map(|(.., n)| n).sum();
+                let count = (*count).min(used.saturating_sub(told));
                 let (moved, cut) = self.ended.entry(backend.clone()).or_default();
-                *(if *cause == EndCause::Cut { cut } else { moved }) += gone;
+                *(if *cause == EndCause::Cut { cut } else { moved }) += u64::from(count);
+                let until = if *mode == DrainMode::Cut { self.now } else { self.now + self.holds };
+                self.leaving.push((until, backend.clone(), count));
+                self.leave();
             }
             self.seen.push(effect);
         }
+    }
+
+    /// Seats whose time has come are free.
+    fn leave(&mut self) {
+        let (now, used) = (self.now, &mut self.used);
+        self.leaving.retain(|(until, backend, count)| {
+            if *until > now {
+                return true;
+            }
+            used.entry(backend.clone()).and_modify(|used| *used -= count);
+            false
+        });
+    }
+
+    /// Sessions of a backend that were told to go and are still there.
+    fn told(&self, id: &str) -> u32 {
+        self.leaving.iter().filter(|(_, backend, _)| backend.as_str() == id).map(|(.., n)| n).sum()
     }
 
     fn fleet(&self) -> FleetView {

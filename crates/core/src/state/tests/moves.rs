@@ -222,6 +222,42 @@ fn a_rebalance_needs_two_and_leaves_its_rest_alone_at_the_deadline() {
 }
 
 #[test]
+fn a_rebalance_leaves_those_alone_that_it_did_not_plan_to_move() {
+    // A poll hangs for a minute; a WebSocket answers its Close within seconds.
+    for (holds, request) in [(60, over(5)), (5, over(5)), (5, MoveRequest { rate_max: Some(10.0), ..over(5) })] {
+        let mut bench = Bench::with(100, &[100, 0]);
+        bench.holds = Duration::from_secs(holds);
+        let answer = bench.command(Command::Rebalance { fleet: fleet(), request }).map(plan).unwrap();
+        assert_eq!(answer.sessions, 50);
+        let mut told_max = 0;
+        for _ in 0..200 {
+            bench.run(100);
+            told_max = told_max.max(bench.told("b1") + 100 - bench.used[&"b1".into()]);
+        }
+        assert_eq!(told_max, 50, "told, with seats held for {holds} s");
+    }
+}
+
+#[test]
+fn a_rebalance_that_is_asked_for_twice_moves_those_on_their_way_once() {
+    let mut bench = Bench::with(100, &[100, 0]);
+    bench.holds = Duration::from_secs(60);
+    bench.command(Command::Rebalance { fleet: fleet(), request: over(10) }).unwrap();
+    bench.run(5_000);
+    let told = bench.told("b1");
+    assert!((20..50).contains(&told), "{told}");
+    let again = bench.command(Command::Rebalance { fleet: fleet(), request: over(5) }).map(plan).unwrap();
+    assert_eq!((again.sessions, again.from[0].sessions), (50 - told, 50 - told));
+    bench.run(10_000);
+    assert_eq!(bench.told("b1"), 50);
+    // All are on their way: there is nothing to do, and the one under way goes on.
+    let third = bench.command(Command::Rebalance { fleet: fleet(), request: over(5) }).map(plan).unwrap();
+    assert_eq!((third.sessions, third.from.len(), bench.fleet().rebalance.is_some()), (0, 0, true));
+    bench.run(55_000);
+    assert_eq!((bench.used[&"b1".into()], bench.fleet().rebalance), (50, None));
+}
+
+#[test]
 fn scarce_seats_go_to_the_drain_that_is_cut_first() {
     let mut bench = Bench::with(10_000, &[5_000, 5_000, 9_900]);
     bench.drain("b2", over(20)).unwrap();
