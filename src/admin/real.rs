@@ -31,8 +31,14 @@ impl DataPlane for Held {
     fn adopt(&self, _: &Snapshot) {}
 
     fn report(&self) -> GatewayReport {
-        let backends =
-            vec![BackendCounts { backend: "b-1".into(), used: *self.0.lock(), requests: 0, moved_total: 0, cut_total: 0 }];
+        let backends = vec![BackendCounts {
+            backend: "b-1".into(),
+            used: *self.0.lock(),
+            former: Vec::new(),
+            requests: 0,
+            moved_total: 0,
+            cut_total: 0,
+        }];
         let fleet = FleetCounts {
             fleet: "chat".into(),
             backends,

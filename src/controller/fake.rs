@@ -74,7 +74,14 @@ impl DataPlane for FakePlane {
                 fleets.len() - 1
             });
             let backend = backend.clone();
-            fleets[at].backends.push(BackendCounts { backend, used: *used, requests: 0, moved_total: 0, cut_total: 0 });
+            fleets[at].backends.push(BackendCounts {
+                backend,
+                used: *used,
+                former: Vec::new(),
+                requests: 0,
+                moved_total: 0,
+                cut_total: 0,
+            });
         }
         GatewayReport { fleets }
     }

@@ -44,7 +44,7 @@ pub trait DataPlane: Send + Sync {
     /// The counts, as of now.
     fn report(&self) -> GatewayReport;
 
-    /// Seats taken on one backend, as of now; zero when it is unknown.
+    /// Seats taken where a backend is, by whatever id and fleet, as of now; zero when it is unknown.
     fn used(&self, fleet: &FleetName, backend: &BackendId) -> u32;
 
     /// How the backends of `fleet` are spoken to; `None`: in plain text.

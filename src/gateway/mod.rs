@@ -136,9 +136,11 @@ impl Gateway {
         GatewayReport { fleets: served.fleets.iter().map(|f| f.counts(now)).collect() }
     }
 
-    /// Seats taken on a backend now; zero when it is unknown.
+    /// Seats taken now where a backend is, by whatever id and fleet; zero when it is unknown.
     pub fn used(&self, fleet: &FleetName, backend: &BackendId) -> u32 {
-        self.shared.served.load().fleet(fleet).and_then(|f| f.backend(backend)).map_or(0, |b| b.seats.used())
+        let served = self.shared.served.load();
+        let Some(backend) = served.fleet(fleet).and_then(|f| f.backend(backend)) else { return 0 };
+        served.fleets.iter().map(|f| f.held_at(backend.address)).fold(0, u32::saturating_add)
     }
 
     /// The sessions that `filter` means, oldest first.

@@ -30,6 +30,7 @@ mod processes;
 #[cfg(feature = "foreign-clients")]
 mod recipes;
 mod reload;
+mod reload_renamed;
 mod reload_under_way;
 #[cfg(feature = "demo")]
 mod scaling;

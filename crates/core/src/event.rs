@@ -142,14 +142,25 @@ pub struct FleetCounts {
 pub struct BackendCounts {
     /// The backend.
     pub backend: BackendId,
-    /// Seats taken: sessions, dials in flight, ends not yet seen.
+    /// Seats taken: sessions, dials in flight, ends not yet seen; those at former addresses included.
     pub used: u32,
+    /// Those of them that are at addresses it had before, which take no more sessions for it.
+    pub former: Vec<AddressCount>,
     /// Plain requests in flight.
     pub requests: u32,
     /// Counter: sessions that ended because they were told to go elsewhere (drained, rebalanced).
     pub moved_total: u64,
     /// Counter: sessions that ended as cut. A session whose seat is not in `used` any more is in its counter already.
     pub cut_total: u64,
+}
+
+/// Seats taken at one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressCount {
+    /// The address.
+    pub address: SocketAddr,
+    /// Seats taken there.
+    pub used: u32,
 }
 
 /// Something for a shell to do.

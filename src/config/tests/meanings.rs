@@ -195,7 +195,7 @@ threads: 0
 limits: { head: 4KiB, head_timeout: 0s, sessions_per_address: 0, memory: 1MiB }
 fleets:
   chat: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capacity: 100 }
-  feed: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capacity: 100 }
+  feed: { backends: { static: [ { address: "127.0.0.1:9002" } ] }, capacity: 100 }
 "#,
         r#"holdline.yaml:3: listener 127.0.0.1:8080 overlaps 0.0.0.0:8080 of line 2; remove one, or change its port
 holdline.yaml:4: listeners.address is `:9000`, and not an IP address with a port; write 0.0.0.0:9000
@@ -223,6 +223,22 @@ fleets:
   feed: { backends: { static: [ { address: "10.0.0.1:9002" } ] }, capacity: 5, affinity: { by: query, name: sid } }
 "#,
         r#"holdline.yaml:3: the requests of this route are sessions, but fleets.chat.affinity says nothing of which client is which; write fleets.chat.affinity: { by: cookie }, or by: header or query with the name of yours"#,
+    ),
+    (
+        r#"listeners: [ { address: "127.0.0.1:8080" } ]
+routes: [ { path: /, fleet: chat } ]
+fleets:
+  chat:
+    backends: { static: [ { address: "10.0.0.1:9001" } ] }
+    capacity: 5
+  feed:
+    backends:
+      static:
+        - { address: "10.0.0.2:9001" }
+        - { address: "[::ffff:10.0.0.1]:9001" }
+    capacity: 5
+"#,
+        r#"holdline.yaml:11: fleets.feed.backends.static: the address [::ffff:10.0.0.1]:9001 belongs to fleet `chat` too, on line 5; keep it in one of them, for its seats are counted there; several routes can name one fleet"#,
     ),
     (
         r#"listeners: [ { address: "127.0.0.1:8080" } ]

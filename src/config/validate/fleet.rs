@@ -27,7 +27,8 @@ pub(super) fn fleets(
             "add one: fleets: { app: { backends: { static: [ { address: \"127.0.0.1:9001\" } ] }, capacity: 1000 } }",
         );
     }
-    let own: Vec<SocketAddr> = listeners.iter().map(|l| l.address).chain([admin]).collect();
+    let own = listeners.iter().map(|l| l.address).chain([admin]).collect();
+    let mut addresses = Addresses { own, backends: Vec::new() };
     let mut ranges = Ranges::default();
     let mut fleets = Vec::new();
     for (n, (name, raw)) in named.0.iter().enumerate() {
@@ -39,20 +40,28 @@ pub(super) fn fleets(
             check.wrong(name.line, format!("`{}` cannot be the name of a fleet", name.value), NAME_SHAPE);
         }
         if let Some(process) = &raw.backends.process {
-            ranges.add(check, &name.value, &process.value, &own);
+            ranges.add(check, &name.value, &process.value, &addresses.own);
         }
-        fleets.push(fleet(check, &name.value, raw, &own));
+        fleets.push(fleet(check, &name.value, raw, &mut addresses));
     }
     check.home = 1;
     fleets
 }
 
-fn fleet(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, own: &[SocketAddr]) -> model::Fleet {
+/// Addresses that a backend cannot have.
+struct Addresses {
+    /// Holdline's own.
+    own: Vec<SocketAddr>,
+    /// Those of other backends, with fleet and line.
+    backends: Vec<(SocketAddr, String, u64)>,
+}
+
+fn fleet(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, addresses: &mut Addresses) -> model::Fleet {
     let (heartbeat, heartbeat_token) = heartbeat(check, name, &raw.heartbeat);
     let timeouts = timeouts(check, name, &raw.timeouts);
     let policy = FleetPolicy {
         name: name.into(),
-        provider: provider(check, name, raw, own),
+        provider: provider(check, name, raw, addresses),
         capacity: capacity(check, name, raw),
         fill: fill(check, name, raw),
         balance: match raw.balance {
@@ -98,9 +107,9 @@ fn per_second(rate: OrNone<Rate>) -> Option<f64> {
     rate.0.map(|Rate(per_second)| per_second)
 }
 
-fn provider(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, own: &[SocketAddr]) -> ProviderPolicy {
+fn provider(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, addresses: &mut Addresses) -> ProviderPolicy {
     match (&raw.backends.static_, &raw.backends.process) {
-        (Some(list), None) => ProviderPolicy::Static(static_backends(check, name, list, own)),
+        (Some(list), None) => ProviderPolicy::Static(static_backends(check, name, list, addresses)),
         (None, Some(child)) => ProviderPolicy::Process(process(check, name, child, &raw.scale)),
         (Some(list), Some(child)) => {
             let what = format!("fleets.{name}.backends has two providers, static and process");
@@ -123,7 +132,7 @@ fn static_backends(
     check: &mut Check<'_>,
     name: &str,
     raw: &At<Vec<raw::StaticBackend>>,
-    own: &[SocketAddr],
+    taken: &mut Addresses,
 ) -> Vec<StaticBackend> {
     let at = format!("fleets.{name}.backends.static");
     if raw.value.is_empty() {
@@ -140,16 +149,24 @@ fn static_backends(
                 "write the address and port where the backend listens",
             );
         }
-        if let Some(listener) = own.iter().find(|l| addresses::reaches(address, **l)) {
+        if let Some(listener) = taken.own.iter().find(|l| addresses::reaches(address, **l)) {
             let what = format!("{at}.address {address} is where Holdline itself listens ({listener})");
             check.wrong(line, what, "write the backend's own address: sessions would go in circles");
         }
-        if let Some((other, _)) = found.iter().find(|(_, b)| b.address == address) {
-            check.wrong(
+        let is_same =
+            |other: &SocketAddr| other.port() == address.port() && other.ip().to_canonical() == address.ip().to_canonical();
+        match taken.backends.iter().find(|(other, ..)| is_same(other)) {
+            Some((_, fleet, other)) if fleet == name => check.wrong(
                 line,
                 format!("{at}: the address {address} stands on line {other} too"),
                 "remove one: its sessions would be counted twice",
-            );
+            ),
+            Some((_, fleet, other)) => check.wrong(
+                line,
+                format!("{at}: the address {address} belongs to fleet `{fleet}` too, on line {other}"),
+                "keep it in one of them, for its seats are counted there; several routes can name one fleet",
+            ),
+            None => taken.backends.push((address, name.to_owned(), line)),
         }
         let id = backend.id.as_ref().map_or_else(|| address.to_string(), |id| id.value.clone());
         if let Some(id) = backend.id.as_ref().filter(|id| !is_name(&id.value)) {

@@ -264,7 +264,7 @@ impl Fleet {
 
     /// Counts a refusal for want of a seat, and says what was missing: with no backend at all it was not the queue's fault.
     fn truer(&self, cause: RefuseCause) -> RefuseCause {
-        let none = self.joined().members.iter().all(|m| m.0.seats.limit() == 0);
+        let none = !self.joined().members.iter().any(|m| m.0.takes_requests());
         self.refused_total.fetch_add(1, Ordering::Relaxed);
         if none && matches!(cause, RefuseCause::Capacity | RefuseCause::QueueTimeout) { RefuseCause::NoBackend } else { cause }
     }

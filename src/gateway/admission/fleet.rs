@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use arc_swap::ArcSwap;
 use holdline_core::affinity::{Preference, Wish};
 use holdline_core::cause::Phase;
-use holdline_core::event::{BackendCounts, FleetCounts};
+use holdline_core::event::{AddressCount, BackendCounts, FleetCounts};
 use holdline_core::ids::BackendId;
 use holdline_core::policy::FleetPolicy;
 use holdline_core::queue::Queue;
@@ -82,8 +82,16 @@ impl std::fmt::Debug for Fleet {
 pub(crate) struct Joined {
     /// The snapshot's that have an address, and gone ones that still hold sessions.
     pub(crate) members: Vec<Member>,
+    /// Backends at addresses that they had before and where they still have sessions; no more are placed there.
+    former: Vec<Member>,
     /// Affinity to these.
     pub(crate) guide: Guide,
+}
+
+impl Joined {
+    fn all(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().chain(&self.former)
+    }
 }
 
 impl Fleet {
@@ -147,7 +155,14 @@ impl Fleet {
 
     /// Seats taken on all its backends.
     pub(crate) fn held(&self) -> u32 {
-        self.joined.load().members.iter().map(|m| m.0.seats.used()).fold(0, u32::saturating_add)
+        self.joined.load().all().map(|m| m.0.seats.used()).fold(0, u32::saturating_add)
+    }
+
+    /// Seats taken at `address`.
+    pub(in crate::gateway) fn held_at(&self, address: SocketAddr) -> u32 {
+        let joined = self.joined.load();
+        let there = joined.all().filter(|m| m.0.address == address);
+        there.map(|m| m.0.seats.used()).fold(0, u32::saturating_add)
     }
 
     /// Makes the snapshot's backends and limits the ones that reservations meet. One caller at a time.
@@ -160,11 +175,15 @@ impl Fleet {
         let old = self.joined.load_full();
         let old_of = |id: &BackendId| old.members.iter().find(|m| m.0.id == *id);
         let mut new: Vec<Member> = Vec::with_capacity(view.backends.len());
+        let mut former = old.former.clone();
         for seen in &view.backends {
             let Some(address) = seen.address else { continue };
             let member = match old_of(&seen.id) {
                 Some(member) if member.0.address == address => member.clone(),
-                moved => Member(self.backend_at(seen, address, moved)),
+                moved => {
+                    former.extend(moved.cloned());
+                    Member(self.backend_at(seen, address, moved))
+                }
             };
             if is_new {
                 member.0.set_policy(&self.policy);
@@ -180,22 +199,30 @@ impl Fleet {
                 new.push(gone.clone());
             }
         }
+        // Whoever saw one open holds no seat yet, and gets none from here on.
+        former.iter().for_each(|m| m.0.set(Phase::Dead, 0));
+        former.retain(|m| m.0.load() > 0);
         // Gone ones weigh nothing any more.
         let capacity = |m: &Member| view.backends.iter().find(|seen| seen.id == m.0.id).map_or(Some(0), |seen| seen.capacity);
-        if is_new || !same_members(&old.members, &new) || !old.guide.has_capacities(new.iter().map(capacity)) {
+        let is_same = same_members(&old.members, &new) && same_members(&old.former, &former);
+        if is_new || !is_same || !old.guide.has_capacities(new.iter().map(capacity)) {
             let guide = Guide::new(&self.policy, &self.keys, new.iter().map(|m| (&m.0.id, capacity(m))));
-            self.joined.store(Arc::new(Joined { members: new, guide }));
+            self.joined.store(Arc::new(Joined { members: new, former, guide }));
         }
         self.adopted.notify_waiters();
         self.ring();
     }
 
     fn backend_at(&self, seen: &BackendView, address: SocketAddr, moved: Option<&Member>) -> Arc<Backend> {
-        // Sessions at the old address still take seats of this backend.
-        let seats = moved.map_or_else(|| Seats::new(0, self.policy.admit_rate), |m| Arc::clone(&m.0.seats));
         let policy = &self.policy;
-        let target =
-            Target::new(policy.name.clone(), seen.id.clone(), &policy.timeouts, &policy.keepalive, Arc::clone(&self.watch));
+        // Seats are those of an address; ends are counted by id.
+        let seats = Seats::new(0, policy.admit_rate);
+        let target = match moved {
+            Some(Member(before)) => before.target().with_deadlines(&policy.timeouts, &policy.keepalive),
+            None => {
+                Target::new(policy.name.clone(), seen.id.clone(), &policy.timeouts, &policy.keepalive, Arc::clone(&self.watch))
+            }
+        };
         Arc::new(Backend::new(seen.id.clone(), address, seats, target))
     }
 
@@ -215,10 +242,13 @@ impl Fleet {
         let joined = self.joined.load();
         let count = |m: &Member| {
             // Seats first: an end is counted before its seat is free.
-            let used = m.0.seats.used();
+            let before = || joined.former.iter().filter(|f| f.0.id == m.0.id).map(|f| &f.0);
+            let former: Vec<_> = before().map(|b| AddressCount { address: b.address, used: b.seats.used() }).collect();
+            let used = former.iter().map(|f| f.used).fold(m.0.seats.used(), u32::saturating_add);
             let (moved_total, cut_total) = m.0.ends();
-            let requests = m.0.requests.load(Ordering::Relaxed);
-            BackendCounts { backend: m.0.id.clone(), used, requests, moved_total, cut_total }
+            let requests = before().map(|b| b.requests.load(Ordering::Relaxed));
+            let requests = requests.fold(m.0.requests.load(Ordering::Relaxed), u32::saturating_add);
+            BackendCounts { backend: m.0.id.clone(), used, former, requests, moved_total, cut_total }
         };
         FleetCounts {
             fleet: self.policy.name.clone(),
@@ -351,12 +381,37 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_backend_that_moves_keeps_its_seats() {
+    fn a_backend_that_moves_is_counted_at_both_addresses() {
         let fleet = fleet("chat");
         fleet.adopt(&view(&fleet.policy, vec![ready("a", address(1), 2)]));
-        let _seat = fleet.backend(&"a".into()).unwrap().seats.reserve(Moment::START).unwrap();
-        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(2), 2)]));
+        let before = fleet.backend(&"a".into()).unwrap();
+        let seat = before.seats.reserve(Moment::START).unwrap();
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(2), 1)]));
         let a = fleet.backend(&"a".into()).unwrap();
-        assert_eq!((a.address, a.seats.used(), a.seats.limit()), (address(2), 1, 2));
+        assert_eq!((a.address, a.seats.used(), a.seats.limit()), (address(2), 0, 1));
+        assert!(before.seats.reserve(Moment::START).is_err(), "the old address takes nobody");
+        let _second = a.seats.reserve(Moment::START).unwrap();
+        let count = || fleet.counts(Moment::START).backends.remove(0);
+        assert_eq!((count().used, count().former), (2, vec![AddressCount { address: address(1), used: 1 }]));
+        assert_eq!((fleet.held(), fleet.held_at(address(1)), fleet.held_at(address(2))), (2, 1, 1));
+        drop(seat);
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(2), 2)]));
+        assert_eq!((count().used, count().former.len(), fleet.held_at(address(1))), (1, 0, 0));
+    }
+
+    #[test]
+    fn an_id_that_goes_and_one_that_comes_are_counted_at_their_address() {
+        let fleet = fleet("chat");
+        fleet.adopt(&view(&fleet.policy, vec![ready("a", address(1), 5)]));
+        let a = fleet.backend(&"a".into()).unwrap();
+        let _seats: Vec<_> = (0..3).map(|_| a.seats.reserve(Moment::START).unwrap()).collect();
+        let going = BackendView { phase: Phase::Draining, ..ready("a", address(1), 0) };
+        fleet.adopt(&view(&fleet.policy, vec![going, ready("b", address(1), 2)]));
+        let b = fleet.backend(&"b".into()).unwrap();
+        let _more: Vec<_> = (0..2).map(|_| b.seats.reserve(Moment::START).unwrap()).collect();
+        assert!(a.seats.reserve(Moment::START).is_err() && b.seats.reserve(Moment::START).is_err());
+        assert_eq!(fleet.held_at(address(1)), 5);
+        let counts = fleet.counts(Moment::START).backends;
+        assert_eq!(counts.iter().map(|c| (c.backend.as_str(), c.used)).collect::<Vec<_>>(), [("a", 3), ("b", 2)]);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use holdline_core::cause::{EndCause, Phase};
 use holdline_core::policy::{Affinity, DrainMode};
+use holdline_core::snapshot::BackendView;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -187,7 +188,7 @@ async fn who_waits_behind_a_refusal_is_refused_with_it() {
         p.queue.timeout = Duration::from_millis(300);
     };
     let (rig, a) = (Rig::polled(change), Backend::start().await);
-    rig.adopt(vec![ready("a", a.address, 0)]);
+    rig.adopt(vec![BackendView { phase: Phase::Suspect, ..ready("a", a.address, 0) }]);
     let (first, second) = tokio::join!(rig.raw(POLL_OF_ANN), rig.raw(POLL_OF_ANN));
     for answer in [first, second] {
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

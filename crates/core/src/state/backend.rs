@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::cause::Phase;
 use crate::drain::Move;
+use crate::event::AddressCount;
 use crate::health::{Health, Standing};
 use crate::ids::BackendId;
 use crate::policy::{DrainMode, FleetPolicy};
@@ -28,8 +29,14 @@ pub(super) struct Backend {
     pub(super) since: Moment,
     pub(super) health: Health,
     pub(super) reported: Reported,
-    /// Seats taken, by the gateway's last report.
+    /// Seats taken, by the gateway's last report; those at former addresses included.
     pub(super) used: u32,
+    /// Those of them at addresses it had before.
+    pub(super) former: Vec<AddressCount>,
+    /// Its address changed, and the gateway has not counted since.
+    pub(super) is_moved: bool,
+    /// What others have at its address.
+    pub(super) shared: Shared,
     /// Plain requests in flight, by the gateway's last report.
     pub(super) requests: u32,
     pub(super) drain: Option<Drain>,
@@ -42,6 +49,17 @@ pub(super) struct Backend {
     pub(super) moved_total: u64,
     /// By the gateway's last report.
     pub(super) ended: Ends,
+}
+
+/// What other backends have at a backend's address: an id that went and one that came, or those of two fleets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shared {
+    /// There are such.
+    pub(super) with_others: bool,
+    /// Seats taken.
+    pub(super) used: u32,
+    /// One of them may have taken another seat since it was counted.
+    pub(super) is_open: bool,
 }
 
 /// Counters of how a backend's sessions ended, from when it joined.
@@ -146,6 +164,9 @@ impl Backend {
             health,
             reported: Reported::default(),
             used: 0,
+            former: Vec::new(),
+            is_moved: false,
+            shared: Shared::default(),
             requests: 0,
             drain: None,
             asks_drain: false,
@@ -187,17 +208,45 @@ impl Backend {
 
     /// Seats that the gateway may fill.
     pub(super) fn limit(&self) -> u32 {
-        if self.phase() != Phase::Ready || self.retiring || self.address.is_none() {
+        self.limit_beside(self.shared.used)
+    }
+
+    /// Seats that the gateway may fill while others have `used` seats at its address.
+    fn limit_beside(&self, used: u32) -> u32 {
+        let is_open = self.phase() == Phase::Ready && !self.retiring && self.address.is_some();
+        if !is_open || self.is_moved || self.shared.is_open {
             return 0;
         }
-        let limit = self.capacity().map_or(UNLIMITED, |c| c.saturating_sub(self.reported.foreign()));
-        self.ceiling.map_or(limit, |c| limit.min(c))
+        let taken = self.reported.foreign().saturating_add(used).saturating_add(self.elsewhere());
+        let limit = self.capacity().map_or(UNLIMITED, |c| c.saturating_sub(taken));
+        self.ceiling.map_or(limit, |c| limit.min(c.saturating_sub(self.elsewhere())))
+    }
+
+    /// Seats taken at addresses it had before.
+    fn elsewhere(&self) -> u32 {
+        self.former.iter().map(|f| f.used).fold(0, u32::saturating_add)
+    }
+
+    /// Seats taken at its address.
+    pub(super) fn used_here(&self) -> u32 {
+        self.used.saturating_sub(self.elsewhere())
     }
 
     /// Free seats; `None`: no limit.
     pub(super) fn free(&self) -> Option<u32> {
-        let limit = self.limit();
-        (limit != UNLIMITED).then(|| limit.saturating_sub(self.used))
+        self.free_without(0)
+    }
+
+    /// Free seats once `leaving` of the seats that others have at its address are free; `None`: no limit.
+    pub(super) fn free_without(&self, leaving: u32) -> Option<u32> {
+        let limit = self.limit_beside(self.shared.used.saturating_sub(leaving));
+        (limit != UNLIMITED).then(|| limit.saturating_sub(self.used_here()))
+    }
+
+    /// Seats that are taken there and not by its own sessions. One that goes takes none any more, so those of the others are not shown twice.
+    pub(super) fn foreign(&self) -> u32 {
+        let shared = if self.drain.is_none() { self.shared.used } else { 0 };
+        self.reported.foreign().saturating_add(shared)
     }
 
     /// Nothing is left on it, by the last report and heartbeat.
@@ -226,7 +275,7 @@ impl Backend {
             address: self.address,
             phase: self.phase(),
             sessions: self.used,
-            foreign: self.reported.foreign(),
+            foreign: self.foreign(),
             capacity: self.capacity(),
             limit: self.limit(),
             reported: self.reported.sessions,

@@ -76,7 +76,7 @@ impl Fleet {
         }
         let load = |at: &usize| {
             let b = &self.backends[*at];
-            Load { sessions: b.used, foreign: b.reported.foreign(), capacity: b.capacity() }
+            Load { sessions: b.used, foreign: b.foreign(), capacity: b.capacity() }
         };
         let targets = targets(&ready.iter().map(load).collect::<Vec<_>>());
         let fuller: Vec<(usize, u32)> = ready.into_iter().zip(targets).filter(|(at, t)| self.backends[*at].used > *t).collect();

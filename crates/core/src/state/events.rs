@@ -34,7 +34,12 @@ impl Fleet {
             let figures = line.map_or((0, 0), |c| (c.used, c.requests));
             let ended = line.map_or(backend.ended, |c| Ends { moved: c.moved_total, cut: c.cut_total });
             changed |= figures != (backend.used, backend.requests) || ended != backend.ended;
+            let former = line.map_or(&[][..], |c| &c.former);
+            changed |= former != backend.former || backend.is_moved;
             (backend.used, backend.requests) = figures;
+            backend.former.clear();
+            backend.former.extend_from_slice(former);
+            backend.is_moved = false;
             backend.ended = ended;
             let empty = backend.is_empty();
             // Only a count that was taken after the drain began can tell that it is over.
@@ -57,7 +62,7 @@ impl Fleet {
         if !backend.health.is_new(heartbeat.seq) {
             return;
         }
-        let counted = heartbeat.counted.unwrap_or(backend.used);
+        let counted = heartbeat.counted.unwrap_or_else(|| backend.used_here().saturating_add(backend.shared.used));
         let mismatch = if heartbeat.unreadable { None } else { backend.reported.take(heartbeat, counted, now) };
         // One that asks for a drain is well: the drain decides what it is given.
         let draining = heartbeat.draining || (heartbeat.unreadable && backend.asks_drain);

@@ -2,7 +2,7 @@
 //!
 //! Each fleet is on its own ([`fleet`]); what happens to one is told by file: what shells saw (`events`), how sessions are
 //! moved (`moves`, planned in `plan`), how many backends there are (`scaling`, `roll`), what operators ask for
-//! (`commands`), another configuration (`reload`).
+//! (`commands`), another configuration (`reload`). What they have in common are addresses (`shared`).
 
 mod backend;
 mod backoff;
@@ -15,6 +15,7 @@ mod reload;
 mod reported;
 mod roll;
 mod scaling;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,8 @@ pub struct State {
     past: u64,
     /// The last numbers of fleets that are gone: should one come back, no id is used twice.
     numbers: BTreeMap<FleetName, u64>,
+    /// Two backends have one address, or sessions at an address that one of them had before.
+    shares_addresses: bool,
 }
 
 impl State {
@@ -46,7 +49,14 @@ impl State {
     /// yet: ties are broken by the order in which backends joined.
     pub fn new(fleets: Vec<Arc<FleetPolicy>>, _seed: u64, now: Moment) -> Self {
         let fleets = fleets.into_iter().map(|policy| Fleet::new(policy, now)).collect();
-        let mut state = State { fleets, effects: Vec::new(), shutting_down: false, past: 0, numbers: BTreeMap::new() };
+        let mut state = State {
+            fleets,
+            effects: Vec::new(),
+            shutting_down: false,
+            past: 0,
+            numbers: BTreeMap::new(),
+            shares_addresses: false,
+        };
         state.collect();
         state
     }
@@ -54,6 +64,8 @@ impl State {
     /// Takes in what happened. Follow with [`State::take_effects`] and [`State::snapshot`]. What is said of a fleet or
     /// backend that is not known (any more) is ignored.
     pub fn apply(&mut self, event: Event, now: Moment) {
+        // Addresses come and go with these; else only counts change.
+        let is_about_addresses = matches!(event, Event::Configure(_) | Event::Observed { .. });
         match event {
             Event::Tick => self.fleets.iter_mut().for_each(|f| f.tick(now)),
             Event::Report(report) => {
@@ -71,6 +83,9 @@ impl State {
                 self.shutting_down = true;
                 self.fleets.iter_mut().for_each(Fleet::shut_down);
             }
+        }
+        if is_about_addresses || self.shares_addresses {
+            self.share_addresses();
         }
         self.collect();
         self.forget_gone();

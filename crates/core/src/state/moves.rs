@@ -162,13 +162,15 @@ impl Fleet {
         let mut draining: Vec<usize> = (0..self.backends.len()).filter(|at| deadline(at).is_some()).collect();
         draining.sort_by_key(deadline);
         for at in draining {
+            let leaves_seats = room.is_some() && self.backends[at].shared.with_others;
+            let room_here = if leaves_seats { self.room_once_left(at, now) } else { room };
             let Backend { used, ended, drain, .. } = &mut self.backends[at];
             let Some(drain) = drain.as_mut().filter(|d| !d.done) else { continue };
             if drain.sessions.overdue(now) {
                 drain.deadline_came(*ended);
             }
             // Wherever it stands now, it is not where it stood a tick ago.
-            let order = drain.sessions.step(*used, room, now);
+            let order = drain.sessions.step(*used, room_here, now);
             self.changed();
             if let Some(order) = order {
                 room = room.map(|r| r.saturating_sub(order.count));
@@ -225,8 +227,19 @@ impl Fleet {
 
     /// Free seats that nobody waits for and that no session in transit is about to take; `None`: no limit.
     pub(super) fn room(&self, now: Moment) -> Option<u32> {
+        self.room_by(Backend::free, now)
+    }
+
+    /// The same for the sessions of a backend whose address another one has: what they leave is free there.
+    fn room_once_left(&self, at: usize, now: Moment) -> Option<u32> {
+        let going = &self.backends[at];
+        let free = |b: &Backend| if b.address == going.address { b.free_without(going.used_here()) } else { b.free() };
+        self.room_by(free, now)
+    }
+
+    fn room_by(&self, free: impl Fn(&Backend) -> Option<u32>, now: Moment) -> Option<u32> {
         let ready = self.backends.iter().filter(|b| b.phase() == Phase::Ready);
-        let free = ready.map(Backend::free).try_fold(0u32, |sum, free| Some(sum.saturating_add(free?)))?;
+        let free = ready.map(free).try_fold(0u32, |sum, free| Some(sum.saturating_add(free?)))?;
         let drains = self.backends.iter().filter_map(|b| b.drain.as_ref()).map(|d| d.sessions.in_transit(now));
         let parts = self.rebalance.iter().flat_map(|r| &r.parts).map(|p| p.sessions.in_transit(now));
         Some(free.saturating_sub(self.queued).saturating_sub(sum(drains.chain(parts))))

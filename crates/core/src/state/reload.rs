@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{Effect, Notice, NoticeKind};
+use crate::event::{AddressCount, Effect, Notice, NoticeKind};
 use crate::health::{Health, Patience};
 use crate::policy::{FleetPolicy, ProcessPolicy, ProviderPolicy, StaticBackend};
 use crate::scale::{Decision, Scaler};
@@ -201,8 +201,10 @@ impl Backend {
         self.configured = capacity(policy, fixed);
         let patience = patience(policy, self.is_child());
         if let Some(fixed) = fixed.filter(|b| self.address != Some(b.address)) {
-            // Nothing is known of what listens there.
-            self.address = Some(fixed.address);
+            // Nothing is known of what listens there; its sessions at the old address stay.
+            let used = self.used_here();
+            self.former.extend(self.address.replace(fixed.address).map(|address| AddressCount { address, used }));
+            self.is_moved = true;
             self.health = Health::new(&policy.heartbeat, patience, now);
         } else if old.heartbeat != policy.heartbeat || self.is_child() {
             self.health.set_policy(&policy.heartbeat, patience, old.heartbeat != policy.heartbeat, now);

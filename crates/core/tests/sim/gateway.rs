@@ -190,6 +190,7 @@ impl Gateway {
         let backends = self.backends.iter().map(|b| BackendCounts {
             backend: b.id.clone(),
             used: if lies(b) { 0 } else { b.seats.used() },
+            former: Vec::new(),
             requests: b.requests.len() as u32,
             moved_total: b.moved,
             cut_total: b.cut,

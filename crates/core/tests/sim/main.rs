@@ -4,6 +4,7 @@
 //! `HOLDLINE_SIM_SEED=N` replays one seed and prints its event log; `HOLDLINE_SIM_STEPS=N` sets the steps in all (100 ms each);
 //! docs/testing.md tells more.
 
+mod addresses;
 mod chaos;
 mod clients;
 mod gateway;

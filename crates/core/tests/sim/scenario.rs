@@ -78,7 +78,7 @@ impl Scenario {
 }
 
 /// One fleet with the defaults of the contract, and timeouts that fit a short run.
-fn base() -> FleetPolicy {
+pub(crate) fn base() -> FleetPolicy {
     let seconds = Duration::from_secs;
     FleetPolicy {
         name: "chat".into(),

@@ -3,6 +3,7 @@
 mod lifecycle;
 mod moves;
 mod reload;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,7 +103,7 @@ impl Bench {
     fn report(&mut self) {
         let backends = self.used.iter().map(|(backend, used)| {
             let (moved_total, cut_total) = self.ended.get(backend).copied().unwrap_or_default();
-            BackendCounts { backend: backend.clone(), used: *used, requests: 0, moved_total, cut_total }
+            BackendCounts { backend: backend.clone(), used: *used, former: Vec::new(), requests: 0, moved_total, cut_total }
         });
         let counts = FleetCounts {
             fleet: fleet(),
