@@ -43,6 +43,7 @@ use self::context::thread::{self, Setup, Shared, Stage};
 pub use self::error::GatewayError;
 use self::limits::addresses::Addresses;
 use self::limits::descriptors::Descriptors;
+use self::limits::memory;
 pub use self::limits::memory::Meter;
 use self::session::orders;
 use self::session::registry::EndOrder;
@@ -159,6 +160,13 @@ impl Gateway {
     ) -> u32 {
         let filter = SessionFilter { fleet: Some(fleet.clone()), backend: Some(backend.clone()), limit: None };
         orders::end(&self.orders, &filter, count, EndOrder { mode, cause }).await
+    }
+
+    /// Keeps to `limits.memory`, for ever.
+    pub async fn watch_memory(self: Arc<Self>, meter: Option<Meter>) {
+        let shared = &self.shared;
+        let ceiling = || shared.served.load().limits.memory;
+        memory::watch(meter, ceiling, &shared.descriptors, &shared.is_short_of_memory, &shared.metrics, shared.clock).await;
     }
 
     /// Accepts nobody any more, refuses who waits, lets plain requests finish, closes sessions at a pace (1001, the end of a stream) and

@@ -20,11 +20,12 @@ use tokio::task::spawn_local;
 use tokio::time::Sleep;
 
 use crate::clock::Clock;
-use crate::gateway::context::thread::{Stay, Thread};
+use crate::gateway::context::thread::Thread;
 use crate::gateway::http::opening::{self, Client};
 use crate::gateway::http::service::{Door, Taken};
 use crate::gateway::http::tap::{Between, Tap};
 use crate::gateway::http::unasked::Taker;
+use crate::gateway::limits::permit::Stay;
 use crate::gateway::peer::Peer;
 use crate::gateway::refuse::{self, problem};
 use crate::gateway::upstream::exchange::close_lingering;

@@ -11,7 +11,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::config::model::Listener;
-use crate::gateway::context::thread::{Stay, Thread, begin};
+use crate::gateway::context::thread::{Thread, begin};
+use crate::gateway::limits::permit::Stay;
 use crate::gateway::peer::Peer;
 
 /// What is looked at of the kernel's buffer at once. Nearly all headers are shorter.

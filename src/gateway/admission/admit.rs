@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::backend::Backend;
 use super::fleet::Fleet;
 use crate::clock::Clock;
+use crate::gateway::session::seat::SeatGuard;
 
 /// A seat, and where it is.
 #[derive(Debug)]
@@ -35,32 +36,6 @@ pub(crate) enum NotAdmitted {
     Refused(RefuseCause),
     /// The client left while it waited: there is nobody to tell.
     Gone,
-}
-
-/// One seat of a backend, and the bell for those who wait for it. Dropped exactly once, so given back exactly once.
-#[derive(Debug)]
-pub(crate) struct SeatGuard {
-    // An option only so that `drop` can give the seat back before it rings.
-    seat: Option<Seat>,
-    fleet: Arc<Fleet>,
-}
-
-impl SeatGuard {
-    /// A seat that was taken for a session: an arrival now and a departure at its end, from which the autoscaler forecasts.
-    pub(crate) fn new(seat: Seat, fleet: &Arc<Fleet>) -> Self {
-        fleet.admitted_total.fetch_add(1, Ordering::Relaxed);
-        SeatGuard { seat: Some(seat), fleet: Arc::clone(fleet) }
-    }
-}
-
-impl Drop for SeatGuard {
-    fn drop(&mut self) {
-        drop(self.seat.take());
-        self.fleet.ended_total.fetch_add(1, Ordering::Relaxed);
-        // Either we see the waiter, or its doorman sees the seat: pairs with the fence in `serve`.
-        fence(Ordering::SeqCst);
-        self.fleet.ring();
-    }
 }
 
 /// Somebody in the queue, and how it is told.
@@ -106,10 +81,10 @@ pub(crate) async fn admit(
 ) -> Result<Admitted, NotAdmitted> {
     let now = clock.now();
     // While anybody waits, newcomers wait behind.
-    if fleet.waiting.load(Ordering::SeqCst) == 0 {
+    if fleet.turnover.waiting.load(Ordering::SeqCst) == 0 {
         match fleet.place(wish, failed, now, &mut rng.borrow_mut()) {
             Ok((backend, seat)) => {
-                return Ok(Admitted { backend, seat: SeatGuard::new(seat, fleet) });
+                return Ok(Admitted { backend, seat: SeatGuard::new(seat, &fleet.turnover) });
             }
             Err(NoPlace::NoBackend) if failed.is_empty() => fleet.knock(),
             Err(_) => {}
@@ -144,7 +119,7 @@ async fn wait<T>(
     let ticket = {
         let mut queue = fleet.queue.lock();
         let entered = queue.enter(wish.clone(), failed.to_vec(), waiter(told), clock.now());
-        fleet.waiting.store(queue.len(), Ordering::SeqCst);
+        fleet.turnover.waiting.store(queue.len(), Ordering::SeqCst);
         entered
     };
     let ticket = match ticket {
@@ -154,7 +129,7 @@ async fn wait<T>(
     // Leaves the queue on every way out, and passes on a seat that it was given too late.
     let _place = Place { fleet, ticket };
     // A seat freed between our look at the seats and our entry would ring nobody.
-    fleet.bell.notify_one();
+    fleet.turnover.freed.notify_one();
     tokio::select! {
         biased;
         told = answer => match told {
@@ -177,10 +152,10 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut queue = self.fleet.queue.lock();
         queue.leave(self.ticket);
-        self.fleet.waiting.store(queue.len(), Ordering::SeqCst);
+        self.fleet.turnover.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
         // Whoever was behind may be first now.
-        self.fleet.ring();
+        self.fleet.turnover.seat_freed();
     }
 }
 
@@ -196,7 +171,7 @@ pub(crate) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) 
             }
         };
         tokio::select! {
-            () = fleet.bell.notified() => {}
+            () = fleet.turnover.freed.notified() => {}
             () = deadline => {}
         }
         next = fleet.serve(clock.now(), &mut rng);
@@ -224,7 +199,7 @@ impl Fleet {
         fence(Ordering::SeqCst);
         let next =
             queue.serve(now, |wish, failed| self.place(wish, failed, now, rng), |waiter, outcome| self.tell(waiter, outcome));
-        self.waiting.store(queue.len(), Ordering::SeqCst);
+        self.turnover.waiting.store(queue.len(), Ordering::SeqCst);
         next
     }
 
@@ -233,13 +208,13 @@ impl Fleet {
         // An error is the answer back, dropped here.
         match (waiter, outcome) {
             (Waiter::Session(told), Outcome::Admitted(backend, seat)) => {
-                let _ = told.send(Ok(Admitted { backend, seat: SeatGuard::new(seat, self) }));
+                let _ = told.send(Ok(Admitted { backend, seat: SeatGuard::new(seat, &self.turnover) }));
             }
             (Waiter::Request(told), Outcome::Admitted(_, seat)) => {
                 let _ = told.send(Ok(()));
                 // Free again at once, for the next in line.
                 drop(seat);
-                self.ring();
+                self.turnover.seat_freed();
             }
             (waiter, Outcome::Refused(cause)) => waiter.refuse(cause),
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use holdline_core::affinity::{Preference, Wish};
@@ -24,6 +24,7 @@ use super::admit::Waiter;
 use super::affinity::Guide;
 use super::backend::{Backend, Member};
 use crate::gateway::http::poll;
+use crate::gateway::session::seat::Turnover;
 use crate::gateway::session::target::{Ended, Target, Watch};
 use crate::telemetry::{FleetMetrics, access};
 
@@ -55,14 +56,9 @@ pub(crate) struct House {
     /// Sign affinity tokens.
     keys: Keys,
     pub(crate) queue: Mutex<Queue<Waiter>>,
-    /// Waiters, readable without the lock: while anybody waits, newcomers wait behind.
-    pub(crate) waiting: AtomicUsize,
-    /// Rung when a seat may have become free.
-    pub(crate) bell: Notify,
+    pub(crate) turnover: Arc<Turnover>,
     /// Told whenever a snapshot was adopted.
     pub(crate) adopted: Notify,
-    pub(crate) admitted_total: AtomicU64,
-    pub(crate) ended_total: AtomicU64,
     pub(crate) refused_total: AtomicU64,
     pub(crate) knocked_total: AtomicU64,
     /// Plain requests in flight or waiting.
@@ -103,11 +99,8 @@ impl Fleet {
             metrics,
             joined: ArcSwap::default(),
             keys,
-            waiting: AtomicUsize::new(0),
-            bell: Notify::new(),
+            turnover: Arc::default(),
             adopted: Notify::new(),
-            admitted_total: AtomicU64::new(0),
-            ended_total: AtomicU64::new(0),
             refused_total: AtomicU64::new(0),
             knocked_total: AtomicU64::new(0),
             requests: AtomicU32::new(0),
@@ -126,7 +119,7 @@ impl Fleet {
     pub(crate) fn close(&self) {
         let mut queue = self.queue.lock();
         let waiters: Vec<Waiter> = queue.close().collect();
-        self.waiting.store(0, Ordering::SeqCst);
+        self.turnover.waiting.store(0, Ordering::SeqCst);
         drop(queue);
         waiters.into_iter().for_each(Waiter::turn_away);
     }
@@ -210,7 +203,7 @@ impl Fleet {
             self.joined.store(Arc::new(Joined { members: new, former, guide }));
         }
         self.adopted.notify_waiters();
-        self.ring();
+        self.turnover.seat_freed();
     }
 
     fn backend_at(&self, seen: &BackendView, address: SocketAddr, moved: Option<&Member>) -> Arc<Backend> {
@@ -224,13 +217,6 @@ impl Fleet {
             }
         };
         Arc::new(Backend::new(seen.id.clone(), address, seats, target))
-    }
-
-    /// Tells the doorman that a seat may be free, if anybody waits for one.
-    pub(crate) fn ring(&self) {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.bell.notify_one();
-        }
     }
 
     /// Its part of the gateway's report.
@@ -255,8 +241,8 @@ impl Fleet {
             backends: joined.members.iter().map(count).collect(),
             queued,
             oldest_wait,
-            admitted_total: self.admitted_total.load(Ordering::Relaxed),
-            ended_total: self.ended_total.load(Ordering::Relaxed),
+            admitted_total: self.turnover.admitted_total.load(Ordering::Relaxed),
+            ended_total: self.turnover.ended_total.load(Ordering::Relaxed),
             refused_total: self.refused_total.load(Ordering::Relaxed),
             knocked_total: self.knocked_total.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
@@ -301,7 +287,6 @@ pub(crate) mod tests {
     use holdline_core::scale::Decision;
     use holdline_core::traffic::Traffic;
 
-    use super::super::admit::SeatGuard;
     use super::*;
     use crate::telemetry::Metrics;
 
@@ -321,12 +306,6 @@ pub(crate) mod tests {
 
     pub(crate) fn fleet(name: &str) -> Arc<Fleet> {
         Fleet::new(0, Arc::new(policy(name)), Metrics::new().fleet(&name.into()), Keys::new([7; 32]))
-    }
-
-    /// A session's seat of a backend that has no other.
-    pub(crate) fn taken_seat() -> (SeatGuard, Arc<Seats>) {
-        let seats = Seats::new(1, None);
-        (SeatGuard::new(seats.reserve(Moment::START).unwrap(), &fleet("chat")), seats)
     }
 
     /// A ready backend with so many seats.

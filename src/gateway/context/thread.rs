@@ -25,8 +25,9 @@ use crate::gateway::accept::doors::{self, Doors};
 use crate::gateway::accept::{connection, proxied};
 use crate::gateway::http::poll;
 use crate::gateway::limits::descriptors::{ClientSlot, Descriptors};
-use crate::gateway::limits::permit::Room;
+use crate::gateway::limits::permit::{Room, Stay};
 use crate::gateway::peer::Peer;
+use crate::gateway::refuse::Refusal;
 use crate::gateway::session::orders::{self, Inbox};
 use crate::gateway::session::registry::Registry;
 use crate::gateway::session::timer;
@@ -72,6 +73,17 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) neighbours: Vec<Neighbour>,
+}
+
+impl Shared {
+    /// Room for a session of `client`, counted as one that began.
+    ///
+    /// # Errors
+    /// As [`Room::take`].
+    pub(crate) fn session_room(&self, client: SocketAddr) -> Result<Room, Refusal> {
+        let is_short_of_memory = self.is_short_of_memory.load(Ordering::Relaxed);
+        Room::take(&self.served.load().addresses, &self.descriptors, is_short_of_memory, client, self.clock)
+    }
 }
 
 /// A thread, as the others see it.
@@ -124,35 +136,6 @@ pub(crate) struct Thread {
     pub(crate) rng: RefCell<SmallRng>,
     stage: watch::Receiver<Stage>,
     index: usize,
-}
-
-/// A client's connection, counted: among the process's descriptors and on its thread.
-pub(crate) struct Stay {
-    _slot: ClientSlot,
-    /// Once it is a session.
-    _room: Option<Room>,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Stay {
-    /// The stay of a session, which is counted as one besides.
-    pub(crate) fn of_session(mut self, room: Room) -> Box<Self> {
-        self._room = Some(room);
-        Box::new(self)
-    }
-
-    /// Of a client on no thread.
-    #[cfg(test)]
-    pub(crate) fn alone() -> Box<Self> {
-        let slot = Descriptors::within(8).client();
-        Box::new(Stay { _slot: slot, _room: None, connections: Arc::new(AtomicUsize::new(1)) })
-    }
-}
-
-impl Drop for Stay {
-    fn drop(&mut self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Both sides of a thread's entry for handed sockets.
@@ -236,9 +219,7 @@ impl Thread {
     }
 
     fn stay(&self, slot: ClientSlot) -> Stay {
-        let connections = Arc::clone(&self.shared.neighbours[self.index].connections);
-        connections.fetch_add(1, Ordering::Relaxed);
-        Stay { _slot: slot, _room: None, connections }
+        Stay::new(slot, &self.shared.neighbours[self.index].connections)
     }
 
     /// The emptiest thread, if this one has drifted too far from it.

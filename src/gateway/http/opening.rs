@@ -22,12 +22,13 @@ use super::caller::Caller;
 use super::client::client_gone;
 use super::relay;
 use super::service::head_of;
-use crate::gateway::admission::admit::{Admitted, NotAdmitted, SeatGuard, admit};
+use crate::gateway::admission::admit::{Admitted, NotAdmitted, admit};
 use crate::gateway::admission::backend::Backend;
 use crate::gateway::admission::fleet::Fleet;
-use crate::gateway::context::thread::{Stay, Thread};
-use crate::gateway::limits::permit::Room;
+use crate::gateway::context::thread::Thread;
+use crate::gateway::limits::permit::{Room, Stay};
 use crate::gateway::refuse::{self, Refusal};
+use crate::gateway::session::seat::SeatGuard;
 use crate::gateway::session::stream::{self, Start};
 use crate::gateway::session::target::{Session, SessionKind};
 use crate::gateway::session::tunnel::{self, Early};
@@ -77,7 +78,7 @@ enum Failure {
 pub(crate) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
     let had = asked.fleet.preference(&asked.parts, asked.caller.address.ip());
     let attempt = async {
-        let room = Room::take(&thread.shared, asked.caller.address).map_err(Failure::Refused)?;
+        let room = thread.shared.session_room(asked.caller.address).map_err(Failure::Refused)?;
         Ok((attempt(&thread, &asked, &client, &had).await?, room))
     };
     let answered = tokio::select! {

@@ -14,11 +14,11 @@ use rand::Rng;
 use tokio::task::spawn_local;
 
 use super::caller::Caller;
-use crate::gateway::admission::admit::SeatGuard;
 use crate::gateway::admission::fleet::Fleet;
-use crate::gateway::context::thread::{Stay, Thread};
-use crate::gateway::limits::permit::Room;
+use crate::gateway::context::thread::Thread;
+use crate::gateway::limits::permit::{Room, Stay};
 use crate::gateway::refuse::Refusal;
+use crate::gateway::session::seat::SeatGuard;
 use crate::gateway::session::stream::{self, Start};
 use crate::gateway::session::target::{Session, SessionKind, Target};
 use crate::gateway::upstream::checked::EventStream;
@@ -58,9 +58,9 @@ impl Unasked {
         had: &Preference,
         caller: &Caller,
     ) -> Result<Self, Refusal> {
-        let room = Room::take(&thread.shared, caller.address)?;
+        let room = thread.shared.session_room(caller.address)?;
         let seat = lease.backend.seats.reserve(thread.shared.clock.now()).map_err(|_| Refusal::busy(RefuseCause::Capacity))?;
-        let seat = SeatGuard::new(seat, fleet);
+        let seat = SeatGuard::new(seat, &fleet.turnover);
         let (socket, stream) = lease.connection.watch.take_stream().ok_or(Refusal::UNREACHABLE)?;
         let keepalive = fleet.policy.keepalive;
         options::backend(socket.tcp(), &keepalive);

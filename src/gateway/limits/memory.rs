@@ -10,14 +10,15 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdline_core::pressure::{Change, Pressure};
 use tokio::time::MissedTickBehavior;
 
-use crate::gateway::Gateway;
+use super::descriptors::Descriptors;
+use crate::clock::Clock;
+use crate::telemetry::Metrics;
 
 /// A storm of handshakes can fill as much as it does in this time beyond the ceiling.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -28,41 +29,45 @@ const SOCKET_BYTES: u64 = 4096;
 /// `memory.stat` has about 2 KB.
 const FILE_MAX: usize = 16 << 10;
 
-impl Gateway {
-    /// Keeps to `limits.memory`, for ever.
-    pub async fn watch_memory(self: Arc<Self>, meter: Option<Meter>) {
-        let mut pressure = Pressure::default();
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_told = false;
-        loop {
-            looks.tick().await;
-            let shared = &self.shared;
-            let ceiling = shared.served.load().limits.memory;
-            let read = meter.as_ref().map_or(Err(io::ErrorKind::Unsupported.into()), |m| m.read(shared.descriptors.sockets()));
-            let used = match read {
-                Ok(used) => used,
-                Err(error) => {
-                    if ceiling.is_some() && !is_told {
-                        tracing::warn!(%error, "memory in use cannot be told: limits.memory refuses nothing");
-                        is_told = true;
-                    }
-                    continue;
+/// Keeps `is_short` to whether memory in use is above `ceiling`, which a reload changes, for ever.
+pub(crate) async fn watch(
+    meter: Option<Meter>,
+    ceiling: impl Fn() -> Option<u64>,
+    descriptors: &Descriptors,
+    is_short: &AtomicBool,
+    metrics: &Metrics,
+    clock: Clock,
+) {
+    let mut pressure = Pressure::default();
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_told = false;
+    loop {
+        looks.tick().await;
+        let ceiling = ceiling();
+        let read = meter.as_ref().map_or(Err(io::ErrorKind::Unsupported.into()), |m| m.read(descriptors.sockets()));
+        let used = match read {
+            Ok(used) => used,
+            Err(error) => {
+                if ceiling.is_some() && !is_told {
+                    tracing::warn!(%error, "memory in use cannot be told: limits.memory refuses nothing");
+                    is_told = true;
                 }
-            };
-            shared.metrics.memory(used, ceiling);
-            let change = pressure.look(used, ceiling, shared.clock.now());
-            shared.is_short_of_memory.store(pressure.refuses(), Ordering::Relaxed);
-            match change {
-                Some(Change::Refuses) => {
-                    tracing::warn!(used, ceiling, "memory is above limits.memory: no new session begins");
-                }
-                Some(Change::Admits { since }) => {
-                    let after_ms = shared.clock.now().since(since).as_millis() as u64;
-                    tracing::info!(used, ceiling, after_ms, "memory is below limits.memory: sessions begin again");
-                }
-                None => {}
+                continue;
             }
+        };
+        metrics.memory(used, ceiling);
+        let change = pressure.look(used, ceiling, clock.now());
+        is_short.store(pressure.refuses(), Ordering::Relaxed);
+        match change {
+            Some(Change::Refuses) => {
+                tracing::warn!(used, ceiling, "memory is above limits.memory: no new session begins");
+            }
+            Some(Change::Admits { since }) => {
+                let after_ms = clock.now().since(since).as_millis() as u64;
+                tracing::info!(used, ceiling, after_ms, "memory is below limits.memory: sessions begin again");
+            }
+            None => {}
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod orders;
 mod pump;
 pub(crate) mod reframe;
 pub mod registry;
+pub(crate) mod seat;
 pub mod side;
 pub mod stream;
 pub mod target;

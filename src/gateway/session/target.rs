@@ -11,9 +11,9 @@ use holdline_core::ids::{BackendId, FleetName, SessionId};
 use holdline_core::policy::{KeepalivePolicy, Timeouts};
 use serde::{Serialize, Serializer};
 
+use super::seat::SeatGuard;
 use super::timer::Limits;
-use crate::gateway::admission::admit::SeatGuard;
-use crate::gateway::context::thread::Stay;
+use crate::gateway::limits::permit::Stay;
 
 /// One session at its beginning. It lives and dies on one thread.
 pub(crate) struct Session {

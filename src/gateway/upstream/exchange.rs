@@ -7,7 +7,7 @@ use holdline_core::wire::head::{self, HEAD_MAX, HeadError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::spawn_local;
 
-use crate::gateway::admission::admit::SeatGuard;
+use crate::gateway::session::seat::SeatGuard;
 use crate::net::socket::Socket;
 use crate::net::socket::Transport;
 

@@ -168,8 +168,8 @@ mod tests {
 
     use super::super::held::{Handshake, InFlight};
     use super::*;
-    use crate::gateway::admission::admit::SeatGuard;
     use crate::gateway::admission::fleet::tests::{address, fleet, policy, ready, view};
+    use crate::gateway::session::seat::SeatGuard;
     use crate::gateway::session::target::SessionFilter;
     use crate::gateway::session::timer;
 
@@ -187,7 +187,7 @@ mod tests {
         fleet.adopt(&view(&fleet.policy, vec![ready("a", address(1), 1)]));
         let clock = Clock::start();
         let backend = fleet.backend(&"a".into()).unwrap();
-        let seat = SeatGuard::new(backend.seats.reserve(clock.now()).unwrap(), &fleet);
+        let seat = SeatGuard::new(backend.seats.reserve(clock.now()).unwrap(), &fleet.turnover);
         let (registry, keeper) = (Registry::new(clock, 7), Rc::new(Keeper::default()));
         let beginning = Beginning {
             fleet: Arc::clone(&fleet),

@@ -161,7 +161,7 @@ async fn seat(
     failed: &[BackendId],
     client: SocketAddr,
 ) -> Result<(Admitted, Room), Refusal> {
-    let room = Room::take(&thread.shared, client)?;
+    let room = thread.shared.session_room(client)?;
     // hyper watches the client, and drops this when it leaves.
     match admit(fleet, &had.wish, failed, pending(), thread.shared.clock, &thread.rng).await {
         Ok(admitted) => Ok((admitted, room)),

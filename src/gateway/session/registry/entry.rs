@@ -12,8 +12,8 @@ use holdline_core::policy::DrainMode;
 use holdline_core::time::Moment;
 
 use super::Candidate;
-use crate::gateway::admission::admit::SeatGuard;
-use crate::gateway::context::thread::Stay;
+use crate::gateway::limits::permit::Stay;
+use crate::gateway::session::seat::SeatGuard;
 use crate::gateway::session::target::{Ended, Session, SessionInfo, SessionKind, Target};
 use crate::gateway::session::timer::{self, Due, Stamps, TICK, Tick, tick_of};
 

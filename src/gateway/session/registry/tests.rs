@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use tokio::task::LocalSet;
 
 use super::*;
-use crate::gateway::admission::fleet::tests::taken_seat;
-use crate::gateway::context::thread::Stay;
+use crate::gateway::limits::permit::Stay;
 use crate::gateway::session::orders;
+use crate::gateway::session::seat::tests::taken_seat;
 use crate::gateway::session::target::{Ended, SessionKind, Target, Watch};
 use crate::gateway::session::timer::TICK;
 

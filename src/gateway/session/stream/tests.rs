@@ -16,9 +16,9 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
 use crate::clock::Clock;
-use crate::gateway::admission::fleet::tests::taken_seat;
-use crate::gateway::context::thread::Stay;
+use crate::gateway::limits::permit::Stay;
 use crate::gateway::session::registry::Candidate;
+use crate::gateway::session::seat::tests::taken_seat;
 use crate::gateway::session::target::{Ended, SessionFilter, SessionKind, Target, Watch};
 use crate::gateway::session::timer;
 

@@ -15,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::clock::Clock;
-use crate::gateway::admission::fleet::tests::taken_seat;
-use crate::gateway::context::thread::Stay;
+use crate::gateway::limits::permit::Stay;
 use crate::gateway::session::registry::Registry;
+use crate::gateway::session::seat::tests::taken_seat;
 use crate::gateway::session::target::{Ended, Session, SessionFilter, SessionKind, Target, Watch};
 use crate::gateway::session::timer;
 use crate::gateway::session::tunnel::*;
