@@ -135,7 +135,7 @@ async fn row_23_a_pushed_heartbeat_that_is_replayed_or_cannot_be() {
     holdline.until("heard", |fleet| fleet["backends"][0]["reported"] == most).await;
     assert_eq!(seats().await.1, 10, "of the configured and the reported capacity the lower holds");
     let refused = client::websocket(holdline.address, "/").await.unwrap_err();
-    assert_eq!(client::refusal(&refused), (503, "no_backend".to_owned()), "it has no seat that Holdline could fill");
+    assert_eq!(client::refusal(&refused), (503, "capacity".to_owned()), "it has no seat that Holdline could fill");
     client::echo(&mut held, "still here").await;
     assert_eq!(push(json!({ "id": "a", "seq": u64::MAX, "sessions": 1, "capacity": 10 })).await, 204);
     holdline.until("there is room again", |fleet| fleet["backends"][0]["reported"] == 1).await;
