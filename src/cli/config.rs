@@ -18,13 +18,13 @@ pub(super) struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Read a configuration file and tell all that is wrong with it
+    /// Validate a configuration file and report its errors
     #[command(after_help = "Example:\n  holdline config check holdline.yaml")]
     Check {
-        /// The file
+        /// Configuration file
         #[arg(required_unless_present = "config", conflicts_with = "config")]
         file: Option<PathBuf>,
-        /// The file, in the way `holdline run` takes it
+        /// The same, as an option like that of `holdline run`
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },

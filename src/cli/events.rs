@@ -27,10 +27,10 @@ const LINE_MAX: usize = 1024 * 1024;
 pub(super) struct EventsArgs {
     #[command(flatten)]
     client: ClientArgs,
-    /// Go on with those that happen from now on, until Ctrl-C
+    /// Continue with new events until Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// Only of this fleet
+    /// Show only this fleet
     #[arg(long)]
     fleet: Option<String>,
 }

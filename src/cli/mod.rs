@@ -35,13 +35,13 @@ use output::{Format, Out};
 
 const EXAMPLES: &str = "\
 Examples:
-  holdline config check holdline.yaml       is the configuration valid?
+  holdline config check holdline.yaml       validate a configuration
   holdline run --config holdline.yaml       proxy, count, queue and scale
-  holdline status                           who holds how many sessions
-  holdline drain b-2 --over 30s --wait      move the sessions of a backend away, watch it
-  holdline scale chat --explain             why so many backends
+  holdline status                           sessions on each backend
+  holdline drain b-2 --over 30s --wait      empty a backend and follow the progress
+  holdline scale chat --explain             reasons for the number of backends
 
-Exit status: 0 done, 1 failed or deadline passed, 2 usage or configuration, 3 no answer from the admin address";
+Exit status: 0 success, 1 failure or deadline passed, 2 usage or configuration error, 3 no answer from the admin address";
 
 /// The ingress that holds client connections while the fleet behind it scales, deploys and fails.
 #[derive(Debug, Parser)]
@@ -53,9 +53,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run gateway and controller in this process, as a configuration file says
+    /// Run gateway and controller in one process, from a configuration file
     Run(run::RunArgs),
-    /// See it all in a minute: servers, a crowd, scaling, drains; no file needed
+    /// Demonstrate sessions, scaling and drains with simulated users; needs no configuration
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
     /// The reference real-time application that the demo runs
@@ -65,30 +65,30 @@ enum Command {
         #[command(subcommand)]
         role: holdline_live::Role,
     },
-    /// Show fleets, backends and the sessions on each
+    /// Show fleets, their backends and the sessions on each
     Status(status::StatusArgs),
-    /// Like `status`, live: redrawn every second, until q or Ctrl-C
+    /// Show the status live, updated every second, until q or Ctrl-C
     #[command(after_help = "Examples:\n  holdline top --fleet chat\n  holdline top -o json | jq '.fleets[].arrivals_per_s'")]
     Top(status::StatusArgs),
     /// List open sessions
     Sessions(sessions::SessionsArgs),
-    /// Move all sessions off a backend and place none there
+    /// Move all sessions off a backend and place no new ones there
     Drain(moves::DrainArgs),
-    /// Take a drain back: the backend takes sessions again at once
+    /// Cancel a drain: the backend takes new sessions again
     Undrain(moves::UndrainArgs),
-    /// Move sessions from fuller to emptier backends of a fleet
+    /// Even out the sessions of a fleet: move them from fuller to emptier backends
     Rebalance(moves::RebalanceArgs),
-    /// Show, fix or give back the number of backends of a fleet
+    /// Show or set the number of backends of a fleet, or return it to the autoscaler
     Scale(scale::ScaleArgs),
-    /// Show what happened: phases, drains, scaling
+    /// Show events: changes of phase, drains, scaling decisions
     Events(events::EventsArgs),
-    /// Check a configuration file, or print its schema
+    /// Check a configuration file, or print the configuration's schema
     #[command(after_help = "Examples:\n  holdline config check holdline.yaml\n  holdline config schema > holdline.schema.json")]
     Config(config::ConfigArgs),
-    /// Print a completion script
+    /// Print a shell completion script
     #[command(after_help = "Example:\n  holdline completions bash > /etc/bash_completion.d/holdline")]
     Completions {
-        /// For which shell
+        /// Shell to print it for
         shell: Shell,
     },
 }
@@ -96,10 +96,10 @@ enum Command {
 /// Options of every command that asks a running Holdline.
 #[derive(Clone, Debug, Args)]
 struct ClientArgs {
-    /// Where the admin API of the running Holdline is
+    /// URL of the running Holdline's admin API
     #[arg(long, env = "HOLDLINE_ADMIN", value_name = "URL", default_value = "http://127.0.0.1:9900")]
     admin: String,
-    /// For people or for programs
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Format,
 }

@@ -25,13 +25,13 @@ use crate::clock::Clock;
 const POLL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  holdline drain b-2 --dry-run                 what would happen\n  \
-    holdline drain b-2 --over 30s --wait         over 30 s, and watch it\n  \
-    holdline drain b-2 --fleet chat --rate 50/s  at most 50 sessions a second")]
+#[command(after_help = "Examples:\n  holdline drain b-2 --dry-run                 show the plan\n  \
+    holdline drain b-2 --over 30s --wait         within 30 s, and show progress\n  \
+    holdline drain b-2 --fleet chat --rate 50/s  at most 50 sessions per second")]
 pub(super) struct DrainArgs {
-    /// The backend's id, as `holdline status` shows it
+    /// Id of the backend, as shown by `holdline status`
     backend: String,
-    /// Its fleet, when backends of several fleets have this id
+    /// Fleet of the backend, if several fleets have a backend with this id
     #[arg(long)]
     fleet: Option<String>,
     #[command(flatten)]
@@ -43,9 +43,9 @@ pub(super) struct DrainArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  holdline undrain b-2")]
 pub(super) struct UndrainArgs {
-    /// The backend's id, as `holdline status` shows it
+    /// Id of the backend, as shown by `holdline status`
     backend: String,
-    /// Its fleet, when backends of several fleets have this id
+    /// Fleet of the backend, if several fleets have a backend with this id
     #[arg(long)]
     fleet: Option<String>,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(super) struct UndrainArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  holdline rebalance chat --over 1m --wait")]
 pub(super) struct RebalanceArgs {
-    /// The fleet
+    /// Name of the fleet
     fleet: String,
     #[command(flatten)]
     how: HowArgs,
@@ -66,28 +66,28 @@ pub(super) struct RebalanceArgs {
 /// How sessions are moved; what is not given is the fleet's own.
 #[derive(Debug, Args)]
 struct HowArgs {
-    /// Spread it over this time, such as 30s
+    /// Time over which to move the sessions, such as 30s
     #[arg(long, value_name = "DURATION")]
     over: Option<String>,
-    /// Move at most so many, such as 100/s
+    /// Maximum rate, such as 100/s
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
-    /// What a session sees of it
+    /// How sessions are ended
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
-    /// Show the plan and do nothing
+    /// Show the plan without starting anything
     #[arg(long)]
     dry_run: bool,
-    /// Stay until it ended, and show how far it is; status 1 if its deadline passed with sessions left
+    /// Wait for the end and show progress; exit status 1 if sessions are left at the deadline
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Mode {
-    /// A proper end of its protocol
+    /// Close frame, or the end of the stream between two events
     Close,
-    /// The end of its TCP connection
+    /// Close the TCP connection
     Cut,
 }
 

@@ -12,9 +12,9 @@ use super::render::Style;
 /// The form of a command's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    /// Text for a terminal.
     Table,
-    /// For programs.
+    /// JSON.
     Json,
 }
 

@@ -11,10 +11,10 @@ use crate::telemetry::logs;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  holdline run --config holdline.yaml\n\nSIGTERM or Ctrl-C: stop accepting, close sessions at a pace, stop children, exit 0.\nSIGHUP, or another content of FILE: reload it; what stays in it keeps its sessions."
+    after_help = "Example:\n  holdline run --config holdline.yaml\n\nSIGTERM or Ctrl-C: stop accepting, close sessions gradually, stop child processes, exit 0.\nSIGHUP, or a change of FILE: reload the configuration; open sessions are kept."
 )]
 pub(super) struct RunArgs {
-    /// The configuration; `holdline config check FILE` checks it beforehand
+    /// Configuration file; validate it with `holdline config check FILE`
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
 }

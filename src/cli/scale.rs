@@ -12,19 +12,19 @@ use super::render::{Column, Style, columns};
 use crate::admin::api::{DoneBody, ScaleBody, ScaleOrder};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  holdline scale chat --explain     the last decision, its reason and its inputs\n  \
-    holdline scale chat --to 5        five backends, whatever the autoscaler thinks\n  \
-    holdline scale chat --auto        give the number back to the autoscaler")]
+#[command(after_help = "Examples:\n  holdline scale chat --explain     show the last decision, its reason and its inputs\n  \
+    holdline scale chat --to 5        run five backends regardless of load\n  \
+    holdline scale chat --auto        return to autoscaling")]
 pub(super) struct ScaleArgs {
-    /// The fleet
+    /// Name of the fleet
     fleet: String,
-    /// Fix the number of backends
+    /// Set a fixed number of backends
     #[arg(long, value_name = "N", conflicts_with_all = ["auto", "explain"])]
     to: Option<u32>,
-    /// Give the number back to the autoscaler
+    /// Return to autoscaling
     #[arg(long, conflicts_with = "explain")]
     auto: bool,
-    /// Show the inputs of the last decision too
+    /// Show the inputs of the last decision
     #[arg(long)]
     explain: bool,
     #[command(flatten)]

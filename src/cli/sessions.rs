@@ -14,13 +14,13 @@ use crate::admin::api::{SessionBody, SessionsBody};
 pub(super) struct SessionsArgs {
     #[command(flatten)]
     client: ClientArgs,
-    /// Only of this fleet
+    /// Show only this fleet
     #[arg(long)]
     fleet: Option<String>,
-    /// Only on this backend
+    /// Show only this backend
     #[arg(long)]
     backend: Option<String>,
-    /// So many at the most
+    /// Maximum number of sessions to list
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
 }

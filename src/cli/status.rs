@@ -16,7 +16,7 @@ use crate::admin::api::StatusBody;
 pub(super) struct StatusArgs {
     #[command(flatten)]
     pub(super) client: ClientArgs,
-    /// Only this fleet
+    /// Show only this fleet
     #[arg(long)]
     fleet: Option<String>,
 }

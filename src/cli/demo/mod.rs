@@ -44,25 +44,25 @@ const SERVERS_MAX: u32 = 200;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  holdline demo                                  a minute with 120 clients
-  holdline demo --clients 1000 --capacity 100    a larger crowd on larger servers
-  holdline demo --seconds 20 --wave 3s -o json   a short one, for a script
+  holdline demo                                  one minute with 120 clients
+  holdline demo --clients 1000 --capacity 100    more clients, larger servers
+  holdline demo --seconds 20 --wave 3s -o json   a short run for scripts
 
-Exit status: 0 nobody was thrown out, nothing was overfilled and everybody heard everything, 1 otherwise.")]
+Exit status: 0 if no session was lost, no backend was above its capacity and no delta was missing, else 1.")]
 pub(super) struct DemoArgs {
-    /// Simulated users: three quarters have WebSockets, the others event streams or long-poll
+    /// Number of simulated users: three quarters use WebSockets, the others event streams or long-poll
     #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=5000))]
     clients: u32,
-    /// The time over which they arrive
+    /// Time over which the users arrive
     #[arg(long, value_name = "D", default_value = "15s", value_parser = period)]
     wave: Duration,
-    /// Sessions that one server takes
+    /// Capacity of each server, in sessions
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=5000))]
     capacity: u32,
-    /// Length of the show; on a terminal, Holdline stays up afterwards until Ctrl-C
+    /// Length of the demo; on a terminal, Holdline keeps running afterwards until Ctrl-C
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=86_400))]
     seconds: u64,
-    /// For people or for programs
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Format,
 }

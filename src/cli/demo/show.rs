@@ -179,7 +179,7 @@ impl Show {
             let (look, total) = (self.out.style, self.wave.show.as_secs());
             return screen.draw(&mut self.out, |columns| Picture {
                 body: format!("{}\n{}\n", self.introduction, fleet_table_within(status, look, columns)),
-                foot: format!("{:>3} s of {total} s: {seen}; Ctrl-C ends it", at.as_secs()),
+                foot: format!("{:>3} s of {total} s: {seen}; Ctrl-C to stop", at.as_secs()),
             });
         }
         if self.format == Format::Json || !number.is_multiple_of(LINE_EVERY) {
@@ -207,7 +207,7 @@ impl Show {
             return Err(Failure::Failed(why.to_owned()));
         }
         if self.is_live() && ending == Ending::Whole {
-            self.out.line("Holdline stays up, with its clients gone; look around, Ctrl-C stops it.")?;
+            self.out.line("The clients have disconnected and Holdline keeps running; press Ctrl-C to stop it.")?;
         }
         Ok(())
     }
@@ -217,9 +217,9 @@ fn introduction(wave: Wave, address: SocketAddr, admin: SocketAddr) -> String {
     let Wave { clients, arrive_over, show } = wave;
     let (over, show) = (duration(millis(arrive_over)), duration(millis(show)));
     format!(
-        "page       http://{address}/?room={room}&user=you   the comment wall, as a user sees it\n\
+        "page       http://{address}/?room={room}&user=you   the comment wall\n\
          admin      http://{admin}/   the status page; or: holdline status --admin http://{admin}\n\
-         story      {clients} users arrive over {over}, read, write and leave again; {show} in all\n",
+         story      {clients} users arrive within {over}, read, write and leave; {show} in total\n",
         room = user::room_of(0),
     )
 }
