@@ -14,11 +14,13 @@ mod limits;
 mod peer;
 mod refuse;
 pub mod session;
+mod stage;
 #[cfg(test)]
 mod tests;
 mod upstream;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -29,28 +31,33 @@ use holdline_core::event::{Event, GatewayReport};
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::DrainMode;
 use holdline_core::shutdown::{Shutdown, Step};
+use holdline_core::snapshot::Snapshot;
 use holdline_core::wire::token::Keys;
-use parking_lot::Mutex;
 use rand::rngs::{OsRng, SmallRng};
 use rand::{Rng, SeedableRng, TryRngCore};
 use tokio::sync::{mpsc, watch};
 
+use self::accept::data_thread::{self, Setup};
 use self::admission::fleet::Fleet;
+use self::context::adoption::Adoption;
+pub use self::context::adoption::Prepared;
 use self::context::listener;
-pub use self::context::served::Prepared;
 use self::context::served::Served;
-use self::context::thread::{self, Setup, Shared, Stage};
+use self::context::shared::{Neighbour, Shared};
 pub use self::error::GatewayError;
 use self::limits::addresses::Addresses;
 use self::limits::descriptors::Descriptors;
 use self::limits::memory;
 pub use self::limits::memory::Meter;
+pub use self::session::kind::SessionKind;
 use self::session::orders;
 use self::session::registry::EndOrder;
-pub use self::session::target::{SessionFilter, SessionInfo, SessionKind};
+pub use self::session::target::{SessionFilter, SessionInfo};
+use self::stage::{Stage, StageWatch};
+use self::upstream::dial::Dialler;
 use crate::clock::Clock;
 use crate::config::model::Config;
-use crate::net::tls;
+use crate::net::tls::{self, Connector};
 use crate::telemetry::Metrics;
 
 /// Between two looks at a shutdown: whom to tell to go, whether all have gone.
@@ -63,11 +70,8 @@ const CUT_TIME: Duration = Duration::from_secs(1);
 pub struct Gateway {
     shared: Arc<Shared>,
     orders: Vec<orders::Handle>,
-    /// Sign affinity tokens, of fleets to come too.
-    keys: Keys,
+    adoption: Adoption,
     stage: watch::Sender<Stage>,
-    /// Adopting is read-compare-swap.
-    adopting: Mutex<()>,
 }
 
 impl Gateway {
@@ -107,22 +111,74 @@ impl Gateway {
         let groups = config.listeners.iter().map(|l| listener::bind(l, threads)).collect::<Result<_, _>>()?;
         let addresses = Addresses::new(&config.limits, descriptors.sessions_max());
         let served = ArcSwap::from_pointee(Served::new(config, fleets, groups, tls, addresses)?);
-        let (neighbours, handed): (Vec<_>, Vec<_>) = (0..threads).map(|_| thread::neighbour()).unzip();
+        let (neighbours, handed): (Vec<_>, Vec<_>) = (0..threads).map(|_| Neighbour::new()).unzip();
         let swapped = watch::Sender::new(());
+        let dialler = Dialler { clock, events, metrics: Arc::clone(&metrics) };
         let is_short_of_memory = AtomicBool::new(false);
-        let shared = Arc::new(Shared { clock, served, swapped, descriptors, is_short_of_memory, metrics, events, neighbours });
+        let shared = Arc::new(Shared { clock, served, swapped, descriptors, is_short_of_memory, metrics, dialler, neighbours });
         let stage = watch::Sender::new(Stage::Serving);
         let mut seeds = SmallRng::seed_from_u64(seed);
         let mut orders = Vec::with_capacity(threads);
         let setups = handed.into_iter().enumerate().map(|(index, handed)| {
             let (handle, inbox) = orders::channel();
             orders.push(handle);
-            Setup { index, inbox, handed, stage: stage.subscribe(), seed: seeds.random() }
+            Setup { index, inbox, handed, stage: StageWatch::new(&stage), seed: seeds.random() }
         });
         let started = spawn(setups.collect(), &shared);
-        let gateway = Arc::new(Gateway { shared, orders, keys, stage, adopting: Mutex::new(()) });
+        let gateway = Arc::new(Gateway { adoption: Adoption::new(&shared, keys), shared, orders, stage });
         // On an error the gateway is dropped here, which stops the threads that came up.
         started.map(|()| gateway).map_err(GatewayError::Thread)
+    }
+
+    /// Binds the addresses that `config` adds, and reads the files of its TLS; nothing is accepted there yet. Dropping it gives them up.
+    ///
+    /// # Errors
+    /// [`GatewayError`] names the address and the remedy.
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, GatewayError> {
+        self.adoption.prepare(config)
+    }
+
+    /// Obeys a snapshot, with the rest of the configuration that it is made of: new handshakes see all of it or nothing.
+    pub fn adopt_with(&self, snapshot: &Snapshot, prepared: Prepared) {
+        self.adoption.adopt_with(snapshot, prepared);
+    }
+
+    /// Obeys a snapshot: from its return on no reservation goes beyond the snapshot's limits, and whoever waits for a seat that they
+    /// free was thought of.
+    pub fn adopt(&self, snapshot: &Snapshot) {
+        self.adoption.adopt(snapshot);
+    }
+
+    /// Where it listens, in the configuration's order, with the ports that were found for port 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.shared.served.load().groups.iter().map(|g| g.address()).collect()
+    }
+
+    /// How the backends of `fleet` are spoken to; `None`: in plain text.
+    pub fn connector(&self, fleet: &FleetName) -> Option<Arc<Connector>> {
+        self.shared.served.load().tls.connector(fleet).cloned()
+    }
+
+    /// Takes over what changes in the files of its TLS, for ever.
+    pub async fn follow_tls(self: Arc<Self>) {
+        let mut swapped = self.shared.swapped.subscribe();
+        loop {
+            swapped.borrow_and_update();
+            let store = Arc::clone(&self.shared.served.load().tls);
+            tokio::select! {
+                () = Arc::clone(&store).follow(Arc::clone(&self.shared.metrics)) => {}
+                () = self.other_tls(&store, &mut swapped) => {}
+            }
+        }
+    }
+
+    /// Resolves when other files than those of `store` count.
+    async fn other_tls(&self, store: &Arc<tls::Store>, swapped: &mut watch::Receiver<()>) {
+        while Arc::ptr_eq(store, &self.shared.served.load().tls) {
+            if swapped.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// The counts now. Also passes on what dials found and the event channel had no room for.
@@ -131,7 +187,7 @@ impl Gateway {
         let served = self.shared.served.load();
         for fleet in &served.fleets {
             for member in &fleet.joined().members {
-                member.0.tell_dials(&self.shared.events);
+                member.0.tell_dials(&self.shared.dialler.events);
             }
         }
         GatewayReport { fleets: served.fleets.iter().map(|f| f.counts(now)).collect() }
@@ -228,7 +284,7 @@ fn spawn(setups: Vec<Setup>, shared: &Arc<Shared>) -> io::Result<()> {
     for setup in setups {
         let (shared, ready) = (Arc::clone(shared), ready.clone());
         let name = format!("data-{}", setup.index);
-        std::thread::Builder::new().name(name).spawn(move || thread::run(setup, shared, &ready))?;
+        std::thread::Builder::new().name(name).spawn(move || data_thread::run(setup, shared, &ready))?;
     }
     drop(ready);
     // A thread that died without a word closes its end.

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -20,6 +21,8 @@ use tokio::task::spawn_local;
 use tokio::time::Sleep;
 
 use crate::clock::Clock;
+use crate::config::model::Listener;
+use crate::gateway::context::shared::Shared;
 use crate::gateway::context::thread::Thread;
 use crate::gateway::http::opening::{self, Client};
 use crate::gateway::http::service::{Door, Taken};
@@ -29,7 +32,8 @@ use crate::gateway::limits::permit::Stay;
 use crate::gateway::peer::Peer;
 use crate::gateway::refuse::{self, problem};
 use crate::gateway::upstream::exchange::close_lingering;
-use crate::net::socket::Socket;
+use crate::net::socket::{Socket, Transport};
+use crate::net::tls;
 
 /// hyper panics below this.
 const HYPER_HEAD_MIN: usize = 8 << 10;
@@ -38,8 +42,36 @@ const HYPER_HEAD_MIN: usize = 8 << 10;
 /// new one.
 const LULL: Duration = Duration::from_secs(1);
 
+/// Serves a client from the first byte of its own.
+pub(crate) fn begin(thread: &Rc<Thread>, socket: TcpStream, peer: Peer, listener: &Listener, stay: Stay) {
+    if turns_away(&thread.shared, peer.address) {
+        // Without a word, and without what the kernel keeps of connections that end properly.
+        return socket.reset_on_close();
+    }
+    let socket = match thread.shared.served.load().tls.server(listener) {
+        None => Socket::Plain(socket),
+        Some(config) => match tls::Stream::server(socket, config) {
+            Ok(stream) => Socket::Tls(Box::new(stream)),
+            Err(error) => return tracing::error!(%error, "a connection's TLS cannot begin"),
+        },
+    };
+    let peer = Peer { is_tls: matches!(socket, Socket::Tls(_)), ..peer };
+    spawn_local(serve(Rc::clone(thread), socket, peer, stay));
+}
+
+/// Whether the address begins so many sessions that a connection from there is not worth a handshake; counts it. A trusted proxy
+/// that does not tell its clients apart is refused as they are, but not its connections, which may be others' too.
+fn turns_away(shared: &Shared, peer: SocketAddr) -> bool {
+    let served = shared.served.load();
+    let is_flooding = served.addresses.is_flooding(peer, shared.clock) && !served.trusted.contains(peer.ip());
+    if is_flooding {
+        shared.metrics.bad_input("flood");
+    }
+    is_flooding
+}
+
 /// Serves one client connection to its end, or to the session that it becomes.
-pub(crate) async fn serve(thread: Rc<Thread>, mut stream: Socket, peer: Peer, mut stay: Stay) {
+async fn serve(thread: Rc<Thread>, mut stream: Socket, peer: Peer, mut stay: Stay) {
     let mut limit = thread.shared.served.load().limits.head_timeout;
     let mut has_asked = false;
     loop {

@@ -9,10 +9,11 @@ use rand::rngs::SmallRng;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, spawn_local};
 
+use super::acceptor::accept;
 use crate::gateway::admission::admit::doorman;
 use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::context::listener::Group;
-use crate::gateway::context::thread::{Thread, accept};
+use crate::gateway::context::thread::Thread;
 
 /// What one thread has opened.
 #[derive(Default)]

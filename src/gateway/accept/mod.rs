@@ -1,5 +1,7 @@
 //! Connections of clients, from the accept to their first request.
 
+pub(crate) mod acceptor;
 pub(crate) mod connection;
+pub(crate) mod data_thread;
 pub(crate) mod doors;
 pub(crate) mod proxied;

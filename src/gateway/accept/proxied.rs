@@ -10,8 +10,9 @@ use holdline_core::wire::proxy::{BadHeader, Fed, Reader, Source};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+use super::connection;
 use crate::config::model::Listener;
-use crate::gateway::context::thread::{Thread, begin};
+use crate::gateway::context::thread::Thread;
 use crate::gateway::limits::permit::Stay;
 use crate::gateway::peer::Peer;
 
@@ -39,7 +40,7 @@ pub(crate) async fn serve(thread: Rc<Thread>, mut socket: TcpStream, peer: Peer,
         () = thread.stopping() => return,
     };
     match heard {
-        Ok(Some(peer)) => begin(&thread, socket, peer, &listener, stay),
+        Ok(Some(peer)) => connection::begin(&thread, socket, peer, &listener, stay),
         // Whoever only knocks, as health checks do, is as welcome as elsewhere.
         Ok(None) => {}
         Err(rejected) => {

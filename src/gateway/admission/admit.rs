@@ -19,15 +19,9 @@ use tokio::sync::oneshot;
 
 use super::backend::Backend;
 use super::fleet::Fleet;
+use super::waiter::{Admitted, Told, Waiter};
 use crate::clock::Clock;
 use crate::gateway::session::seat::SeatGuard;
-
-/// A seat, and where it is.
-#[derive(Debug)]
-pub(crate) struct Admitted {
-    pub(crate) backend: Arc<Backend>,
-    pub(crate) seat: SeatGuard,
-}
 
 /// Why nobody was admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,34 +30,6 @@ pub(crate) enum NotAdmitted {
     Refused(RefuseCause),
     /// The client left while it waited: there is nobody to tell.
     Gone,
-}
-
-/// Somebody in the queue, and how it is told.
-#[derive(Debug)]
-pub(crate) enum Waiter {
-    /// For a seat.
-    Session(Told<Admitted>),
-    /// A plain request at a fleet of zero waits for a backend, and keeps no seat.
-    Request(Told<()>),
-}
-
-type Told<T> = oneshot::Sender<Result<T, RefuseCause>>;
-
-impl Waiter {
-    /// The fleet goes.
-    pub(crate) fn turn_away(self) {
-        self.refuse(RefuseCause::Draining);
-    }
-
-    /// Who left meanwhile needs no answer.
-    fn refuse(self, cause: RefuseCause) {
-        match self {
-            Waiter::Session(told) => drop(told.send(Err(cause))),
-            Waiter::Request(told) => {
-                let _ = told.send(Err(cause));
-            }
-        }
-    }
 }
 
 /// A seat where `wish` says, or on the best backend but those in `failed`, at once or after a wait, which stops when the client is `gone`,

@@ -20,10 +20,10 @@ use http::request::Parts;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::admit::Waiter;
 use super::affinity::Guide;
 use super::backend::{Backend, Member};
-use crate::gateway::http::poll;
+use super::poll::table::Table;
+use super::waiter::Waiter;
 use crate::gateway::session::seat::Turnover;
 use crate::gateway::session::target::{Ended, Target, Watch};
 use crate::telemetry::{FleetMetrics, access};
@@ -64,7 +64,7 @@ pub(crate) struct House {
     /// Plain requests in flight or waiting.
     pub(crate) requests: AtomicU32,
     /// Its long-poll clients.
-    pub(crate) polls: poll::Table,
+    pub(crate) polls: Arc<Table>,
 }
 
 impl std::fmt::Debug for Fleet {
@@ -104,7 +104,7 @@ impl Fleet {
             refused_total: AtomicU64::new(0),
             knocked_total: AtomicU64::new(0),
             requests: AtomicU32::new(0),
-            polls: poll::Table::default(),
+            polls: Arc::default(),
         };
         Arc::new(Fleet { policy, house: Arc::new(house), is_new: AtomicBool::new(false) })
     }

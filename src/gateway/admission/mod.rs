@@ -4,3 +4,6 @@ pub(crate) mod admit;
 pub(crate) mod affinity;
 pub(crate) mod backend;
 pub(crate) mod fleet;
+pub(crate) mod handshake;
+pub(crate) mod poll;
+pub(crate) mod waiter;

@@ -5,6 +5,7 @@ pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod headers;
 pub(crate) mod opening;
+pub(crate) mod outgoing;
 pub(crate) mod plain;
 pub(crate) mod poll;
 pub(crate) mod relay;

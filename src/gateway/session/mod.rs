@@ -1,5 +1,6 @@
 //! Sessions from their opening to their end: the tunnel of a WebSocket, event streams, and what a thread knows of each.
 
+pub mod kind;
 pub mod orders;
 mod pump;
 pub(crate) mod reframe;

@@ -8,14 +8,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use holdline_core::cause::EndCause;
-use holdline_core::ids::SessionId;
 use holdline_core::policy::DrainMode;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use slab::Slab;
+use tokio::time::MissedTickBehavior;
 
 use self::entry::Tally;
-pub use self::entry::{EndOrder, Entry};
+pub use self::entry::{Candidate, EndOrder, Entry};
 use super::target::{Session, SessionFilter, SessionInfo};
 use super::timer::{self, Tick};
 use crate::clock::Clock;
@@ -26,19 +26,6 @@ pub struct Registry {
     now: Cell<Tick>,
     entries: RefCell<Slab<Rc<Entry>>>,
     rng: RefCell<SmallRng>,
-}
-
-/// A session that an order may choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Candidate {
-    /// Sorted first: idle ones.
-    busy: bool,
-    /// Then the oldest.
-    opened_ms: u64,
-    /// Its id.
-    id: SessionId,
-    /// Where it stands on its thread.
-    key: usize,
 }
 
 impl Registry {
@@ -81,7 +68,7 @@ impl Registry {
         self.rng.borrow_mut().random()
     }
 
-    /// Moves the time, wakes the sessions for which something is due, and hands their byte counts on. Called by [`timer::run`].
+    /// Moves the time, wakes the sessions for which something is due, and hands their byte counts on. Called by [`keep_time`].
     pub fn tick(&self) {
         let now = timer::tick_of(self.clock.now());
         self.now.set(now);
@@ -130,6 +117,16 @@ impl Registry {
 
     fn now_ms(&self) -> u64 {
         self.clock.now().since_start().as_millis() as u64
+    }
+}
+
+/// Moves `registry`'s time and wakes the sessions that are due. Runs for as long as its thread.
+pub(crate) async fn keep_time(registry: Rc<Registry>) {
+    let mut interval = tokio::time::interval(timer::TICK);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        registry.tick();
     }
 }
 

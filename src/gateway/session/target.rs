@@ -11,6 +11,7 @@ use holdline_core::ids::{BackendId, FleetName, SessionId};
 use holdline_core::policy::{KeepalivePolicy, Timeouts};
 use serde::{Serialize, Serializer};
 
+use super::kind::SessionKind;
 use super::seat::SeatGuard;
 use super::timer::Limits;
 use crate::gateway::limits::permit::Stay;
@@ -29,30 +30,6 @@ pub(crate) struct Session {
     pub(crate) seat: SeatGuard,
     /// Dropped once the client's socket was closed, which may be later.
     pub(crate) stay: Option<Box<Stay>>,
-}
-
-/// The protocol of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SessionKind {
-    /// RFC 6455.
-    WebSocket,
-    /// Server-Sent Events.
-    Sse,
-    /// A client that asks again and again.
-    #[serde(rename = "long_poll")]
-    LongPoll,
-}
-
-impl SessionKind {
-    /// The word in the API and in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            SessionKind::WebSocket => "websocket",
-            SessionKind::Sse => "sse",
-            SessionKind::LongPoll => "long_poll",
-        }
-    }
 }
 
 /// What all sessions of one backend share that began under one policy.

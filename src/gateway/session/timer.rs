@@ -1,32 +1,19 @@
 //! One coarse timer a thread: it tells the time in ticks and looks at every session once a tick, so a session owns no timer of its own.
 
 use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use holdline_core::cause::EndCause;
 use holdline_core::policy::{KeepalivePolicy, Timeouts};
 use holdline_core::time::Moment;
-use tokio::time::MissedTickBehavior;
 
-use super::registry::Registry;
-use super::target::SessionKind;
+use super::kind::SessionKind;
 
 /// The length of a [`Tick`]: what a timeout may be late by, twice. Walking 10,000 sessions takes well under 1 % of it.
 pub const TICK: Duration = Duration::from_millis(100);
 
 /// A count of [`TICK`]s since Holdline started, beginning with one, so that zero means never. Lasts 13 years.
 pub type Tick = u32;
-
-/// Moves `registry`'s time and wakes the sessions that are due. Runs for as long as its thread.
-pub async fn run(registry: Rc<Registry>) {
-    let mut interval = tokio::time::interval(TICK);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        interval.tick().await;
-        registry.tick();
-    }
-}
 
 /// The tick in which `moment` lies.
 pub fn tick_of(moment: Moment) -> Tick {

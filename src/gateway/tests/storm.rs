@@ -7,8 +7,11 @@ use std::time::Duration;
 use holdline_core::policy::QueuePolicy;
 
 use super::support::*;
+use crate::gateway::accept::acceptor;
+use crate::gateway::context::listener;
+use crate::gateway::context::thread::Thread;
 use crate::gateway::limits::descriptors::Descriptors;
-use crate::gateway::{listener, thread};
+use crate::gateway::stage::StageWatch;
 
 const BACKENDS: usize = 4;
 const CAPACITY: u32 = 50;
@@ -59,15 +62,15 @@ async fn sessions_have_their_turn_between_the_connections_of_a_storm() {
     let socket = tokio::net::TcpListener::from_std(group.take(0).unwrap()).unwrap();
     // All of them wait in the kernel before the first is accepted.
     let storm: Vec<_> = (0..STORM).map(|_| std::net::TcpStream::connect(group.address()).unwrap()).collect();
-    let thread = thread::Thread::new(Arc::clone(&rig.gateway.shared), 0, rig.gateway.stage.subscribe(), 7);
+    let thread = Thread::new(Arc::clone(&rig.gateway.shared), 0, StageWatch::new(&rig.gateway.stage), 7);
     let accepted = || rig.gateway.shared.neighbours[0].connections();
     let turns = async {
-        tokio::task::spawn_local(thread::accept(thread, socket, group));
+        tokio::task::spawn_local(acceptor::accept(thread, socket, group));
         let mut before = 0;
         while before < STORM {
             tokio::task::yield_now().await;
             let now = accepted();
-            assert!(now - before <= thread::ACCEPTS_AT_ONCE as usize, "{} in one turn", now - before);
+            assert!(now - before <= acceptor::ACCEPTS_AT_ONCE as usize, "{} in one turn", now - before);
             before = now;
         }
     };

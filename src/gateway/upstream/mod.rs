@@ -4,3 +4,4 @@ pub(crate) mod checked;
 pub(crate) mod dial;
 pub(crate) mod exchange;
 pub(crate) mod pool;
+pub(crate) mod request_body;

@@ -15,10 +15,12 @@ use hyper_util::rt::TokioIo;
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::checked::{Checked, Watch};
+use super::request_body::RequestBody;
+use crate::clock::Clock;
 use crate::gateway::admission::backend::Backend;
-use crate::gateway::context::thread::Thread;
-use crate::gateway::http::body::RequestBody;
+use crate::gateway::stage::StageWatch;
 use crate::net::socket::Socket;
+use crate::telemetry::Metrics;
 
 /// Idle connections kept per backend and thread. More would cost descriptors that sessions could use.
 const IDLE_MAX: usize = 8;
@@ -38,8 +40,10 @@ type Sender = SendRequest<RequestBody>;
 type Key = (FleetName, BackendId, SocketAddr);
 
 /// The idle connections of one thread.
-#[derive(Default)]
 pub(crate) struct Pool {
+    clock: Clock,
+    stage: StageWatch,
+    metrics: Arc<Metrics>,
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
 }
 
@@ -70,22 +74,22 @@ pub(crate) struct Lease {
     pub(crate) is_reused: bool,
     /// It may be kept for the requests of others.
     is_shared: bool,
-    thread: Rc<Thread>,
+    pool: Rc<Pool>,
 }
 
 impl Lease {
     /// An idle connection to `backend`, the one last used.
-    pub(crate) fn kept(thread: &Rc<Thread>, backend: &Arc<Backend>) -> Option<Lease> {
-        let connection = thread.pool.take(backend, thread.shared.clock.now())?;
-        Some(Lease { connection, backend: Arc::clone(backend), is_reused: true, is_shared: true, thread: Rc::clone(thread) })
+    pub(crate) fn kept(pool: &Rc<Pool>, backend: &Arc<Backend>) -> Option<Lease> {
+        let connection = pool.take(backend, pool.clock.now())?;
+        Some(Lease { connection, backend: Arc::clone(backend), is_reused: true, is_shared: true, pool: Rc::clone(pool) })
     }
 
     /// A connection made of a fresh socket; one that is not shared closes after its request.
     ///
     /// # Errors
     /// hyper's; there is nothing to fail in HTTP/1.
-    pub(crate) async fn fresh(thread: &Rc<Thread>, backend: &Arc<Backend>, stream: Socket, is_shared: bool) -> io::Result<Lease> {
-        let watch = Watch::new(stream, &thread.shared.metrics);
+    pub(crate) async fn fresh(pool: &Rc<Pool>, backend: &Arc<Backend>, stream: Socket, is_shared: bool) -> io::Result<Lease> {
+        let watch = Watch::new(stream, &pool.metrics);
         let io = TokioIo::new(Checked::new(Rc::clone(&watch), BUFFER_MAX));
         let (sender, connection) = Builder::new().max_buf_size(BUFFER_MAX).handshake(io).await.map_err(io::Error::other)?;
         // Its end and its errors show at the request that uses it.
@@ -95,20 +99,24 @@ impl Lease {
             backend: Arc::clone(backend),
             is_reused: false,
             is_shared,
-            thread: Rc::clone(thread),
+            pool: Rc::clone(pool),
         })
     }
 
     /// The request was sent whole, and the answer was read whole.
     pub(crate) fn give_back(self) {
         // One that is retired is not kept from its exit by idle connections.
-        if self.is_shared && self.backend.takes_requests() && !self.thread.is_stopping() {
-            self.thread.pool.put(&self.backend, self.connection, self.thread.shared.clock.now());
+        if self.is_shared && self.backend.takes_requests() && !self.pool.stage.is_stopping() {
+            self.pool.put(&self.backend, self.connection, self.pool.clock.now());
         }
     }
 }
 
 impl Pool {
+    pub(crate) fn new(clock: Clock, stage: StageWatch, metrics: Arc<Metrics>) -> Rc<Self> {
+        Rc::new(Pool { clock, stage, metrics, idle: RefCell::default() })
+    }
+
     fn take(&self, backend: &Backend, now: Moment) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&key(backend))?;
@@ -147,11 +155,11 @@ fn key(backend: &Backend) -> Key {
 }
 
 /// Closes what was idle for long enough, for ever.
-pub(crate) async fn sweep(thread: Rc<Thread>) {
+pub(crate) async fn sweep(pool: Rc<Pool>) {
     let mut every = tokio::time::interval(SWEEP_EVERY);
     loop {
         every.tick().await;
-        thread.pool.sweep(thread.shared.clock.now());
+        pool.sweep(pool.clock.now());
     }
 }
 
@@ -169,6 +177,11 @@ mod tests {
         fleet.backend(&"a".into()).unwrap()
     }
 
+    fn pool() -> Rc<Pool> {
+        let (_, stage) = StageWatch::serving();
+        Pool::new(Clock::start(), stage, Metrics::new())
+    }
+
     /// A connection that waits for a request, and the backend's end of it.
     async fn connection() -> (Connection, DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(64);
@@ -181,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn eight_are_kept_and_the_oldest_goes_first() {
         let test = async {
-            let (pool, backend) = (Pool::default(), backend());
+            let (pool, backend) = (pool(), backend());
             let mut ends = Vec::new();
             for i in 0..10 {
                 let (connection, end) = connection().await;
@@ -200,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn they_are_kept_for_four_seconds() {
         let test = async {
-            let (pool, backend) = (Pool::default(), backend());
+            let (pool, backend) = (pool(), backend());
             let (connection, mut end) = connection().await;
             pool.put(&backend, connection, Moment::START);
             let connection = pool.take(&backend, Moment::from_millis(3_999)).unwrap();
@@ -218,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_the_backend_closed_is_not_used() {
         let test = async {
-            let (pool, backend) = (Pool::default(), backend());
+            let (pool, backend) = (pool(), backend());
             let (connection, end) = connection().await;
             drop(end);
             // Its task sees the end.

@@ -11,10 +11,10 @@ use holdline_core::ids::SessionId;
 use holdline_core::policy::DrainMode;
 use holdline_core::time::Moment;
 
-use super::Candidate;
 use crate::gateway::limits::permit::Stay;
+use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::seat::SeatGuard;
-use crate::gateway::session::target::{Ended, Session, SessionInfo, SessionKind, Target};
+use crate::gateway::session::target::{Ended, Session, SessionInfo, Target};
 use crate::gateway::session::timer::{self, Due, Stamps, TICK, Tick, tick_of};
 
 /// Silent for so long, a session counts as idle when sessions to move are chosen.
@@ -72,6 +72,19 @@ pub struct EndOrder {
     pub mode: DrainMode,
     /// The cause to record.
     pub cause: EndCause,
+}
+
+/// A session that an order may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate {
+    /// Sorted first: idle ones.
+    busy: bool,
+    /// Then the oldest.
+    opened_ms: u64,
+    /// Its id.
+    pub(super) id: SessionId,
+    /// Where it stands on its thread.
+    pub(super) key: usize,
 }
 
 impl Entry {

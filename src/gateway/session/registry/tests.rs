@@ -3,15 +3,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use holdline_core::ids::SessionId;
 use holdline_core::policy::{KeepalivePolicy, Timeouts};
 use parking_lot::Mutex;
 use tokio::task::LocalSet;
 
 use super::*;
 use crate::gateway::limits::permit::Stay;
+use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::orders;
 use crate::gateway::session::seat::tests::taken_seat;
-use crate::gateway::session::target::{Ended, SessionKind, Target, Watch};
+use crate::gateway::session::target::{Ended, Target, Watch};
 use crate::gateway::session::timer::TICK;
 
 #[derive(Default)]

@@ -17,10 +17,10 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::*;
 use crate::clock::Clock;
 use crate::gateway::limits::permit::Stay;
-use crate::gateway::session::registry::Candidate;
+use crate::gateway::session::kind::SessionKind;
+use crate::gateway::session::registry::{Candidate, keep_time};
 use crate::gateway::session::seat::tests::taken_seat;
-use crate::gateway::session::target::{Ended, SessionFilter, SessionKind, Target, Watch};
-use crate::gateway::session::timer;
+use crate::gateway::session::target::{Ended, SessionFilter, Target, Watch};
 
 const CHUNKED: head::Body = head::Body::Chunked;
 const UNTIL_CLOSE: head::Body = head::Body::UntilClose;
@@ -72,7 +72,7 @@ impl Bench {
         let (backend, backend_side) = pair().await;
         let clock = Clock::start();
         let registry = Registry::new(clock, 1);
-        tokio::task::spawn_local(timer::run(Rc::clone(&registry)));
+        tokio::task::spawn_local(keep_time(Rc::clone(&registry)));
         let record = Arc::new(Record::default());
         let (seat, seats) = taken_seat();
         let session = Session {

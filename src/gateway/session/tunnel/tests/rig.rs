@@ -16,10 +16,10 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use crate::clock::Clock;
 use crate::gateway::limits::permit::Stay;
-use crate::gateway::session::registry::Registry;
+use crate::gateway::session::kind::SessionKind;
+use crate::gateway::session::registry::{Registry, keep_time};
 use crate::gateway::session::seat::tests::taken_seat;
-use crate::gateway::session::target::{Ended, Session, SessionFilter, SessionKind, Target, Watch};
-use crate::gateway::session::timer;
+use crate::gateway::session::target::{Ended, Session, SessionFilter, Target, Watch};
 use crate::gateway::session::tunnel::*;
 
 /// What was told of the session.
@@ -85,7 +85,7 @@ impl Rig {
     ) -> Rig {
         let clock = Clock::start();
         let registry = Registry::new(clock, 7);
-        tokio::task::spawn_local(timer::run(Rc::clone(&registry)));
+        tokio::task::spawn_local(keep_time(Rc::clone(&registry)));
         let ((client, client_far), (backend_far, backend)) = (pair().await, pair().await);
         let record = Arc::new(Record::default());
         let (seat, seats) = taken_seat();

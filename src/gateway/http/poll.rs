@@ -1,13 +1,5 @@
-//! Long-poll: a client that asks again and again keeps one seat, at one backend, for as long as it does.
-//!
-//! A poll is a request like any and goes by `plain`; what is its own is where it goes. [`Table`] knows which session a client's key has.
-//! The first poll of a client takes a seat, others that come meanwhile wait for that. From then on the session's [`Held`] is what polls on
-//! all threads share, and the [`Keeper`] of the thread where it began owns its seat and its place among the sessions. When it is over is
-//! decided by `core::poll`.
-
-mod held;
-mod keeper;
-mod table;
+//! How a poll goes: as any request, by `outgoing`, to the backend of its client's session. The first poll of a client takes a seat, others
+//! that come meanwhile wait for that. What is kept of the session between two polls is in `admission::poll`.
 
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
@@ -21,15 +13,15 @@ use http::Method;
 use http::request::Parts;
 use rand::Rng;
 
-use self::held::Handshake;
-pub(crate) use self::held::InFlight;
-use self::keeper::Beginning;
-pub(crate) use self::keeper::{Keeper, keep};
-pub(crate) use self::table::Table;
-use self::table::{Found, Opener};
-use super::plain::{Answered, AtBackend, Failure, Outgoing};
-use crate::gateway::admission::admit::{Admitted, NotAdmitted, admit};
+use super::outgoing::{Answered, AtBackend, Failure, Outgoing};
+use crate::gateway::admission::admit::{NotAdmitted, admit};
+use crate::gateway::admission::backend::Backend;
 use crate::gateway::admission::fleet::Fleet;
+use crate::gateway::admission::handshake::Handshake;
+use crate::gateway::admission::poll::held::InFlight;
+use crate::gateway::admission::poll::keeper::Beginning;
+use crate::gateway::admission::poll::table::{Found, Opener};
+use crate::gateway::admission::waiter::Admitted;
 use crate::gateway::context::thread::Thread;
 use crate::gateway::limits::permit::Room;
 use crate::gateway::refuse::Refusal;
@@ -62,7 +54,7 @@ pub(crate) async fn send(
     let mut failed: Vec<BackendId> = Vec::new();
     loop {
         let mut poll = enter(thread, fleet, had, &failed, client).await?;
-        poll.carries(&outgoing.progress);
+        poll.carries(outgoing.progress.sent());
         outgoing.of_session(poll.session());
         let backend = Arc::clone(poll.backend());
         let answered = tokio::select! {
@@ -77,14 +69,18 @@ pub(crate) async fn send(
                 return Ok(answered);
             }
             Err(AtBackend::NotConnected(error)) if is_ours(&error) || failed.len() + 1 >= DIALS_MAX => {
-                return Err(poll.fails(Refusal::not_connected(&error).into()));
+                poll.fails();
+                return Err(Refusal::not_connected(&error).into());
             }
             // The session is lost with its backend. This poll was not sent, so it may begin another one elsewhere.
             Err(AtBackend::NotConnected(_)) => {
                 poll.lose();
                 failed.push(backend.id.clone());
             }
-            Err(AtBackend::Failed(failure)) => return Err(poll.fails(failure)),
+            Err(AtBackend::Failed(failure)) => {
+                poll.fails();
+                return Err(failure);
+            }
         }
     }
 }
@@ -100,8 +96,8 @@ async fn enter(
     // Nobody would know the client again: its session is this one request.
     let Some(key) = had.identity() else { return Ok(open(thread, fleet, None, had, failed, client).await?) };
     loop {
-        match Table::find(fleet, key) {
-            Found::Open(poll) if poll.is_served(fleet) => return Ok(poll),
+        match fleet.polls.find(key) {
+            Found::Open(poll) if is_served(fleet, poll.backend()) => return Ok(poll),
             // Its backend has gone, or come back elsewhere under its id.
             Found::Open(mut poll) => poll.lose(),
             Found::Opening(mut told) => {
@@ -117,6 +113,11 @@ async fn enter(
     }
 }
 
+/// Whether `own` is one of the fleet's, at the address that it had.
+fn is_served(fleet: &Fleet, own: &Arc<Backend>) -> bool {
+    own.serves_its_own() && fleet.backend(&own.id).is_some_and(|b| Arc::ptr_eq(&b, own))
+}
+
 /// Begins a session: the one place where they get their seats.
 async fn open(
     thread: &Rc<Thread>,
@@ -126,7 +127,7 @@ async fn open(
     failed: &[BackendId],
     client: SocketAddr,
 ) -> Result<InFlight, Refusal> {
-    let handshake = Handshake::begin(fleet);
+    let handshake = Handshake::begin(&fleet.metrics);
     let seated = tokio::select! {
         biased;
         seated = seat(thread, fleet, had, failed, client) => seated,
@@ -135,8 +136,8 @@ async fn open(
     match seated {
         Ok((admitted, room)) => {
             let id = SessionId(thread.rng.borrow_mut().random());
-            let (fleet, key) = (Arc::clone(fleet), opener.as_ref().map(Opener::key));
-            let beginning = Beginning { fleet, admitted, room, id, key, client };
+            let (table, key) = (Arc::clone(&fleet.polls), opener.as_ref().map(Opener::key));
+            let beginning = Beginning { table, admitted, room, id, key, client };
             let held = thread.polls.enter(&thread.registry, thread.shared.clock, beginning);
             if let Some(opener) = opener {
                 opener.open(&held);

@@ -1,7 +1,9 @@
 //! What all threads share of one long-poll session, and its polls.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -13,27 +15,24 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::keeper::Bell;
 use crate::clock::Clock;
 use crate::gateway::admission::backend::Backend;
-use crate::gateway::admission::fleet::Fleet;
-use crate::gateway::http::body::Progress;
-use crate::gateway::http::plain::Failure;
+use crate::gateway::admission::handshake::Handshake;
 use crate::gateway::limits::permit::Room;
 use crate::telemetry::names::handshake as handshake_result;
 
 /// One session.
-pub(super) struct Held {
-    pub(super) id: SessionId,
-    pub(super) backend: Arc<Backend>,
+pub(crate) struct Held {
+    pub(crate) id: SessionId,
+    pub(crate) backend: Arc<Backend>,
     /// `None`: it is not in the table, and has one poll.
-    pub(super) key: Option<Key>,
+    pub(crate) key: Option<Key>,
     /// Never locked while its shard of the table is waited for: the table locks in the other order.
-    pub(super) life: Mutex<Life>,
+    pub(crate) life: Mutex<Life>,
     cut: Cut,
     /// Given back by the keeper, or at once by the last poll of a session that is over with it: its client may begin another right away.
     room: Mutex<Option<Room>>,
-    pub(super) moved: Moved,
+    pub(crate) moved: Moved,
     clock: Clock,
     /// Where it stands with its keeper, and how that is told.
     place: usize,
@@ -41,11 +40,26 @@ pub(super) struct Held {
 }
 
 /// Who keeps a session.
-pub(super) struct By {
-    pub(super) clock: Clock,
+pub(crate) struct By {
+    pub(crate) clock: Clock,
     /// Where it stands there.
-    pub(super) place: usize,
-    pub(super) bell: Arc<Bell>,
+    pub(crate) place: usize,
+    pub(crate) bell: Arc<Bell>,
+}
+
+/// Rung by polls of any thread whose session is due.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    /// Places; a session is here once or twice, for it is due only when its last poll is over.
+    pub(super) due: Mutex<Vec<usize>>,
+    pub(super) rung: Notify,
+}
+
+impl Bell {
+    pub(super) fn ring(&self, place: usize) {
+        self.due.lock().push(place);
+        self.rung.notify_one();
+    }
 }
 
 /// Whether polls are to break off, and the bell for those that wait.
@@ -57,7 +71,7 @@ struct Cut {
 
 /// What went through since the keeper last asked.
 #[derive(Debug, Default)]
-pub(super) struct Moved {
+pub(crate) struct Moved {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     polled: AtomicBool,
@@ -65,7 +79,7 @@ pub(super) struct Moved {
 
 impl Moved {
     /// Bytes of the client and of the backend, and whether anything happened; from now on they count from zero.
-    pub(super) fn take(&self) -> (usize, usize, bool) {
+    pub(crate) fn take(&self) -> (usize, usize, bool) {
         let [bytes_in, bytes_out] = [&self.bytes_in, &self.bytes_out].map(|n| n.swap(0, Ordering::Relaxed) as usize);
         let polled = self.polled.swap(false, Ordering::Relaxed);
         (bytes_in, bytes_out, polled || bytes_in + bytes_out > 0)
@@ -74,7 +88,7 @@ impl Moved {
 
 impl Held {
     /// With its first poll in flight.
-    pub(super) fn new(id: SessionId, backend: Arc<Backend>, key: Option<Key>, room: Room, by: By) -> Arc<Self> {
+    pub(crate) fn new(id: SessionId, backend: Arc<Backend>, key: Option<Key>, room: Room, by: By) -> Arc<Self> {
         let By { clock, place, bell } = by;
         let now = clock.now();
         let life = Mutex::new(if key.is_some() { Life::new(now) } else { Life::of_one_poll(now) });
@@ -83,18 +97,18 @@ impl Held {
     }
 
     /// Gives its room back.
-    pub(super) fn leave_room(&self) {
+    pub(crate) fn leave_room(&self) {
         drop(self.room.lock().take());
     }
 
     /// Breaks its polls off. To be said until they are: one that begins to wait just now does not hear it.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.is_set.store(true, Ordering::Release);
         self.cut.told.notify_waiters();
     }
 
     /// Another poll; `None`: it takes none any more.
-    pub(super) fn join(self: &Arc<Self>) -> Option<InFlight> {
+    pub(crate) fn join(self: &Arc<Self>) -> Option<InFlight> {
         let joined = self.life.lock().join();
         joined.then(|| InFlight::new(Arc::clone(self), None))
     }
@@ -105,8 +119,8 @@ pub(crate) struct InFlight {
     held: Arc<Held>,
     /// Of the poll that began the session, until its answer.
     handshake: Option<Handshake>,
-    /// Of its body.
-    progress: Option<Progress>,
+    /// Bytes of its body that the backend was sent.
+    sent: Option<Rc<Cell<u64>>>,
     is_whole: bool,
     cut: Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -116,11 +130,11 @@ impl InFlight {
         let of = Arc::clone(&held);
         let cut = Box::pin(async move { of.cut.told.notified().await });
         held.moved.polled.store(true, Ordering::Relaxed);
-        InFlight { held, handshake, progress: None, is_whole: false, cut }
+        InFlight { held, handshake, sent: None, is_whole: false, cut }
     }
 
     /// The poll that began the session.
-    pub(super) fn first(held: Arc<Held>, handshake: Handshake) -> Self {
+    pub(crate) fn first(held: Arc<Held>, handshake: Handshake) -> Self {
         Self::new(held, Some(handshake))
     }
 
@@ -129,23 +143,17 @@ impl InFlight {
         self.held.id
     }
 
-    pub(super) fn backend(&self) -> &Arc<Backend> {
+    pub(crate) fn backend(&self) -> &Arc<Backend> {
         &self.held.backend
     }
 
-    /// Whether its backend is one of the fleet's, at the address that it had.
-    pub(super) fn is_served(&self, fleet: &Fleet) -> bool {
-        let own = &self.held.backend;
-        own.serves_its_own() && fleet.backend(&own.id).is_some_and(|b| Arc::ptr_eq(&b, own))
-    }
-
-    /// The body that goes with it.
-    pub(super) fn carries(&mut self, body: &Progress) {
-        self.progress = Some(body.clone());
+    /// Bytes of its body that the backend was sent, counted elsewhere.
+    pub(crate) fn carries(&mut self, sent: Rc<Cell<u64>>) {
+        self.sent = Some(sent);
     }
 
     /// Resolves when it is to break off.
-    pub(super) async fn cut(&mut self) {
+    pub(crate) async fn cut(&mut self) {
         poll_fn(|cx| self.poll_cut(cx)).await;
     }
 
@@ -175,7 +183,7 @@ impl InFlight {
     }
 
     /// Its backend answered.
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    pub(crate) fn answered(&mut self, status: StatusCode) {
         let is_error = status.is_client_error() || status.is_server_error();
         if !is_error {
             self.held.life.lock().answered();
@@ -186,15 +194,14 @@ impl InFlight {
     }
 
     /// Its backend gave no answer.
-    pub(super) fn fails(&mut self, failure: Failure) -> Failure {
+    pub(crate) fn fails(&mut self) {
         if let Some(handshake) = self.handshake.take() {
             handshake.settle(handshake_result::REFUSED);
         }
-        failure
     }
 
     /// Its backend cannot be reached.
-    pub(super) fn lose(&mut self) {
+    pub(crate) fn lose(&mut self) {
         self.held.life.lock().lose();
         // It goes on elsewhere.
         if let Some(handshake) = self.handshake.take() {
@@ -206,8 +213,8 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let held = &self.held;
-        if let Some(progress) = &self.progress {
-            held.moved.bytes_in.fetch_add(progress.bytes(), Ordering::Relaxed);
+        if let Some(sent) = &self.sent {
+            held.moved.bytes_in.fetch_add(sent.get(), Ordering::Relaxed);
         }
         let is_due = {
             let mut life = held.life.lock();
@@ -217,35 +224,6 @@ impl Drop for InFlight {
         if is_due {
             held.leave_room();
             held.bell.ring(held.place);
-        }
-    }
-}
-
-/// The beginning of a session, counted once: if nobody says how it went, its client left.
-pub(super) struct Handshake(Option<Arc<Fleet>>);
-
-impl Handshake {
-    pub(super) fn begin(fleet: &Arc<Fleet>) -> Self {
-        Handshake(Some(Arc::clone(fleet)))
-    }
-
-    /// How it went.
-    pub(super) fn settle(mut self, result: &'static str) {
-        if let Some(fleet) = self.0.take() {
-            fleet.metrics.handshake(result);
-        }
-    }
-
-    /// Another takes its place.
-    fn forget(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        if let Some(fleet) = self.0.take() {
-            fleet.metrics.handshake(handshake_result::GONE);
         }
     }
 }

@@ -11,7 +11,6 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::held::{Held, InFlight};
-use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::refuse::Refusal;
 
 /// Locks, so that threads seldom meet at one. A power of two.
@@ -37,7 +36,7 @@ enum Slot {
 }
 
 /// What a client's key has.
-pub(super) enum Found {
+pub(crate) enum Found {
     /// A session, which took the poll.
     Open(InFlight),
     /// One that looks for its seat.
@@ -48,8 +47,8 @@ pub(super) enum Found {
 
 impl Table {
     /// What the client of `key` has. A session that is about to end gives its place to the next one.
-    pub(super) fn find(fleet: &Arc<Fleet>, key: Key) -> Found {
-        let mut shard = fleet.polls.shard(key);
+    pub(crate) fn find(self: &Arc<Self>, key: Key) -> Found {
+        let mut shard = self.shard(key);
         let entry = shard.entry(key);
         if let Entry::Occupied(slot) = &entry {
             match slot.get() {
@@ -63,7 +62,7 @@ impl Table {
         }
         let (told, waits) = watch::channel(None);
         entry.insert_entry(Slot::Opening(waits));
-        Found::Nobody(Opener { fleet: Arc::clone(fleet), key, told })
+        Found::Nobody(Opener { table: Arc::clone(self), key, told })
     }
 
     /// The backend of the session of `key`.
@@ -75,7 +74,7 @@ impl Table {
     }
 
     /// `held` takes no more polls. Another may have its place already.
-    pub(super) fn leave(&self, held: &Arc<Held>) {
+    pub(crate) fn leave(&self, held: &Arc<Held>) {
         let Some(key) = held.key else { return };
         if let Entry::Occupied(slot) = self.shard(key).entry(key)
             && matches!(slot.get(), Slot::Open(other) if Arc::ptr_eq(other, held))
@@ -96,31 +95,31 @@ impl Table {
 }
 
 /// The poll that looks for its session's seat. Dropped, it makes room for another.
-pub(super) struct Opener {
-    fleet: Arc<Fleet>,
+pub(crate) struct Opener {
+    table: Arc<Table>,
     key: Key,
     told: watch::Sender<Option<Refusal>>,
 }
 
 impl Opener {
-    pub(super) fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         self.key
     }
 
     /// The session has its seat; who waits may join.
-    pub(super) fn open(self, held: &Arc<Held>) {
-        self.fleet.polls.shard(self.key).insert(self.key, Slot::Open(Arc::clone(held)));
+    pub(crate) fn open(self, held: &Arc<Held>) {
+        self.table.shard(self.key).insert(self.key, Slot::Open(Arc::clone(held)));
     }
 
     /// There is no seat, and there would be none for those who wait.
-    pub(super) fn refuse(self, refusal: Refusal) {
+    pub(crate) fn refuse(self, refusal: Refusal) {
         self.told.send_replace(Some(refusal));
     }
 }
 
 impl Drop for Opener {
     fn drop(&mut self) {
-        if let Entry::Occupied(slot) = self.fleet.polls.shard(self.key).entry(self.key)
+        if let Entry::Occupied(slot) = self.table.shard(self.key).entry(self.key)
             && matches!(slot.get(), Slot::Opening(waits) if waits.same_channel(&self.told.subscribe()))
         {
             slot.remove();

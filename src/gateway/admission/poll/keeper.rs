@@ -10,19 +10,17 @@ use holdline_core::cause::EndCause;
 use holdline_core::ids::SessionId;
 use holdline_core::policy::DrainMode;
 use holdline_core::poll::Step;
-use parking_lot::Mutex;
 use slab::Slab;
-use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use super::held::{By, Held};
+use super::held::{Bell, By, Held};
+use super::table::Table;
 use crate::clock::Clock;
-use crate::gateway::admission::admit::Admitted;
-use crate::gateway::admission::fleet::Fleet;
-use crate::gateway::context::thread::Thread;
+use crate::gateway::admission::waiter::Admitted;
 use crate::gateway::limits::permit::Room;
+use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::registry::{EndOrder, Entered, Registry};
-use crate::gateway::session::target::{Session, SessionKind};
+use crate::gateway::session::target::Session;
 use crate::gateway::session::timer::{Due, TICK};
 
 /// The sessions that began on one thread. A poll on any thread touches its session's counters alone; the keeper looks at all of them once
@@ -35,57 +33,38 @@ pub(crate) struct Keeper {
 
 struct Kept {
     held: Arc<Held>,
-    fleet: Arc<Fleet>,
+    table: Arc<Table>,
     /// Its seat is in there.
     entered: Entered,
 }
 
-/// Rung by polls of any thread whose session is due.
-#[derive(Debug, Default)]
-pub(super) struct Bell {
-    /// Places; a session is here once or twice, for it is due only when its last poll is over.
-    due: Mutex<Vec<usize>>,
-    rung: Notify,
-}
-
-impl Bell {
-    pub(super) fn ring(&self, place: usize) {
-        self.due.lock().push(place);
-        self.rung.notify_one();
-    }
-}
-
 /// A session that begins, with all that it holds.
-pub(super) struct Beginning {
-    pub(super) fleet: Arc<Fleet>,
-    pub(super) admitted: Admitted,
-    pub(super) room: Room,
-    pub(super) id: SessionId,
+pub(crate) struct Beginning {
+    pub(crate) table: Arc<Table>,
+    pub(crate) admitted: Admitted,
+    pub(crate) room: Room,
+    pub(crate) id: SessionId,
     /// `None`: its client cannot be known again.
-    pub(super) key: Option<Key>,
-    pub(super) client: SocketAddr,
-}
-
-/// Keeps the thread's sessions, for ever.
-pub(crate) async fn keep(thread: Rc<Thread>) {
-    thread.polls.run(thread.shared.clock).await;
+    pub(crate) key: Option<Key>,
+    pub(crate) client: SocketAddr,
 }
 
 impl Keeper {
     /// Enters a session, its first poll in flight.
-    pub(super) fn enter(&self, registry: &Rc<Registry>, clock: Clock, beginning: Beginning) -> Arc<Held> {
-        let Beginning { fleet, admitted: Admitted { backend, seat }, room, id, key, client } = beginning;
+    pub(crate) fn enter(&self, registry: &Rc<Registry>, clock: Clock, beginning: Beginning) -> Arc<Held> {
+        let Beginning { table, admitted: Admitted { backend, seat }, room, id, key, client } = beginning;
         let mut kept = self.kept.borrow_mut();
         let place = kept.vacant_entry();
         let target = backend.target();
         let held = Held::new(id, backend, key, room, By { clock, place: place.key(), bell: Arc::clone(&self.bell) });
         // Its connections come and go, and are hyper's.
         let session = Session { id, kind: SessionKind::LongPoll, client, target, seat, stay: None };
-        place.insert(Kept { held: Arc::clone(&held), fleet, entered: registry.enter(session) });
+        place.insert(Kept { held: Arc::clone(&held), table, entered: registry.enter(session) });
         held
     }
 
-    async fn run(&self, clock: Clock) {
+    /// Keeps the thread's sessions, for ever.
+    pub(crate) async fn run(&self, clock: Clock) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -142,7 +121,7 @@ impl Kept {
         drop(life);
         if is_ending {
             entry.stamps.ending.set(true);
-            self.fleet.polls.leave(held);
+            self.table.leave(held);
         }
         match step {
             Step::Stays => return false,
@@ -166,12 +145,14 @@ mod tests {
     use http::StatusCode;
     use tokio::task::{LocalSet, spawn_local};
 
-    use super::super::held::{Handshake, InFlight};
+    use super::super::held::InFlight;
     use super::*;
+    use crate::gateway::admission::fleet::Fleet;
     use crate::gateway::admission::fleet::tests::{address, fleet, policy, ready, view};
+    use crate::gateway::admission::handshake::Handshake;
+    use crate::gateway::session::registry::keep_time;
     use crate::gateway::session::seat::SeatGuard;
     use crate::gateway::session::target::SessionFilter;
-    use crate::gateway::session::timer;
 
     /// A thread with one long-poll session, whose first poll is in flight.
     struct Rig {
@@ -190,7 +171,7 @@ mod tests {
         let seat = SeatGuard::new(backend.seats.reserve(clock.now()).unwrap(), &fleet.turnover);
         let (registry, keeper) = (Registry::new(clock, 7), Rc::new(Keeper::default()));
         let beginning = Beginning {
-            fleet: Arc::clone(&fleet),
+            table: Arc::clone(&fleet.polls),
             admitted: Admitted { backend, seat },
             room: Room::alone(),
             id: SessionId(1),
@@ -198,9 +179,9 @@ mod tests {
             client: address(2),
         };
         let held = keeper.enter(&registry, clock, beginning);
-        spawn_local(timer::run(Rc::clone(&registry)));
+        spawn_local(keep_time(Rc::clone(&registry)));
         spawn_local(async move { keeper.run(clock).await });
-        let first = InFlight::first(Arc::clone(&held), Handshake::begin(&fleet));
+        let first = InFlight::first(Arc::clone(&held), Handshake::begin(&fleet.metrics));
         (Rig { fleet, registry, held }, first)
     }
 

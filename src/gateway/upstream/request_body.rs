@@ -1,0 +1,111 @@
+//! The body of a plain request on its way to a backend.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use holdline_core::time::Moment;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use crate::clock::Clock;
+
+/// The body of a request to a backend.
+pub(crate) enum RequestBody {
+    /// None, so the request can be sent again.
+    Empty,
+    /// The client's.
+    Client(Incoming, Progress),
+}
+
+/// How far a client's body has come, shared with whoever waits for the answer: while it moves, the backend is not late.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    clock: Clock,
+    moved: Rc<Cell<Moment>>,
+    bytes: Rc<Cell<u64>>,
+    stage: Rc<Cell<Stage>>,
+}
+
+/// Who has the next move with a client's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The backend: it was sent what the client sent, and has to take it.
+    Sent,
+    /// The client: more of it could be sent.
+    Awaited,
+    /// The backend: it has all of it.
+    Whole,
+    /// Nobody: the client broke off, or what it sent is no body.
+    Broken,
+}
+
+impl Progress {
+    pub(crate) fn new(clock: Clock, is_whole: bool) -> Self {
+        let stage = if is_whole { Stage::Whole } else { Stage::Sent };
+        Progress { clock, moved: Rc::new(Cell::new(clock.now())), bytes: Rc::default(), stage: Rc::new(Cell::new(stage)) }
+    }
+
+    /// When the body last moved, or the request was sent.
+    pub(crate) fn moved(&self) -> Moment {
+        self.moved.get()
+    }
+
+    /// Bytes of it that the backend was sent.
+    pub(crate) fn sent(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.bytes)
+    }
+
+    /// The client sent all of it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.stage.get() == Stage::Whole
+    }
+
+    /// The client will not send the rest.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.stage.get() == Stage::Broken
+    }
+
+    /// It is the client that keeps everybody waiting.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.stage.get() == Stage::Awaited
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let RequestBody::Client(body, progress) = self.get_mut() else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+            progress.stage.set(Stage::Awaited);
+            return Poll::Pending;
+        };
+        progress.moved.set(progress.clock.now());
+        let data = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref());
+        progress.bytes.set(progress.bytes.get() + data.map_or(0, |d| d.len() as u64));
+        progress.stage.set(match frame {
+            Some(Err(_)) => Stage::Broken,
+            None => Stage::Whole,
+            Some(Ok(_)) if body.is_end_stream() => Stage::Whole,
+            Some(Ok(_)) => Stage::Sent,
+        });
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Client(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Client(body, _) => body.size_hint(),
+        }
+    }
+}
