@@ -18,6 +18,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cli", &["clock", "watch", "config", "telemetry", "net", "providers", "gateway", "controller", "admin", "runtime"]),
 ];
 
+/// The rooms of `src/gateway`, lowest first: each may import those before it. `mod.rs` is above them all.
+const GATEWAY: &[&str] =
+    &["error", "peer", "refuse", "stage", "limits", "session", "admission", "upstream", "context", "http", "accept"];
+
 /// Longer files have a second subject in them.
 const LINES_MAX: usize = 450;
 
@@ -38,6 +42,12 @@ fn rooms_import_in_one_direction() {
             }
         }
     }
+    assert!(against.is_empty(), "against the order of docs/architecture.md:\n{}", against.join("\n"));
+}
+
+#[test]
+fn rooms_of_the_gateway_import_in_one_direction() {
+    let against = against_order("src/gateway", "crate::gateway::", GATEWAY);
     assert!(against.is_empty(), "against the order of docs/architecture.md:\n{}", against.join("\n"));
 }
 
@@ -93,6 +103,62 @@ fn tests_that_the_security_page_names_exist() {
     let declared = tree.match_indices("fn row_").map(|(at, _)| first_name(&tree[at + "fn ".len()..]));
     let unnamed: Vec<_> = declared.filter(|name| name.len() > "row_".len() && !named.contains(name)).collect();
     assert!(unnamed.is_empty(), "not in docs/security.md: {unnamed:?}");
+}
+
+/// The imports below `dir`, whose modules are named by `prefix`, of what is not below them in `rooms`. Its tests stand above all rooms, and
+/// what they provide may be used by tests everywhere.
+fn against_order(dir: &str, prefix: &str, rooms: &[&str]) -> Vec<String> {
+    let rank = |name: &str| rooms.iter().position(|room| *room == name);
+    let mut against = Vec::new();
+    for file in sources(dir) {
+        let below = file.strip_prefix(root().join(dir)).unwrap().with_extension("");
+        let mut modules: Vec<_> = below.iter().map(|part| part.to_str().unwrap()).collect();
+        if modules.last() == Some(&"mod") {
+            modules.pop();
+        }
+        let Some(room) = modules.first().filter(|room| **room != "tests") else { continue };
+        let own = rank(room).unwrap_or_else(|| panic!("{}: the room `{room}` is not in the list", file.display()));
+        let text = fs::read_to_string(&file).unwrap();
+        for (at, path) in imports(&text, prefix, modules.len()) {
+            if path != *room && path != "tests" && rank(path).is_none_or(|imported| imported > own) {
+                let line = text[..at].matches('\n').count() + 1;
+                against.push(format!("{}:{line}: `{room}` imports `{path}`", file.display()));
+            }
+        }
+    }
+    against
+}
+
+/// The names right below `prefix` that a file uses, and where: by their whole path, or by as many `super::` as lead out of `depth` modules.
+fn imports<'t>(text: &'t str, prefix: &str, depth: usize) -> Vec<(usize, &'t str)> {
+    let whole = text.match_indices(prefix).map(|(at, _)| at + prefix.len());
+    let up = "super::".repeat(depth);
+    let relative = text.match_indices(&up).filter(|(at, _)| !text[..*at].ends_with("::")).map(|(at, _)| at + up.len());
+    let mut found = Vec::new();
+    for at in whole.chain(relative) {
+        match text[at..].strip_prefix('{') {
+            None => found.push((at, first_name(&text[at..]))),
+            Some(group) => {
+                let group = &group[..group.find(';').unwrap_or(group.len())];
+                let mut nested = 0_i32;
+                for part in group.split(',') {
+                    if nested == 0 {
+                        found.push((at, first_name(part.trim_start())));
+                    }
+                    nested += part.matches('{').count() as i32 - part.matches('}').count() as i32;
+                }
+            }
+        }
+    }
+    found.retain(|(_, name)| !name.is_empty());
+    found
+}
+
+#[test]
+fn imports_are_found_however_they_are_written() {
+    let text = "use crate::gateway::{limits::{a, b}, http::c};\nuse crate::gateway::peer::Peer;\nuse super::super::accept;\nuse super::d;";
+    let names: Vec<_> = imports(text, "crate::gateway::", 2).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, ["limits", "http", "peer", "accept"]);
 }
 
 /// `src/gateway/error.rs` → `gateway`; `lib.rs` and `main.rs` belong to no room.

@@ -171,8 +171,8 @@ impl Backend {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fleet::tests::{address, fleet, ready, view};
     use super::*;
+    use crate::gateway::admission::fleet::tests::{address, fleet, ready, view};
 
     #[test]
     fn what_the_channel_does_not_take_is_told_later() {
