@@ -152,7 +152,7 @@ impl Holdline {
         let prober = Prober::new(Arc::clone(&plane), events.clone(), Arc::clone(&metrics), seed);
         let outlets = Outlets { drainer, providers: orders };
         let (state, control) =
-            StateTask::new(fleets, Arc::clone(&plane), clock, seed, Arc::clone(&metrics), (events, received), outlets);
+            StateTask::new(fleets, Arc::clone(&plane), clock, Arc::clone(&metrics), (events, received), outlets);
 
         let mut tasks = JoinSet::new();
         named(&mut tasks, "state", state.run());

@@ -85,7 +85,7 @@ impl Real {
         let (clock, metrics) = (Clock::start(), Metrics::new());
         let outlets = Outlets { drainer, providers };
         let fleets = vec![Arc::new(policy)];
-        let (task, control) = StateTask::new(fleets, plane.clone(), clock, 1, metrics.clone(), (events, received), outlets);
+        let (task, control) = StateTask::new(fleets, plane.clone(), clock, metrics.clone(), (events, received), outlets);
         tokio::spawn(drain(plane.clone(), orders));
         let sessions = Arc::new(FakeSessions(Vec::new()));
         let state = AdminState::new(Arc::new(control), sessions, metrics, clock, ([127, 0, 0, 1], 9900).into());

@@ -51,13 +51,12 @@ impl StateTask {
         fleets: Vec<Arc<FleetPolicy>>,
         plane: Arc<dyn DataPlane>,
         clock: Clock,
-        seed: u64,
         metrics: Arc<Metrics>,
         (events, received): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
         outlets: Outlets,
     ) -> (StateTask, Control) {
         let now = clock.now();
-        let state = State::new(fleets, seed, now);
+        let state = State::new(fleets, now);
         let first = state.snapshot(now);
         plane.adopt(&first);
         let (snapshots, published) = watch::channel(Arc::new(first));

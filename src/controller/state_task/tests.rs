@@ -27,7 +27,7 @@ impl Scene {
         let outlets = Outlets { drainer: to_drainer, providers: to_providers };
         let fleets = vec![Arc::new(policy::fleet("chat", provider))];
         let channel = (events.clone(), received);
-        let (task, control) = StateTask::new(fleets, plane.clone(), Clock::start(), 1, Metrics::new(), channel, outlets);
+        let (task, control) = StateTask::new(fleets, plane.clone(), Clock::start(), Metrics::new(), channel, outlets);
         let task = tokio::spawn(task.run());
         Scene { plane, control, events, providers, drainer: Some(drainer), task }
     }

@@ -54,7 +54,7 @@ fn report(fleet: &FleetPolicy, used: u32) -> Event {
 
 /// A thousand ready backends with 500 sessions each.
 fn state(fleet: &Arc<FleetPolicy>) -> State {
-    let mut state = State::new(vec![Arc::clone(fleet)], 1, Moment::START);
+    let mut state = State::new(vec![Arc::clone(fleet)], Moment::START);
     for n in 0..BACKENDS {
         state.apply(heartbeat(fleet, n, 500), Moment::START);
     }

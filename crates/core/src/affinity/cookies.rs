@@ -145,10 +145,8 @@ mod tests {
 
     #[test]
     fn a_token_of_the_last_key_is_followed_and_replaced() {
-        let mut keys = Keys::new([7; 32]);
-        let old = cookies(&keys).set_cookie(&"b".into(), &nothing(), false).unwrap();
-        keys.rotate([8; 32]);
-        let now = cookies(&keys);
+        let old = cookies(&Keys::new([7; 32])).set_cookie(&"b".into(), &nothing(), false).unwrap();
+        let now = cookies(&Keys::several(&[[8; 32], [7; 32]]));
         let had = asked(&now, token_of(&old));
         assert_eq!(had.wish, to("b"));
         assert_ne!(now.set_cookie(&"b".into(), &had, false).unwrap(), old);
@@ -156,8 +154,7 @@ mod tests {
 
     #[test]
     fn a_client_keeps_its_identity_wherever_it_goes() {
-        let mut keys = Keys::new([7; 32]);
-        let before = cookies(&keys);
+        let before = cookies(&Keys::new([7; 32]));
         let mut new = nothing();
         before.identify(&mut new, 5);
         let who = new.identity().unwrap();
@@ -168,7 +165,7 @@ mod tests {
         assert_eq!(before.set_cookie(&"b".into(), &had, false), None);
         // Elsewhere, under another key, and after its backend left.
         let moved = before.set_cookie(&"10.0.0.7:9001".into(), &had, false).unwrap();
-        keys.rotate([8; 32]);
+        let keys = Keys::several(&[[8; 32], [7; 32]]);
         let now = cookies(&keys);
         let had = asked(&now, token_of(&moved));
         assert_eq!(had.identity(), Some(who));

@@ -45,9 +45,9 @@ pub struct State {
 }
 
 impl State {
-    /// Static backends join at once; elastic fleets start their `min`. No decision here is random, so the seed has no use
-    /// yet: ties are broken by the order in which backends joined.
-    pub fn new(fleets: Vec<Arc<FleetPolicy>>, _seed: u64, now: Moment) -> Self {
+    /// Static backends join at once; elastic fleets start their `min`. No decision here is random: ties are broken by the order in which
+    /// backends joined.
+    pub fn new(fleets: Vec<Arc<FleetPolicy>>, now: Moment) -> Self {
         let fleets = fleets.into_iter().map(|policy| Fleet::new(policy, now)).collect();
         let mut state = State {
             fleets,

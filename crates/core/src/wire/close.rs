@@ -49,6 +49,8 @@ mod tests {
         assert_eq!(bytes.len(), 2 + 4 + 2 + 123);
         let mut tracker = Tracker::new(true);
         assert_eq!(tracker.feed(&bytes).taken, bytes.len());
-        assert_eq!((tracker.closed(), tracker.close_code()), (true, Some(GOING_AWAY)));
+        assert!(tracker.closed());
+        let reason: Vec<u8> = bytes[8..].iter().map(|byte| byte ^ 9).collect();
+        assert_eq!((bytes[6] ^ 9, bytes[7] ^ 9, String::from_utf8(reason).unwrap()), (0x03, 0xe9, "€".repeat(41)));
     }
 }

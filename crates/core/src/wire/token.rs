@@ -12,9 +12,6 @@ use subtle::ConstantTimeEq;
 
 use crate::ids::{BackendId, FleetName};
 
-/// Keys that verify: the one that signs, and the one before it, whose cookies are still out there.
-const KEYS_MAX: usize = 2;
-
 /// Separate these MACs from each other and from others that a key might ever be used for.
 const BACKEND: &[u8] = b"holdline affinity 1";
 const CLIENT: &[u8] = b"holdline client 1";
@@ -41,20 +38,15 @@ impl Keys {
         Keys(vec![signing])
     }
 
-    /// From now on `signing` signs; what the key before it signed still verifies, what older ones signed no more.
-    pub fn rotate(&mut self, signing: Key) {
-        self.0.insert(0, signing);
-        self.0.truncate(KEYS_MAX);
+    /// The one that signs, and those before it.
+    #[cfg(test)]
+    pub(crate) fn several(keys: &[Key]) -> Self {
+        Keys(keys.to_vec())
     }
 
     /// The token of a backend under each key; the first is the one to hand out.
     pub fn tokens<'k>(&'k self, fleet: &'k FleetName, backend: &'k BackendId) -> impl Iterator<Item = Token> + 'k {
         self.0.iter().map(move |key| sign(key, BACKEND, fleet, backend.as_str().as_bytes()))
-    }
-
-    /// Whether `token` names this backend, under any key. The time it takes does not depend on the token.
-    pub fn verify(&self, fleet: &FleetName, backend: &BackendId, token: Token) -> bool {
-        self.tokens(fleet, backend).fold(false, |found, own| found | own.matches(token))
     }
 
     /// A token for the client of this number.
@@ -173,22 +165,20 @@ mod tests {
         let text = token(&keys, "chat", "10.0.0.7:9001").to_string();
         assert_eq!(text.len(), 22);
         let parsed = Token::parse(text.as_bytes()).unwrap();
-        assert!(keys.verify(&"chat".into(), &"10.0.0.7:9001".into(), parsed));
-        assert!(!keys.verify(&"chat".into(), &"10.0.0.7:9002".into(), parsed));
-        assert!(!keys.verify(&"feed".into(), &"10.0.0.7:9001".into(), parsed));
-        assert!(!Keys::new([8; 32]).verify(&"chat".into(), &"10.0.0.7:9001".into(), parsed));
+        assert!(token(&keys, "chat", "10.0.0.7:9001").matches(parsed));
+        assert!(!token(&keys, "chat", "10.0.0.7:9002").matches(parsed));
+        assert!(!token(&keys, "feed", "10.0.0.7:9001").matches(parsed));
+        assert!(!token(&Keys::new([8; 32]), "chat", "10.0.0.7:9001").matches(parsed));
         assert!(!token(&keys, "a", "bc").matches(token(&keys, "ab", "c")));
     }
 
     #[test]
-    fn a_rotated_key_verifies_once_more() {
-        let mut keys = Keys::new([1; 32]);
-        let old = token(&keys, "chat", "b");
-        keys.rotate([2; 32]);
-        assert!(keys.verify(&"chat".into(), &"b".into(), old));
-        assert!(!token(&keys, "chat", "b").matches(old));
-        keys.rotate([3; 32]);
-        assert!(!keys.verify(&"chat".into(), &"b".into(), old));
+    fn the_first_key_signs_and_the_tokens_of_all_are_known() {
+        let old = token(&Keys::new([1; 32]), "chat", "b");
+        let keys = Keys::several(&[[2; 32], [1; 32]]);
+        let known: Vec<bool> = keys.tokens(&"chat".into(), &"b".into()).map(|own| own.matches(old)).collect();
+        assert_eq!(known, [false, true]);
+        assert!(token(&keys, "chat", "b").matches(token(&Keys::new([2; 32]), "chat", "b")));
     }
 
     #[test]
@@ -200,18 +190,17 @@ mod tests {
 
     #[test]
     fn a_client_token_is_ours_or_nobodys() {
-        let (chat, mut keys) = ("chat".into(), Keys::new([1; 32]));
+        let (chat, keys) = ("chat".into(), Keys::new([1; 32]));
         let text = keys.client(&chat, 7).to_string();
         assert_eq!(text.len(), 32);
         let token = ClientToken::parse(text.as_bytes()).unwrap();
         assert!(keys.verify_client(&chat, token).is_some_and(|v| v.is_current && v.signed_now.number() == 7));
         assert!(keys.verify_client(&"feed".into(), token).is_none());
         assert!(keys.verify_client(&chat, ClientToken { number: 8, ..token }).is_none());
-        keys.rotate([2; 32]);
+        let keys = Keys::several(&[[2; 32], [1; 32]]);
         let verified = keys.verify_client(&chat, token).unwrap();
         assert!(!verified.is_current && keys.verify_client(&chat, verified.signed_now).unwrap().is_current);
-        keys.rotate([3; 32]);
-        assert!(keys.verify_client(&chat, token).is_none());
+        assert!(Keys::several(&[[3; 32], [2; 32]]).verify_client(&chat, token).is_none());
         for text in [&b""[..], b"AAAA", &[b'A'; 31], &[b'A'; 33], &[b'A'; 36], &[b'.'; 32], &[b'A'; 4000]] {
             assert!(ClientToken::parse(text).is_none(), "{}", text.escape_ascii());
         }

@@ -15,9 +15,6 @@ pub struct Tracker {
     left: u64,
     step: Step,
     opcode: u8,
-    /// Of a Close: what arrived of its code, each byte in place of the byte of the mask that was on it.
-    code: [u8; 2],
-    code_len: u8,
     flags: u8,
 }
 
@@ -91,7 +88,7 @@ pub enum Violation {
 impl Tracker {
     /// At the start of a direction; `masked`: it is the one from client to server.
     pub fn new(masked: bool) -> Self {
-        Tracker { left: 0, step: Step::First, opcode: 0, code: [0; 2], code_len: 0, flags: if masked { flag::MASKED } else { 0 } }
+        Tracker { left: 0, step: Step::First, opcode: 0, flags: if masked { flag::MASKED } else { 0 } }
     }
 
     /// Follows `bytes`. After a complete Close frame or a violation nothing more is taken.
@@ -162,11 +159,6 @@ impl Tracker {
         self.step == Step::Closed
     }
 
-    /// The code of the Close frame; `None` before it arrived, or if the frame has none.
-    pub fn close_code(&self) -> Option<u16> {
-        (self.code_len == 2).then(|| u16::from_be_bytes(self.code))
-    }
-
     /// The rule that was broken, if one was.
     pub fn violation(&self) -> Option<Violation> {
         match self.step {
@@ -204,12 +196,7 @@ impl Tracker {
             Step::First => self.first_byte(byte),
             Step::Second => self.second_byte(byte),
             Step::Length(n) => self.length_byte(byte, n),
-            Step::Mask(n) => {
-                if let Some(kept) = self.code.get_mut(usize::from(4 - n)) {
-                    *kept = byte;
-                }
-                Ok(if n > 1 { Step::Mask(n - 1) } else { self.payload() })
-            }
+            Step::Mask(n) => Ok(if n > 1 { Step::Mask(n - 1) } else { self.payload() }),
             step @ (Step::Payload | Step::Closed | Step::Broken(_)) => Ok(step),
         };
         self.step = next.unwrap_or_else(Step::Broken);
@@ -277,26 +264,11 @@ impl Tracker {
     /// Passes over what there is of the payload; how much that was.
     fn skip(&mut self, bytes: &[u8]) -> usize {
         let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
-        if self.opcode == OPCODE_CLOSE {
-            self.keep_code(&bytes[..n]);
-        }
         self.left -= n as u64;
         if self.left == 0 {
             self.step = self.frame_end();
         }
         n
-    }
-
-    fn keep_code(&mut self, payload: &[u8]) {
-        for byte in payload {
-            let i = usize::from(self.code_len);
-            if i == self.code.len() {
-                return;
-            }
-            // Without a mask these are zero: the only Close is the last frame.
-            self.code[i] ^= byte;
-            self.code_len += 1;
-        }
     }
 
     fn frame_end(&mut self) -> Step {

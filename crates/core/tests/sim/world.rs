@@ -93,7 +93,7 @@ impl World {
             ProviderPolicy::Process(_) => Servers::new(),
         };
         World {
-            state: State::new(vec![policy.clone()], seed, now),
+            state: State::new(vec![policy.clone()], now),
             gateway: Gateway::new(policy.clone(), mutation),
             shadow: Shadow::new(policy.clone()),
             servers,

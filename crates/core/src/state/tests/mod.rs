@@ -47,7 +47,7 @@ fn fleet() -> FleetName {
 
 impl Bench {
     fn new(policy: FleetPolicy) -> Self {
-        let state = State::new(vec![Arc::new(policy)], 1, Moment::START);
+        let state = State::new(vec![Arc::new(policy)], Moment::START);
         let (alive, used, ended, leaving) = Default::default();
         let mut bench = Bench {
             state,

@@ -8,7 +8,7 @@ use holdline_core::cause::EndCause;
 use holdline_core::ids::SessionId;
 use holdline_core::policy::{DrainMode, KeepalivePolicy, Timeouts};
 use holdline_core::seats::Seats;
-use holdline_core::wire::{close, ws::Tracker};
+use holdline_core::wire::close;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -158,14 +158,14 @@ pub(super) async fn rest(socket: &mut TcpStream) -> Vec<u8> {
 
 /// Reads a masked Close, and nothing before it; its code.
 pub(super) async fn expect_masked_close(socket: &mut TcpStream) -> Option<u16> {
-    let mut tracker = Tracker::new(true);
-    while !tracker.closed() {
-        let mut byte = [0];
-        socket.read_exact(&mut byte).await.unwrap();
-        assert_eq!(tracker.feed(&byte).taken, 1);
-        assert!(tracker.close_begun());
-    }
-    tracker.close_code()
+    let mut head = [0; 6];
+    socket.read_exact(&mut head).await.unwrap();
+    let [first, second, mask @ ..] = head;
+    assert!(first == 0x88 && second & 0x80 != 0, "{head:?}");
+    let mut payload = vec![0; usize::from(second & 0x7f)];
+    socket.read_exact(&mut payload).await.unwrap();
+    payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+    payload.first_chunk().map(|code| u16::from_be_bytes(*code))
 }
 
 /// Reads our Close to the client, reason included; its code.
