@@ -114,22 +114,38 @@ struct Fleet<'a, B, U> {
 #[derive(Clone, Copy)]
 struct Candidate {
     index: usize,
-    used: u32,
-    limit: u32,
+    taken: Taken,
+}
+
+/// Seats taken of those that may be: what backends are compared by. Of one that has a free seat.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) used: u32,
+    pub(crate) limit: u32,
+}
+
+/// The rule by which backends are compared.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    balance: Balance,
+    fill: f64,
+    /// A backend without a limit is among them: a share of no limit says nothing, so sessions are compared instead.
+    by_count: bool,
 }
 
 impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
     /// The best by `balance`, and the count it was judged by.
     fn choose(&self, balance: Balance, fill: f64, rng: &mut impl Rng) -> Result<(usize, u32), NoPlace> {
-        let best = match balance {
-            Balance::LeastSessions => self.draw_many(rng).map_or_else(|| self.emptiest(rng), Ok),
-            Balance::Packed => {
-                let by_count = self.by_count();
-                self.best(rng, |a, b| packs_better(by_count, fill, a, b))
-            }
-            Balance::RandomOfTwo => self.draw_two(rng).map_or_else(|| self.emptiest(rng), Ok),
-        }?;
-        Ok((best.index, best.used))
+        let drawn = match balance {
+            Balance::LeastSessions => self.draw_many(rng),
+            Balance::Packed => None,
+            Balance::RandomOfTwo => self.draw_two(rng),
+        };
+        let best = match drawn {
+            Some(drawn) => drawn,
+            None => self.best(rng, Rule::new(balance, fill, self.backends.iter().map(|b| b.seats().limit())))?,
+        };
+        Ok((best.index, best.taken.used))
     }
 
     /// The first in the order of `key` that is within its bound, else the first that has a seat; and the count it was judged by.
@@ -141,7 +157,7 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
             match self.candidate(index) {
                 Err(why) => none = none.or(why),
                 Ok(found) => {
-                    let is_over = f64::from(found.used) + 1.0 > LOAD_FLOOR.max((bound * ring.weight(index)).ceil());
+                    let is_over = f64::from(found.taken.used) + 1.0 > LOAD_FLOOR.max((bound * ring.weight(index)).ceil());
                     let held = match best {
                         Some(((false, _), _)) if is_over => continue,
                         Some(((held_over, rank), _)) if held_over == is_over => Some(rank),
@@ -153,7 +169,7 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
                 }
             }
         }
-        best.map(|(_, found)| (found.index, found.used)).ok_or(none)
+        best.map(|(_, found)| (found.index, found.taken.used)).ok_or(none)
     }
 
     /// Sessions that a unit of weight may take once one more is placed: never so few that all are over their bound.
@@ -164,15 +180,15 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
         if weight > 0.0 { LOAD_BOUND * sessions / weight } else { f64::INFINITY }
     }
 
-    /// The candidate that `order` puts first, ties at random; or why there is none.
-    fn best(&self, rng: &mut impl Rng, order: impl Fn(&Candidate, &Candidate) -> Ordering) -> Result<Candidate, NoPlace> {
+    /// The candidate that `rule` puts first, ties at random; or why there is none.
+    fn best(&self, rng: &mut impl Rng, rule: Rule) -> Result<Candidate, NoPlace> {
         let mut best: Option<(Candidate, u32)> = None;
         let mut none = NoPlace::NoBackend;
         for index in 0..self.backends.len() {
             match (self.candidate(index), best) {
                 (Err(why), _) => none = none.or(why),
                 (Ok(found), None) => best = Some((found, 1)),
-                (Ok(found), Some((held, ties))) => match order(&found, &held) {
+                (Ok(found), Some((held, ties))) => match rule.order(found.taken, held.taken) {
                     Ordering::Less => best = Some((found, 1)),
                     Ordering::Greater => {}
                     // Each of n equals is kept with probability 1/n.
@@ -184,16 +200,6 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
         best.map(|(candidate, _)| candidate).ok_or(none)
     }
 
-    /// The emptiest of all.
-    fn emptiest(&self, rng: &mut impl Rng) -> Result<Candidate, NoPlace> {
-        let by_count = self.by_count();
-        self.best(rng, |a, b| emptier(by_count, a, b))
-    }
-
-    fn by_count(&self) -> bool {
-        self.backends.iter().any(|b| b.seats().limit() == UNLIMITED)
-    }
-
     /// The emptiest of [`DRAWN`], if the fleet is that large and one of them has a seat. Ties go to the first drawn, so to any.
     fn draw_many(&self, rng: &mut impl Rng) -> Option<Candidate> {
         let n = self.backends.len();
@@ -201,8 +207,8 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
             return None;
         }
         let drawn: [_; DRAWN] = std::array::from_fn(|_| self.candidate(rng.random_range(0..n)).ok());
-        let by_count = drawn.iter().flatten().any(|c| c.limit == UNLIMITED);
-        drawn.into_iter().flatten().min_by(|a, b| emptier(by_count, a, b))
+        let by_count = by_count(drawn.iter().flatten().map(|c| c.taken.limit));
+        drawn.into_iter().flatten().min_by(|a, b| emptier(by_count, a.taken, b.taken))
     }
 
     /// The emptier of two drawn at random, or the one of them that has a seat.
@@ -217,8 +223,8 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
             let second = (first + rng.random_range(1..n)) % n;
             match (self.candidate(first), self.candidate(second)) {
                 (Ok(a), Ok(b)) => {
-                    let by_count = a.limit == UNLIMITED || b.limit == UNLIMITED;
-                    return Some(if emptier(by_count, &a, &b).is_le() { a } else { b });
+                    let by_count = by_count([a.taken.limit, b.taken.limit].into_iter());
+                    return Some(if emptier(by_count, a.taken, b.taken).is_le() { a } else { b });
                 }
                 (Ok(one), Err(_)) | (Err(_), Ok(one)) => return Some(one),
                 (Err(_), Err(_)) => {}
@@ -239,7 +245,7 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
         }
         match seats.not_before(self.now) {
             Some(at) => Err(NoPlace::NotBefore(at)),
-            None => Ok(Candidate { index, used, limit }),
+            None => Ok(Candidate { index, taken: Taken { used, limit } }),
         }
     }
 
@@ -273,28 +279,43 @@ impl NoPlace {
     }
 }
 
-/// By used/limit; by used when a backend without a limit is among them, since a share of no limit says nothing.
-fn emptier(by_count: bool, a: &Candidate, b: &Candidate) -> Ordering {
+impl Rule {
+    /// The rule of a fleet whose backends have these limits.
+    pub(crate) fn new(balance: Balance, fill: f64, limits: impl Iterator<Item = u32>) -> Self {
+        Rule { balance, fill, by_count: by_count(limits) }
+    }
+
+    /// Which of two takes the next session: the lesser.
+    pub(crate) fn order(self, a: Taken, b: Taken) -> Ordering {
+        match self.balance {
+            Balance::LeastSessions | Balance::RandomOfTwo => emptier(self.by_count, a, b),
+            // Those below their fill first, the fullest of them first; then the emptiest of the rest.
+            Balance::Packed => match (a.below_fill(self.fill) > 0, b.below_fill(self.fill) > 0) {
+                (true, true) => emptier(self.by_count, b, a),
+                (false, false) => emptier(self.by_count, a, b),
+                (true, false) => Ordering::Less,
+                (false, true) => Ordering::Greater,
+            },
+        }
+    }
+}
+
+impl Taken {
+    /// So many more sessions leave it at its fill or below.
+    pub(crate) fn below_fill(self, fill: f64) -> u32 {
+        (f64::from(self.limit) * fill + 1e-9 - f64::from(self.used)) as u32
+    }
+}
+
+fn by_count(mut limits: impl Iterator<Item = u32>) -> bool {
+    limits.any(|limit| limit == UNLIMITED)
+}
+
+/// By used/limit, or by used.
+fn emptier(by_count: bool, a: Taken, b: Taken) -> Ordering {
     if by_count {
         return a.used.cmp(&b.used);
     }
     // a.used / a.limit against b.used / b.limit, exactly.
     (u64::from(a.used) * u64::from(b.limit)).cmp(&(u64::from(b.used) * u64::from(a.limit)))
-}
-
-/// Those below their fill first, the fullest of them first; then the emptiest of the rest.
-fn packs_better(by_count: bool, fill: f64, a: &Candidate, b: &Candidate) -> Ordering {
-    match (a.fits(fill), b.fits(fill)) {
-        (true, true) => emptier(by_count, b, a),
-        (false, false) => emptier(by_count, a, b),
-        (true, false) => Ordering::Less,
-        (false, true) => Ordering::Greater,
-    }
-}
-
-impl Candidate {
-    /// Whether one more session leaves it at its fill or below.
-    fn fits(&self, fill: f64) -> bool {
-        f64::from(self.used) + 1.0 <= f64::from(self.limit) * fill + 1e-9
-    }
 }

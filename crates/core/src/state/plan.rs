@@ -1,10 +1,10 @@
 //! What a drain or rebalance would do, before it does it.
 
-use crate::cause::Phase;
+use crate::balance::{Rule, Taken};
 use crate::drain::Pace;
 use crate::event::{CommandError, MovePlan, MoveRequest, Share};
 use crate::ids::BackendId;
-use crate::policy::Balance;
+use crate::policy::FleetPolicy;
 use crate::time::Moment;
 
 use super::backend::Backend;
@@ -106,51 +106,29 @@ impl Fleet {
         Some(format!("the rest of the fleet has free seats for {room} of {n} sessions: {remedy}"))
     }
 
-    /// Where `n` sessions land by free seats and balance; fewer when there is no room.
+    /// Where `n` sessions land by placement's rule ([`Rule`]; affinity apart, which a plan cannot know); fewer when there is no room.
     fn landing(&self, from: &[Share], n: u32) -> Vec<Share> {
-        let takes = |id: &BackendId| !from.iter().any(|s| s.backend == *id);
-        let others = self.backends.iter().filter(|b| b.phase() == Phase::Ready && takes(&b.id));
-        let mut lands: Vec<Lands> = others
-            .map(|b| Lands {
-                share: Share { backend: b.id.clone(), sessions: 0 },
-                used: b.used,
-                free: b.free(),
-                capacity: b.capacity(),
-            })
+        let takes = |b: &&Backend| b.limit() > 0 && !from.iter().any(|s| s.backend == b.id);
+        let mut lands: Vec<(Share, Taken)> = self
+            .backends
+            .iter()
+            .filter(takes)
+            .map(|b| (Share { backend: b.id.clone(), sessions: 0 }, Taken { used: b.used, limit: b.limit() }))
             .collect();
+        let FleetPolicy { balance, fill, .. } = *self.policy;
+        let rule = Rule::new(balance, fill, lands.iter().map(|(_, taken)| taken.limit));
         let step = n.div_ceil(STEPS).max(1);
         let mut left = n;
         while left > 0 {
-            let free = lands.iter_mut().filter(|l| l.free != Some(0));
-            let Some(best) = free.min_by(|a, b| a.rank(&self.policy).total_cmp(&b.rank(&self.policy))) else { break };
-            let count = step.min(left).min(best.free.unwrap_or(u32::MAX));
-            best.share.sessions += count;
-            best.used += count;
-            best.free = best.free.map(|f| f - count);
+            let free = lands.iter_mut().filter(|(_, taken)| taken.used < taken.limit);
+            let Some((share, taken)) = free.min_by(|(_, a), (_, b)| rule.order(*a, *b)) else { break };
+            // No step passes a fill, where the rule turns round.
+            let turn = taken.below_fill(fill);
+            let count = step.min(left).min(taken.limit - taken.used).min(if turn > 0 { turn } else { u32::MAX });
+            share.sessions += count;
+            taken.used += count;
             left -= count;
         }
-        lands.into_iter().map(|l| l.share).filter(|s| s.sessions > 0).collect()
-    }
-}
-
-/// A backend that takes some of the sessions.
-struct Lands {
-    share: Share,
-    used: u32,
-    free: Option<u32>,
-    capacity: Option<u32>,
-}
-
-impl Lands {
-    /// The lowest takes the next session.
-    fn rank(&self, policy: &crate::policy::FleetPolicy) -> f64 {
-        let level =
-            self.capacity.map_or(f64::from(self.used) / f64::from(u32::MAX), |c| f64::from(self.used) / f64::from(c.max(1)));
-        match policy.balance {
-            // Fullest below the fill first; above the fill everywhere, the least full.
-            Balance::Packed if level < policy.fill => -level,
-            Balance::Packed => 1.0 + level,
-            Balance::LeastSessions | Balance::RandomOfTwo => level,
-        }
+        lands.into_iter().map(|(share, _)| share).filter(|s| s.sessions > 0).collect()
     }
 }

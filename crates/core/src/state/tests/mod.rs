@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod moves;
+mod plan;
 mod reload;
 mod shared;
 
