@@ -22,6 +22,26 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const GATEWAY: &[&str] =
     &["error", "peer", "refuse", "stage", "limits", "session", "admission", "upstream", "context", "http", "accept"];
 
+/// The files of core's `state`, lowest first: each may use those before it. `mod.rs` is above them all, and tells the order too.
+const STATE: &[&str] = &[
+    "backoff",
+    "counters",
+    "reported",
+    "backend",
+    "rebalance",
+    "fleet",
+    "members",
+    "moves",
+    "plan",
+    "scaling",
+    "roll",
+    "events",
+    "commands",
+    "reload",
+    "tick",
+    "shared",
+];
+
 /// Longer files have a second subject in them.
 const LINES_MAX: usize = 450;
 
@@ -49,6 +69,17 @@ fn rooms_import_in_one_direction() {
 fn rooms_of_the_gateway_import_in_one_direction() {
     let against = against_order("src/gateway", "crate::gateway::", GATEWAY);
     assert!(against.is_empty(), "against the order of docs/architecture.md:\n{}", against.join("\n"));
+}
+
+#[test]
+fn files_of_state_use_each_other_in_one_direction() {
+    let dir = "crates/core/src/state";
+    let mut against = against_order(dir, "crate::state::", STATE);
+    against.extend(calls_against_order(dir, STATE));
+    assert!(against.is_empty(), "against the order of {dir}/mod.rs:\n{}", against.join("\n"));
+    let order: Vec<_> = STATE.iter().map(|name| format!("`{name}`")).collect();
+    let page = fs::read_to_string(root().join(dir).join("mod.rs")).unwrap();
+    assert!(page.contains(&order.join(" ")), "{dir}/mod.rs does not tell the order");
 }
 
 #[test]
@@ -123,6 +154,34 @@ fn against_order(dir: &str, prefix: &str, rooms: &[&str]) -> Vec<String> {
             if path != *room && path != "tests" && rank(path).is_none_or(|imported| imported > own) {
                 let line = text[..at].matches('\n').count() + 1;
                 against.push(format!("{}:{line}: `{room}` imports `{path}`", file.display()));
+            }
+        }
+    }
+    against
+}
+
+/// The methods that a file of `dir` calls of its own type or a fleet and that a later one of `files` has: what acts on a fleet is its method
+/// wherever it stands, so a call is as good as an import. A name that several files have says nothing.
+fn calls_against_order(dir: &str, files: &[&str]) -> Vec<String> {
+    let codes: Vec<String> = files
+        .iter()
+        .map(|name| fs::read_to_string(root().join(dir).join(name).with_extension("rs")).unwrap())
+        .map(|text| text.split("#[cfg(test)]").next().unwrap_or_default().to_owned())
+        .collect();
+    let has = |code: &str, name: &str| code.contains(&format!(" fn {name}(")) || code.contains(&format!(" fn {name}<"));
+    let mut against = Vec::new();
+    for (own, code) in codes.iter().enumerate() {
+        for mark in ["self.", "fleet.", "Fleet::", "Self::"] {
+            for at in code.match_indices(mark).map(|(at, _)| at + mark.len()) {
+                let name = first_name(&code[at..]);
+                let is_call = code[at + name.len()..].starts_with('(');
+                let mut owners = (0..files.len()).filter(|n| is_call && has(&codes[*n], name));
+                if let (Some(owner), None) = (owners.next(), owners.next())
+                    && owner > own
+                {
+                    let line = code[..at].matches('\n').count() + 1;
+                    against.push(format!("{dir}/{}.rs:{line}: calls `{name}` of `{}`", files[own], files[owner]));
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::drain::Move;
 use crate::event::AddressCount;
 use crate::health::{Health, Standing};
 use crate::ids::BackendId;
-use crate::policy::{DrainMode, FleetPolicy};
+use crate::policy::{DrainMode, FleetPolicy, ProcessPolicy, ProviderPolicy};
 use crate::scale::BackendLoad;
 use crate::seats::UNLIMITED;
 use crate::snapshot::BackendView;
@@ -180,6 +180,16 @@ impl Backend {
     /// Whether we started it and may stop it.
     pub(super) fn is_child(&self) -> bool {
         self.started_by.is_some()
+    }
+
+    /// Whether it runs another program than a child that were started now.
+    pub(super) fn is_outdated(&self, policy: &FleetPolicy) -> bool {
+        let process = |policy: &FleetPolicy| match &policy.provider {
+            ProviderPolicy::Process(process) => Some(process.clone()),
+            ProviderPolicy::Static(_) => None,
+        };
+        let differs = |(own, new): (ProcessPolicy, ProcessPolicy)| !own.runs_the_same(&new);
+        self.started_by.as_deref().and_then(process).zip(process(policy)).is_some_and(differs)
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -9,7 +9,7 @@ use crate::time::Moment;
 
 use super::backend::{Backend, Owners};
 use super::fleet::Fleet;
-use super::moves::{Part, Rebalance};
+use super::rebalance::{Part, Rebalance};
 
 impl Fleet {
     pub(super) fn drain(&mut self, id: &BackendId, request: &MoveRequest, now: Moment) -> Result<Answer, CommandError> {

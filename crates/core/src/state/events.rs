@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::event::{Effect, FleetCounts, Heartbeat, NoticeKind, Observation};
+use crate::event::{FleetCounts, Heartbeat, NoticeKind, Observation};
 use crate::health::{Change, Standing};
 use crate::ids::BackendId;
 use crate::policy::ProviderPolicy;
 use crate::time::Moment;
 
-use super::backend::{Backend, Ends, Owners};
+use super::backend::{Ends, Owners};
 use super::fleet::Fleet;
 
 /// A child that leaves on its own wish earlier than this after its start has failed.
@@ -179,22 +179,6 @@ impl Fleet {
             let remedy = self.remedy(id, false);
             self.failed(id, &format!("it exited by itself ({reason}) with {left} sessions{remedy}"), now);
         }
-    }
-
-    /// Tells the provider to stop it.
-    pub(super) fn retire(&mut self, at: usize) {
-        let backend = &mut self.backends[at];
-        backend.retiring = true;
-        self.out.push(Effect::Retire { fleet: self.policy.name.clone(), backend: backend.id.clone() });
-        self.changed();
-    }
-
-    fn remove(&mut self, at: usize, now: Moment) -> Backend {
-        self.changed();
-        let removed = self.backends.remove(at);
-        // A backend of the configuration may have waited for its id.
-        self.join_missing(now);
-        removed
     }
 
     /// Where to look after a child of ours failed, and what to change when it was only slow.

@@ -1,4 +1,4 @@
-//! One fleet: what is known of it, and what follows as time passes.
+//! One fleet: what is known of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cause::Phase;
 use crate::event::{Effect, Notice, NoticeKind};
 use crate::ids::{BackendId, FleetName};
-use crate::policy::{FleetPolicy, ProviderPolicy};
+use crate::policy::FleetPolicy;
 use crate::scale::{Decision, Scaler};
 use crate::snapshot::FleetView;
 use crate::time::Moment;
@@ -14,9 +14,20 @@ use crate::traffic::Meter;
 
 use super::backend::Backend;
 use super::backoff::Backoff;
-use super::moves::Rebalance;
-use super::roll::Replacement;
-use super::scaling::{Counters, SCALE_EVERY};
+use super::counters::Counters;
+use super::rebalance::Rebalance;
+
+/// Between two decisions of the autoscaler.
+pub(super) const SCALE_EVERY: Duration = Duration::from_secs(1);
+
+/// A child whose command changed is being replaced.
+#[derive(Clone, Debug)]
+pub(super) struct Replacement {
+    /// Still starting.
+    pub(super) new: BackendId,
+    /// Drained when the new one is ready; meanwhile the autoscaler does not count it.
+    pub(super) old: BackendId,
+}
 
 /// One fleet.
 #[derive(Debug)]
@@ -41,7 +52,6 @@ pub(super) struct Fleet {
     pub(super) shutting_down: bool,
     /// It is not in the configuration any more.
     pub(super) leaving: bool,
-    /// A child whose command changed is being replaced.
     pub(super) replacement: Option<Replacement>,
     /// Effects not collected yet.
     pub(super) out: Vec<Effect>,
@@ -49,15 +59,11 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    pub(super) fn new(policy: Arc<FleetPolicy>, now: Moment) -> Self {
-        Self::numbered(policy, 0, now)
-    }
-
-    /// A fleet whose backends are numbered from behind `last_number`.
-    pub(super) fn numbered(policy: Arc<FleetPolicy>, last_number: u64, now: Moment) -> Self {
-        let mut fleet = Fleet {
+    /// Without backends; those that are started are numbered from behind `last_number`.
+    pub(super) fn empty(policy: Arc<FleetPolicy>, last_number: u64, now: Moment) -> Self {
+        Fleet {
             scaler: Scaler::new(&policy, now),
-            policy: Arc::clone(&policy),
+            policy,
             backends: Vec::new(),
             queued: 0,
             oldest_wait: Duration::ZERO,
@@ -75,16 +81,7 @@ impl Fleet {
             replacement: None,
             out: Vec::new(),
             revision: 0,
-        };
-        match &policy.provider {
-            ProviderPolicy::Static(_) => fleet.join_missing(now),
-            ProviderPolicy::Process(_) => {
-                for _ in 0..policy.scale.min {
-                    fleet.start("a fleet begins with scale.min backends", now);
-                }
-            }
         }
-        fleet
     }
 
     pub(super) fn name(&self) -> &FleetName {
@@ -108,35 +105,17 @@ impl Fleet {
         self.backends.iter().position(|b| b.id == *id)
     }
 
-    /// Every 100 ms.
-    pub(super) fn tick(&mut self, now: Moment) {
-        for at in 0..self.backends.len() {
-            // One that was told to stop falls silent, and that is no news.
-            if self.backends[at].retiring {
-                continue;
-            }
-            if let Some(change) = self.backends[at].health.tick(now) {
-                self.health_changed(at, change, now);
-            }
-            self.backoff_sees(at, now);
-        }
-        self.finish_drains(now);
-        self.step_drains(now);
-        self.step_rebalance(now);
-        self.roll(now);
-        self.scale(now);
+    /// Backends that count: starting, ready, suspect.
+    pub(super) fn counting(&self) -> usize {
+        self.backends
+            .iter()
+            .filter(|b| !b.retiring && matches!(b.phase(), Phase::Starting | Phase::Ready | Phase::Suspect))
+            .count()
     }
 
     pub(super) fn shut_down(&mut self) {
         self.shutting_down = true;
         self.changed();
-    }
-
-    /// A backend joins.
-    pub(super) fn join(&mut self, backend: Backend, reason: &str) {
-        let id = backend.id.clone();
-        self.backends.push(backend);
-        self.notice(Some(&id), NoticeKind::BackendAdded, format!("`{id}` joins: {reason}"));
     }
 
     /// A backend's phase changed from `before`, and the reason; drains tell their own.

@@ -1,16 +1,22 @@
 //! The one owner of what is known: events and commands in, effects and snapshots out.
 //!
-//! Each fleet is on its own ([`fleet`]); what happens to one is told by file: what shells saw (`events`), how sessions are
-//! moved (`moves`, planned in `plan`), how many backends there are (`scaling`, `roll`), what operators ask for
+//! Each fleet is on its own ([`fleet`]); what happens to one is told by file: which backends join and leave (`members`), how sessions are
+//! moved (`moves`, planned in `plan`), how many backends there are (`scaling`, `roll`), what shells saw (`events`), what operators ask for
 //! (`commands`), another configuration (`reload`). What they have in common are addresses (`shared`).
+//!
+//! A file uses only those before it:
+//! `backoff` `counters` `reported` `backend` `rebalance` `fleet` `members` `moves` `plan` `scaling` `roll` `events` `commands` `reload` `tick` `shared`.
 
 mod backend;
 mod backoff;
 mod commands;
+mod counters;
 mod events;
 mod fleet;
+mod members;
 mod moves;
 mod plan;
+mod rebalance;
 mod reload;
 mod reported;
 mod roll;
@@ -18,11 +24,12 @@ mod scaling;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod tick;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::{Answer, Command, CommandError, Effect, Event};
+use crate::event::{Answer, Command, CommandError, Effect, Event, Notice, NoticeKind};
 use crate::ids::FleetName;
 use crate::policy::FleetPolicy;
 use crate::snapshot::Snapshot;
@@ -48,7 +55,7 @@ impl State {
     /// Static backends join at once; elastic fleets start their `min`. No decision here is random: ties are broken by the order in which
     /// backends joined.
     pub fn new(fleets: Vec<Arc<FleetPolicy>>, now: Moment) -> Self {
-        let fleets = fleets.into_iter().map(|policy| Fleet::new(policy, now)).collect();
+        let fleets = fleets.into_iter().map(|policy| Fleet::begin(policy, 0, now)).collect();
         let mut state = State {
             fleets,
             effects: Vec::new(),
@@ -85,7 +92,7 @@ impl State {
             }
         }
         if is_about_addresses || self.shares_addresses {
-            self.share_addresses();
+            self.shares_addresses = shared::share_addresses(&mut self.fleets);
         }
         self.collect();
         self.forget_gone();
@@ -124,6 +131,46 @@ impl State {
             fleets: self.fleets.iter().map(Fleet::view).collect(),
             shutting_down: self.shutting_down,
         }
+    }
+
+    /// Takes the fleets of another configuration.
+    fn configure(&mut self, policies: Vec<Arc<FleetPolicy>>, now: Moment) {
+        if self.shutting_down {
+            return;
+        }
+        for fleet in &mut self.fleets {
+            match policies.iter().find(|p| p.name == *fleet.name()) {
+                Some(policy) => fleet.configure(policy, now),
+                None => fleet.leave(now),
+            }
+        }
+        for policy in &policies {
+            if self.fleets.iter().all(|f| *f.name() != policy.name) {
+                let number = self.numbers.remove(&policy.name).unwrap_or_default();
+                self.fleets.push(Fleet::begin(Arc::clone(policy), number, now));
+            }
+        }
+        // In the order of the configuration; those that go come last.
+        self.fleets.sort_by_key(|f| policies.iter().position(|p| p.name == *f.name()).unwrap_or(usize::MAX));
+        self.past += 1;
+    }
+
+    /// Forgets the fleets that went and are empty.
+    fn forget_gone(&mut self) {
+        let is_gone = |f: &Fleet| f.leaving && f.backends.is_empty();
+        for fleet in self.fleets.iter().filter(|f| is_gone(f)) {
+            // A snapshot's version is a sum, and must not fall.
+            self.past += fleet.revision() + 1;
+            self.numbers.insert(fleet.name().clone(), fleet.last_number);
+            if !self.shutting_down {
+                let message =
+                    format!("fleet `{}` is gone: it is not in the configuration and its last backend left", fleet.name());
+                let notice =
+                    Notice { fleet: Some(fleet.name().clone()), backend: None, kind: NoticeKind::ConfigReloaded, message };
+                self.effects.push(Effect::Notice(notice));
+            }
+        }
+        self.fleets.retain(|f| !is_gone(f));
     }
 
     fn with(&mut self, name: &FleetName, act: impl FnOnce(&mut Fleet)) {

@@ -2,66 +2,14 @@
 
 use std::time::Duration;
 
-use crate::cause::{EndCause, Phase};
+use crate::cause::Phase;
 use crate::drain::{Move, Order, Pace};
 use crate::event::{Effect, NoticeKind};
-use crate::ids::BackendId;
-use crate::snapshot::MoveView;
 use crate::time::Moment;
 
 use super::backend::{Backend, Drain, Owners};
 use super::fleet::Fleet;
-
-/// A rebalance under way.
-#[derive(Clone, Debug)]
-pub(super) struct Rebalance {
-    pub(super) pace: Pace,
-    pub(super) started: Moment,
-    pub(super) parts: Vec<Part>,
-}
-
-/// A backend that is fuller than the others.
-#[derive(Clone, Debug)]
-pub(super) struct Part {
-    pub(super) backend: BackendId,
-    /// Sessions it shall keep.
-    pub(super) target: u32,
-    pub(super) sessions: Move,
-}
-
-impl Part {
-    fn left(&self, backends: &[Backend]) -> u32 {
-        backends.iter().find(|b| b.id == self.backend).map_or(0, |b| b.used.saturating_sub(self.target))
-    }
-}
-
-impl Rebalance {
-    /// Sessions of this backend that were told to go and are still there.
-    pub(super) fn leaving(&self, backend: &BackendId) -> u32 {
-        self.parts.iter().find(|p| p.backend == *backend).map_or(0, |p| p.sessions.leaving())
-    }
-
-    fn left(&self, backends: &[Backend]) -> u32 {
-        self.parts.iter().map(|p| p.left(backends)).sum()
-    }
-
-    pub(super) fn view(&self, backends: &[Backend]) -> MoveView {
-        let parts = self.parts.iter().map(|p| p.sessions.view(p.left(backends), 0));
-        let (total, planned) = parts.fold((0, 0), |(total, planned), p| (total + p.total, planned + p.planned));
-        MoveView {
-            started: self.started,
-            total,
-            remaining: self.left(backends),
-            planned,
-            due: self.started + self.pace.over,
-            deadline: self.started + self.pace.deadline,
-            mode: self.pace.mode,
-            cause: EndCause::Rebalanced,
-            // Its deadline leaves sessions where they are.
-            cut: 0,
-        }
-    }
-}
+use super::rebalance::Rebalance;
 
 impl Fleet {
     /// The fleet's own way to move `n` sessions.
@@ -92,6 +40,12 @@ impl Fleet {
             self.notice(Some(&id), NoticeKind::DrainStarted, message);
         }
         self.retire_if_wanted(at);
+    }
+
+    /// Drains a backend for good. One that is drained already keeps its pace.
+    pub(super) fn let_go(&mut self, at: usize, reason: &str, now: Moment) {
+        let pace = self.default_pace(self.backends[at].used);
+        self.start_drain(at, pace, Owners::CONFIG, reason, now);
     }
 
     /// Takes an owner off a drain; without any it ends and the backend is what its health says.

@@ -113,7 +113,7 @@ impl Fleet {
             .backends
             .iter()
             .filter(takes)
-            .map(|b| (Share { backend: b.id.clone(), sessions: 0 }, Taken { used: b.used, limit: b.limit() }))
+            .map(|b| (Share { backend: b.id.clone(), sessions: 0 }, Taken { used: b.used_here(), limit: b.limit() }))
             .collect();
         let FleetPolicy { balance, fill, .. } = *self.policy;
         let rule = Rule::new(balance, fill, lands.iter().map(|(_, taken)| taken.limit));

@@ -5,58 +5,16 @@
 
 use std::sync::Arc;
 
-use crate::event::{AddressCount, Effect, Notice, NoticeKind};
-use crate::health::{Health, Patience};
-use crate::policy::{FleetPolicy, ProcessPolicy, ProviderPolicy, StaticBackend};
+use crate::event::{AddressCount, NoticeKind};
+use crate::health::Health;
+use crate::policy::{FleetPolicy, ProviderPolicy};
 use crate::scale::{Decision, Scaler};
 use crate::time::Moment;
 
-use super::State;
 use super::backend::{Backend, Owners};
 use super::backoff::Backoff;
 use super::fleet::Fleet;
-
-impl State {
-    /// Takes the fleets of another configuration.
-    pub(super) fn configure(&mut self, policies: Vec<Arc<FleetPolicy>>, now: Moment) {
-        if self.shutting_down {
-            return;
-        }
-        for fleet in &mut self.fleets {
-            match policies.iter().find(|p| p.name == *fleet.name()) {
-                Some(policy) => fleet.configure(policy, now),
-                None => fleet.leave(now),
-            }
-        }
-        for policy in &policies {
-            if self.fleets.iter().all(|f| *f.name() != policy.name) {
-                let number = self.numbers.remove(&policy.name).unwrap_or_default();
-                self.fleets.push(Fleet::numbered(Arc::clone(policy), number, now));
-            }
-        }
-        // In the order of the configuration; those that go come last.
-        self.fleets.sort_by_key(|f| policies.iter().position(|p| p.name == *f.name()).unwrap_or(usize::MAX));
-        self.past += 1;
-    }
-
-    /// Forgets the fleets that went and are empty.
-    pub(super) fn forget_gone(&mut self) {
-        let is_gone = |f: &Fleet| f.leaving && f.backends.is_empty();
-        for fleet in self.fleets.iter().filter(|f| is_gone(f)) {
-            // A snapshot's version is a sum, and must not fall.
-            self.past += fleet.revision() + 1;
-            self.numbers.insert(fleet.name().clone(), fleet.last_number);
-            if !self.shutting_down {
-                let message =
-                    format!("fleet `{}` is gone: it is not in the configuration and its last backend left", fleet.name());
-                let notice =
-                    Notice { fleet: Some(fleet.name().clone()), backend: None, kind: NoticeKind::ConfigReloaded, message };
-                self.effects.push(Effect::Notice(notice));
-            }
-        }
-        self.fleets.retain(|f| !is_gone(f));
-    }
-}
+use super::members::{capacity, patience};
 
 impl Fleet {
     /// Takes another policy. What goes with the old one goes by the old one's rules.
@@ -109,43 +67,6 @@ impl Fleet {
         self.finish_drains(now);
     }
 
-    /// Drains a backend for good. One that is drained already keeps its pace.
-    pub(super) fn let_go(&mut self, at: usize, reason: &str, now: Moment) {
-        let pace = self.default_pace(self.backends[at].used);
-        self.start_drain(at, pace, Owners::CONFIG, reason, now);
-    }
-
-    /// Joins the static backends of the policy that are not there. One whose id is still borne by what goes joins when that is gone.
-    pub(super) fn join_missing(&mut self, now: Moment) {
-        if self.leaving {
-            return;
-        }
-        let policy = Arc::clone(&self.policy);
-        let ProviderPolicy::Static(wanted) = &policy.provider else { return };
-        for new in wanted {
-            if self.position(&new.id).is_none() {
-                let health = Health::new(&policy.heartbeat, patience(&policy, false), now);
-                let backend = Backend::new(new.id.clone(), Some(new.address), capacity(&policy, Some(new)), health, now);
-                self.join(backend, "it is in the configuration");
-            }
-        }
-    }
-
-    /// Removes the backends of others that went with a configuration and are empty; a child goes when its process has ended.
-    pub(super) fn remove_let_go(&mut self, now: Moment) {
-        let is_gone = |b: &Backend| !b.is_child() && b.drain.as_ref().is_some_and(|d| d.done && d.owners.config);
-        let gone: Vec<_> = self.backends.iter().filter(|b| is_gone(b)).map(|b| b.id.clone()).collect();
-        if gone.is_empty() {
-            return;
-        }
-        self.backends.retain(|b| !is_gone(b));
-        for id in gone {
-            let message = format!("`{id}` leaves: it is not in the configuration any more");
-            self.notice(Some(&id), NoticeKind::BackendRemoved, message);
-        }
-        self.join_missing(now);
-    }
-
     fn change_provider(&mut self, old: &FleetPolicy, now: Moment) {
         match (&old.provider, &self.policy.provider) {
             (ProviderPolicy::Static(_), ProviderPolicy::Process(_)) => {
@@ -183,16 +104,6 @@ impl Backend {
         }
     }
 
-    /// Whether it runs another program than a child that were started now.
-    pub(super) fn is_outdated(&self, policy: &FleetPolicy) -> bool {
-        let process = |policy: &FleetPolicy| match &policy.provider {
-            ProviderPolicy::Process(process) => Some(process.clone()),
-            ProviderPolicy::Static(_) => None,
-        };
-        let differs = |(own, new): (ProcessPolicy, ProcessPolicy)| !own.runs_the_same(&new);
-        self.started_by.as_deref().and_then(process).zip(process(policy)).is_some_and(differs)
-    }
-
     fn configure(&mut self, old: &FleetPolicy, policy: &FleetPolicy, now: Moment) {
         let fixed = match &policy.provider {
             ProviderPolicy::Static(all) => all.iter().find(|b| b.id == self.id),
@@ -209,17 +120,5 @@ impl Backend {
         } else if old.heartbeat != policy.heartbeat || self.is_child() {
             self.health.set_policy(&policy.heartbeat, patience, old.heartbeat != policy.heartbeat, now);
         }
-    }
-}
-
-fn capacity(policy: &FleetPolicy, fixed: Option<&StaticBackend>) -> Option<u32> {
-    fixed.and_then(|b| b.capacity).or(policy.capacity)
-}
-
-/// How long a backend that starts is waited for.
-pub(super) fn patience(policy: &FleetPolicy, is_child: bool) -> Patience {
-    match &policy.provider {
-        ProviderPolicy::Process(process) if is_child => Patience::Total(process.ready_timeout),
-        _ => Patience::Silence(policy.heartbeat.dead_after),
     }
 }

@@ -5,16 +5,7 @@ use crate::ids::BackendId;
 use crate::time::Moment;
 
 use super::backend::Backend;
-use super::fleet::Fleet;
-
-/// A replacement under way.
-#[derive(Clone, Debug)]
-pub(super) struct Replacement {
-    /// Still starting.
-    new: BackendId,
-    /// Drained when the new one is ready; meanwhile the autoscaler does not count it.
-    pub(super) old: BackendId,
-}
+use super::fleet::{Fleet, Replacement};
 
 impl Fleet {
     /// Goes on with the replacement under way, or begins the next.

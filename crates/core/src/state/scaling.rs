@@ -1,71 +1,18 @@
 //! How many backends there are: what the autoscaler decides is done here, and what it sees is gathered here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::cause::Phase;
-use crate::event::{Effect, FleetCounts, NoticeKind};
-use crate::health::{Health, Standing};
+use crate::event::NoticeKind;
+use crate::health::Standing;
 use crate::ids::BackendId;
 use crate::scale::{BackendLoad, Decision, Observation};
 use crate::time::Moment;
 
 use super::backend::{Backend, Owners};
-use super::fleet::Fleet;
-use super::reload::patience;
-
-/// Between two decisions.
-pub(super) const SCALE_EVERY: Duration = Duration::from_secs(1);
-
-/// The gateway's counters: their last values, and what they grew by since the last decision.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counters {
-    last: Option<Totals>,
-    grown: Totals,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    admitted: u64,
-    ended: u64,
-    refused: u64,
-    knocked: u64,
-    /// Counted here, not by the gateway: sessions that were told to leave.
-    moved: u64,
-}
-
-impl Counters {
-    pub(super) fn take(&mut self, counts: &FleetCounts) {
-        let now = Totals {
-            admitted: counts.admitted_total,
-            ended: counts.ended_total,
-            refused: counts.refused_total,
-            knocked: counts.knocked_total,
-            moved: 0,
-        };
-        // Counters start at zero with the gateway, as State does.
-        let last = self.last.replace(now).unwrap_or_default();
-        self.grown.admitted += now.admitted.saturating_sub(last.admitted);
-        self.grown.ended += now.ended.saturating_sub(last.ended);
-        self.grown.refused += now.refused.saturating_sub(last.refused);
-        self.grown.knocked += now.knocked.saturating_sub(last.knocked);
-    }
-
-    /// So many sessions were told to leave, to come back elsewhere.
-    pub(super) fn moved(&mut self, sessions: u32) {
-        self.grown.moved += u64::from(sessions);
-    }
-}
+use super::fleet::{Fleet, SCALE_EVERY};
 
 impl Fleet {
-    /// Backends that count: starting, ready, suspect.
-    pub(super) fn counting(&self) -> usize {
-        self.backends
-            .iter()
-            .filter(|b| !b.retiring && matches!(b.phase(), Phase::Starting | Phase::Ready | Phase::Suspect))
-            .count()
-    }
-
     /// Once a second: asks the autoscaler and does what it says.
     pub(super) fn scale(&mut self, now: Moment) {
         self.wake(now);
@@ -152,28 +99,6 @@ impl Fleet {
         } else if self.backoff.allows(now) {
             let id = self.start(reason, now);
             self.notice(None, NoticeKind::Scale, format!("0 → 1 backends: {reason}; `{id}` is started"));
-        }
-    }
-
-    /// Starts a backend; returns its id.
-    pub(super) fn start(&mut self, reason: &str, now: Moment) -> BackendId {
-        let id = self.next_id();
-        let policy = Arc::clone(&self.policy);
-        let health = Health::new(&policy.heartbeat, patience(&policy, true), now);
-        self.out.push(Effect::Start { fleet: policy.name.clone(), backend: id.clone(), policy: Arc::clone(&policy) });
-        let backend = Backend::new(id.clone(), None, policy.capacity, health, now);
-        self.join(Backend { started_by: Some(policy), ..backend }, &format!("it is started: {reason}"));
-        id
-    }
-
-    /// An id that no backend has had, nor one that somebody else runs has now.
-    fn next_id(&mut self) -> BackendId {
-        loop {
-            self.last_number += 1;
-            let id = BackendId::from(format!("{}-{}", self.name(), self.last_number));
-            if self.position(&id).is_none() {
-                return id;
-            }
         }
     }
 

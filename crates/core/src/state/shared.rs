@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::time::Moment;
 
-use super::State;
 use super::backend::{Backend, Shared};
+use super::fleet::Fleet;
 use super::moves::sum;
 
 /// A backend's part of one address.
@@ -31,48 +31,47 @@ enum Takes {
     Closed,
 }
 
-impl State {
-    /// Tells each backend what others have at its address.
-    pub(super) fn share_addresses(&mut self) {
-        let holders = self.holders();
-        self.shares_addresses = self.fleets.iter().flat_map(|f| &f.backends).any(|b| !b.former.is_empty());
-        for (f, fleet) in self.fleets.iter_mut().enumerate() {
-            let mut is_changed = false;
-            for (b, backend) in fleet.backends.iter_mut().enumerate() {
-                let rank = (backend.since, f, b);
-                let at = backend.address.and_then(|a| holders.get(&same(a))).map_or(&[][..], Vec::as_slice);
-                let others = || at.iter().filter(|h| h.rank != rank);
-                let shared = Shared {
-                    with_others: others().next().is_some(),
-                    used: sum(others().map(|h| h.used)),
-                    is_open: others().any(|h| h.takes == Takes::Closing || (h.takes == Takes::Open && h.rank < rank)),
-                };
-                self.shares_addresses |= shared.with_others;
-                is_changed |= shared != backend.shared;
-                backend.shared = shared;
-            }
-            if is_changed {
-                fleet.changed();
-            }
+/// Tells each backend what others have at its address. Returns whether two have one address, or sessions at one that one of them had before.
+pub(super) fn share_addresses(fleets: &mut [Fleet]) -> bool {
+    let holders = holders(fleets);
+    let mut are_shared = fleets.iter().flat_map(|f| &f.backends).any(|b| !b.former.is_empty());
+    for (f, fleet) in fleets.iter_mut().enumerate() {
+        let mut is_changed = false;
+        for (b, backend) in fleet.backends.iter_mut().enumerate() {
+            let rank = (backend.since, f, b);
+            let at = backend.address.and_then(|a| holders.get(&same(a))).map_or(&[][..], Vec::as_slice);
+            let others = || at.iter().filter(|h| h.rank != rank);
+            let shared = Shared {
+                with_others: others().next().is_some(),
+                used: sum(others().map(|h| h.used)),
+                is_open: others().any(|h| h.takes == Takes::Closing || (h.takes == Takes::Open && h.rank < rank)),
+            };
+            are_shared |= shared.with_others;
+            is_changed |= shared != backend.shared;
+            backend.shared = shared;
+        }
+        if is_changed {
+            fleet.changed();
         }
     }
+    are_shared
+}
 
-    fn holders(&self) -> HashMap<SocketAddr, Vec<Holder>> {
-        let mut holders: HashMap<SocketAddr, Vec<Holder>> = HashMap::new();
-        for (f, fleet) in self.fleets.iter().enumerate() {
-            for (b, backend) in fleet.backends.iter().enumerate() {
-                let rank = (backend.since, f, b);
-                let mut add = |address, used, takes| holders.entry(same(address)).or_default().push(Holder { rank, used, takes });
-                for former in &backend.former {
-                    add(former.address, former.used, if backend.is_moved { Takes::Closing } else { Takes::Closed });
-                }
-                if let Some(address) = backend.address {
-                    add(address, backend.used_here(), backend.takes());
-                }
+fn holders(fleets: &[Fleet]) -> HashMap<SocketAddr, Vec<Holder>> {
+    let mut holders: HashMap<SocketAddr, Vec<Holder>> = HashMap::new();
+    for (f, fleet) in fleets.iter().enumerate() {
+        for (b, backend) in fleet.backends.iter().enumerate() {
+            let rank = (backend.since, f, b);
+            let mut add = |address, used, takes| holders.entry(same(address)).or_default().push(Holder { rank, used, takes });
+            for former in &backend.former {
+                add(former.address, former.used, if backend.is_moved { Takes::Closing } else { Takes::Closed });
+            }
+            if let Some(address) = backend.address {
+                add(address, backend.used_here(), backend.takes());
             }
         }
-        holders
     }
+    holders
 }
 
 impl Backend {

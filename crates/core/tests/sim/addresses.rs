@@ -86,7 +86,7 @@ fn address(n: u16) -> SocketAddr {
 impl World {
     fn new(seed: u64, fault: Fault) -> Self {
         let rng = SmallRng::seed_from_u64(seed);
-        let state = State::new(Vec::new(), seed, Moment::START);
+        let state = State::new(Vec::new(), Moment::START);
         let (capacities, fleets, sessions) = Default::default();
         World { state, now: Moment::START, rng, fault, capacities, fleets, sessions, shared: 0, is_closing: false }
     }

@@ -17,7 +17,7 @@ impl Fleets {
     /// All of them answer.
     fn new(written: &[Written<'_>]) -> Self {
         let (used, told) = Default::default();
-        let mut fleets = Fleets { state: State::new(policies(written), 1, Moment::START), now: Moment::START, used, told };
+        let mut fleets = Fleets { state: State::new(policies(written), Moment::START), now: Moment::START, used, told };
         fleets.hear();
         fleets
     }
