@@ -1,8 +1,9 @@
 //! What shells saw of a fleet's backends.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::event::{FleetCounts, Heartbeat, NoticeKind, Observation};
+use crate::event::{BackendCounts, FleetCounts, Heartbeat, NoticeKind, Observation};
 use crate::health::{Change, Standing};
 use crate::ids::BackendId;
 use crate::policy::ProviderPolicy;
@@ -14,6 +15,29 @@ use super::fleet::Fleet;
 /// A child that leaves on its own wish earlier than this after its start has failed.
 const SERVED_MIN: Duration = Duration::from_secs(10);
 
+/// A report's lines by backend. They are in the order of the snapshot, so a backend's is mostly the next one; where one left or has no line
+/// yet, an index is made.
+struct Lines<'c> {
+    all: &'c [BackendCounts],
+    next: usize,
+    index: Option<BTreeMap<&'c BackendId, usize>>,
+}
+
+impl<'c> Lines<'c> {
+    fn new(all: &'c [BackendCounts]) -> Self {
+        Lines { all, next: 0, index: None }
+    }
+
+    fn of(&mut self, id: &BackendId) -> Option<&'c BackendCounts> {
+        let all = self.all;
+        let is_next = all.get(self.next).is_some_and(|line| line.backend == *id);
+        let index = || all.iter().enumerate().map(|(at, line)| (&line.backend, at)).collect();
+        let at = if is_next { self.next } else { *self.index.get_or_insert_with(index).get(id)? };
+        self.next = at + 1;
+        Some(&all[at])
+    }
+}
+
 impl Fleet {
     /// The gateway's counts. A backend without a line has nothing there.
     pub(super) fn counts(&mut self, counts: &FleetCounts, now: Moment) {
@@ -21,16 +45,9 @@ impl Fleet {
         (self.queued, self.oldest_wait, self.requests) = (counts.queued, counts.oldest_wait, counts.requests);
         let mut changed = before != (self.queued, self.oldest_wait, self.requests);
         changed |= self.meter.take(counts.totals, counts.queued, now);
-        let mut lines = &counts.backends[..];
+        let mut lines = Lines::new(&counts.backends);
         for backend in &mut self.backends {
-            // The gateway's lines are in the order of the snapshot, so it is mostly the next one; else all are looked through.
-            let line = match lines.split_first() {
-                Some((next, rest)) if next.backend == backend.id => {
-                    lines = rest;
-                    Some(next)
-                }
-                _ => counts.backends.iter().find(|c| c.backend == backend.id),
-            };
+            let line = lines.of(&backend.id);
             let figures = line.map_or((0, 0), |c| (c.used, c.requests));
             let ended = line.map_or(backend.ended, |c| Ends { moved: c.moved_total, cut: c.cut_total });
             changed |= figures != (backend.used, backend.requests) || ended != backend.ended;

@@ -1,5 +1,6 @@
 //! Which backends a fleet has: they join, are started, are told to stop, and leave.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::event::{Effect, NoticeKind};
@@ -33,12 +34,12 @@ impl Fleet {
         }
         let policy = Arc::clone(&self.policy);
         let ProviderPolicy::Static(wanted) = &policy.provider else { return };
-        for new in wanted {
-            if self.position(&new.id).is_none() {
-                let health = Health::new(&policy.heartbeat, patience(&policy, false), now);
-                let backend = Backend::new(new.id.clone(), Some(new.address), capacity(&policy, Some(new)), health, now);
-                self.join(backend, "it is in the configuration");
-            }
+        let there: BTreeSet<&BackendId> = self.backends.iter().map(|b| &b.id).collect();
+        let missing: Vec<&StaticBackend> = wanted.iter().filter(|new| !there.contains(&new.id)).collect();
+        for new in missing {
+            let health = Health::new(&policy.heartbeat, patience(&policy, false), now);
+            let backend = Backend::new(new.id.clone(), Some(new.address), capacity(&policy, Some(new)), health, now);
+            self.join(backend, "it is in the configuration");
         }
     }
 

@@ -3,11 +3,12 @@
 //! A backend that the new policy does not have is drained as the old one said, and goes when it is empty; so a fleet that went is a fleet
 //! whose backends all go. What a backend is (a child of ours or not) is asked of the backend, for a fleet's provider may change.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::event::{AddressCount, NoticeKind};
 use crate::health::Health;
-use crate::policy::{FleetPolicy, ProviderPolicy};
+use crate::policy::{FleetPolicy, ProviderPolicy, StaticBackend};
 use crate::scale::{Decision, Scaler};
 use crate::time::Moment;
 
@@ -23,17 +24,26 @@ impl Fleet {
             return;
         }
         self.leaving = false;
-        let going: Vec<usize> = (0..self.backends.len()).filter(|at| !self.backends[*at].is_wanted(policy)).collect();
+        let fixed = match &policy.provider {
+            ProviderPolicy::Static(all) => all.iter().map(|b| (&b.id, b)).collect(),
+            ProviderPolicy::Process(_) => BTreeMap::new(),
+        };
+        let is_wanted = |b: &Backend| match policy.provider.is_elastic() {
+            true => b.is_child(),
+            false => !b.is_child() && fixed.contains_key(&b.id),
+        };
+        let going: Vec<usize> = (0..self.backends.len()).filter(|at| !is_wanted(&self.backends[*at])).collect();
         for at in going {
             self.let_go(at, "it is not in the configuration any more", now);
         }
         let old = std::mem::replace(&mut self.policy, Arc::clone(policy));
         for at in 0..self.backends.len() {
             let backend = &mut self.backends[at];
-            if !backend.is_wanted(policy) {
+            if !is_wanted(backend) {
                 continue;
             }
-            backend.configure(&old, policy, now);
+            let fixed = fixed.get(&backend.id).copied();
+            backend.configure(&old, policy, fixed, now);
             // One that was replaced for its command stays replaced.
             if !backend.is_outdated(policy) {
                 self.give_up_drain(at, Owners::CONFIG, "it is in the configuration again");
@@ -96,19 +106,8 @@ impl Fleet {
 }
 
 impl Backend {
-    /// Whether the fleet has it under this policy.
-    fn is_wanted(&self, policy: &FleetPolicy) -> bool {
-        match &policy.provider {
-            ProviderPolicy::Static(all) => !self.is_child() && all.iter().any(|b| b.id == self.id),
-            ProviderPolicy::Process(_) => self.is_child(),
-        }
-    }
-
-    fn configure(&mut self, old: &FleetPolicy, policy: &FleetPolicy, now: Moment) {
-        let fixed = match &policy.provider {
-            ProviderPolicy::Static(all) => all.iter().find(|b| b.id == self.id),
-            ProviderPolicy::Process(_) => None,
-        };
+    /// Takes another policy, and what it says of this very backend.
+    fn configure(&mut self, old: &FleetPolicy, policy: &FleetPolicy, fixed: Option<&StaticBackend>, now: Moment) {
         self.configured = capacity(policy, fixed);
         let patience = patience(policy, self.is_child());
         if let Some(fixed) = fixed.filter(|b| self.address != Some(b.address)) {

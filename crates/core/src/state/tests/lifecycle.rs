@@ -7,6 +7,25 @@ fn started(bench: &mut Bench, id: &str, port: u16) {
 }
 
 #[test]
+fn counts_are_read_in_any_order_and_a_backend_without_a_line_has_nothing() {
+    let mut bench = Bench::with(100, &[1, 2, 3, 4, 5]);
+    let line = |n: u32| BackendCounts {
+        backend: format!("b{n}").into(),
+        used: 10 * n,
+        former: Vec::new(),
+        requests: n,
+        moved_total: 0,
+        cut_total: 0,
+    };
+    for lines in [&[1, 2, 3, 4, 5][..], &[2, 3, 5], &[5, 9, 4, 3, 1], &[9, 1, 2, 3, 4, 5], &[3, 4, 5, 1, 2], &[]] {
+        bench.counts(lines.iter().map(|n| line(*n)).collect());
+        let seen: Vec<(u32, u32)> = bench.fleet().backends.iter().map(|b| (b.sessions, b.requests)).collect();
+        let has = |n| if lines.contains(&n) { (10 * n, n) } else { (0, 0) };
+        assert_eq!(seen, (1..=5).map(has).collect::<Vec<_>>(), "{lines:?}");
+    }
+}
+
+#[test]
 fn a_static_backend_is_ready_with_its_first_good_heartbeat() {
     let mut bench = Bench::new(policy());
     assert_eq!((bench.phase("b1"), bench.backend("b1").limit), (Phase::Starting, 0));

@@ -102,13 +102,17 @@ impl Bench {
     }
 
     fn report(&mut self) {
-        let backends = self.used.iter().map(|(backend, used)| {
+        let lines = self.used.iter().map(|(backend, used)| {
             let (moved_total, cut_total) = self.ended.get(backend).copied().unwrap_or_default();
             BackendCounts { backend: backend.clone(), used: *used, former: Vec::new(), requests: 0, moved_total, cut_total }
         });
+        self.counts(lines.collect());
+    }
+
+    fn counts(&mut self, backends: Vec<BackendCounts>) {
         let counts = FleetCounts {
             fleet: fleet(),
-            backends: backends.collect(),
+            backends,
             queued: self.queued,
             oldest_wait: Duration::ZERO,
             admitted_total: 0,
