@@ -48,6 +48,11 @@ impl Limits {
             ping_timeout: ticks_past(keepalive.timeout),
         }
     }
+
+    /// What a write may take that makes no progress.
+    pub fn write(&self) -> Tick {
+        self.write
+    }
 }
 
 /// When things last happened to a session, in ticks; zero: never, or not now.

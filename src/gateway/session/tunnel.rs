@@ -54,6 +54,8 @@ pub struct Tunnel<C: Transport, B: Transport> {
     from_client: Tracker,
     from_backend: Tracker,
     phase: Phase,
+    /// The first byte of the client's Close went to the backend, which then gets no Close of ours.
+    close_passed: bool,
     /// A Ping of the backend is without a Pong.
     ping_outstanding: bool,
     /// Last, so that the sockets are closed before the seat is given back.
@@ -63,10 +65,12 @@ pub struct Tunnel<C: Transport, B: Transport> {
 /// How far its end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Both directions are open.
+    /// Both directions are open. A part of a Close ends nothing: whoever sends one byte of it would be free of all limits.
     Open,
-    /// A side began the end, by a Close or by its FIN: what comes is still passed on.
-    Ending,
+    /// One direction ended without a Close: what comes in the other is still passed on.
+    HalfOpen,
+    /// A whole Close of one side was passed on and the other's is awaited: what comes is still passed on, until the deadline.
+    Closing,
     /// Our Close went to the client and its own is awaited: its bytes still pass, the backend's do not.
     Asked,
     /// The client is done, our Close goes to the backend with the end of the client's present frame.
@@ -82,13 +86,14 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         let to_client = &early.to_client[..from_backend.feed(early.to_client).taken];
         entered.entry().count_in(to_backend.len());
         entered.entry().count_out(to_client.len());
-        let ping_outstanding = from_backend.take_ping();
+        let (close_passed, ping_outstanding) = (from_client.close_begun(), from_backend.take_ping());
         Tunnel {
             client: Side::new(client, to_client),
             backend: Side::new(backend, to_backend),
             from_client,
             from_backend,
             phase: Phase::Open,
+            close_passed,
             ping_outstanding,
             entered,
         }
@@ -120,7 +125,8 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         self.backend.flush(cx, to_backend);
 
         let mode = match (self.phase, &farewell) {
-            (Phase::Open | Phase::Ending, _) => Mode::Forward,
+            (Phase::Open | Phase::HalfOpen | Phase::Closing, _) => Mode::Forward,
+            (Phase::Asked, _) if self.close_passed => Mode::Forward,
             (Phase::Asked, _) => Mode::ForwardBeforeClose,
             (Phase::Owing, Some(frame)) => Mode::Last(frame),
             (Phase::Owing | Phase::Leaving, _) => Mode::Discard,
@@ -134,12 +140,13 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
             stamps.moved.set(now);
             entry.count_in(done.passed);
         }
+        self.close_passed |= matches!(mode, Mode::Forward) && self.from_client.close_begun();
         let parted = done.last_sent;
 
         let mode = match (self.phase, &farewell) {
             // Not if the client's own Close was just passed on: the backend answers that one.
-            (Phase::Open | Phase::Ending, Some(frame)) if !self.from_client.close_begun() => Mode::Last(frame),
-            (Phase::Open | Phase::Ending, _) => Mode::Forward,
+            (Phase::Open | Phase::HalfOpen, Some(frame)) if !self.from_client.closed() => Mode::Last(frame),
+            (Phase::Open | Phase::HalfOpen | Phase::Closing, _) => Mode::Forward,
             (Phase::Asked | Phase::Owing | Phase::Leaving, _) => Mode::Discard,
         };
         let done = pump(cx, &mut self.backend, &mut self.from_backend, &mut self.client, mode, to_client);
@@ -163,11 +170,11 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
     /// The Close of ours that is to be sent at the next boundary, if there is one.
     fn farewell(&self) -> Option<Vec<u8>> {
         match self.phase {
-            Phase::Open | Phase::Ending => {
+            Phase::Open | Phase::HalfOpen => {
                 self.entered.entry().order().map(|order| close::frame(code_of(order.cause), order.cause.as_str(), None))
             }
             Phase::Owing => Some(self.close_to_backend(close::GOING_AWAY)),
-            Phase::Asked | Phase::Leaving => None,
+            Phase::Closing | Phase::Asked | Phase::Leaving => None,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::gateway::limits::permit::Stay;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::seat::SeatGuard;
 use crate::gateway::session::target::{Ended, Session, SessionInfo, Target};
-use crate::gateway::session::timer::{self, Due, Stamps, TICK, Tick, tick_of};
+use crate::gateway::session::timer::{self, Due, Limits, Stamps, TICK, Tick, tick_of};
 
 /// Silent for so long, a session counts as idle when sessions to move are chosen.
 const IDLE_TICKS: Tick = 10;
@@ -120,6 +120,11 @@ impl Entry {
         self.kind
     }
 
+    /// Its deadlines.
+    pub fn limits(&self) -> &Limits {
+        self.target.limits(self.kind)
+    }
+
     /// Keeps the waker of the session's task: to be called first in every poll.
     pub fn listen(&self, waker: &Waker) {
         let kept = self.waker.take().filter(|w| w.will_wake(waker));
@@ -160,7 +165,7 @@ impl Entry {
 
     /// Wakes the session if something is due at `now`.
     pub(super) fn check(&self, now: Tick) {
-        if let Some(due) = timer::check(now, &self.stamps, self.target.limits(self.kind)) {
+        if let Some(due) = timer::check(now, &self.stamps, self.limits()) {
             self.due.set(Some(due));
             self.wake();
         }

@@ -16,31 +16,28 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
     /// Looks at what the bytes brought; whether there may be more to move now.
     pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> bool {
         match self.phase {
-            Phase::Open | Phase::Ending if self.from_client.violation().is_some() => {
+            Phase::Open | Phase::HalfOpen | Phase::Closing if self.from_client.violation().is_some() => {
                 self.part(EndCause::ProtocolError, Some(close::PROTOCOL_ERROR), Some(close::GOING_AWAY), cx);
                 true
             }
-            Phase::Open | Phase::Ending if self.from_backend.violation().is_some() => {
+            Phase::Open | Phase::HalfOpen | Phase::Closing if self.from_backend.violation().is_some() => {
                 self.part(EndCause::ProtocolError, Some(close::BAD_GATEWAY), Some(close::PROTOCOL_ERROR), cx);
                 true
             }
-            Phase::Open => match self.seen_end() {
-                Some(EndCause::BackendLost) if self.tell_of_loss(cx) => true,
-                Some(cause) => {
-                    self.entered.settle(cause);
-                    self.enter(Phase::Ending);
-                    if matches!(cause, EndCause::ClientLost | EndCause::BackendLost) {
-                        self.stay_half_open();
-                    }
-                    true
+            Phase::Open | Phase::HalfOpen if self.from_client.closed() => self.closing(EndCause::ClientClosed),
+            Phase::Open | Phase::HalfOpen if self.from_backend.closed() => self.closing(EndCause::BackendClosed),
+            Phase::Open if self.client.ended() || self.client.lost() => self.stay_half_open(EndCause::ClientLost),
+            Phase::Open if self.backend.ended() || self.backend.lost() => {
+                self.tell_of_loss(cx) || self.stay_half_open(EndCause::BackendLost)
+            }
+            Phase::Open => false,
+            Phase::HalfOpen => self.tell_of_loss(cx) || self.pass_ends_on(),
+            Phase::Closing => {
+                let waits = if self.from_client.closed() { self.backend.waits() } else { self.client.waits() };
+                if !waits {
+                    self.answer_is_due();
                 }
-                None => false,
-            },
-            Phase::Ending => {
-                if self.from_client.close_begun() || self.from_backend.close_begun() {
-                    self.leave_it_to_the_peers();
-                }
-                self.tell_of_loss(cx) || self.pass_ends_on()
+                self.pass_ends_on()
             }
             Phase::Asked => self.await_client(cx),
             Phase::Owing if self.client.ended() || self.backend.ended() => {
@@ -54,27 +51,12 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         }
     }
 
-    /// Why the session ends by itself, if it does.
-    fn seen_end(&self) -> Option<EndCause> {
-        if self.from_client.close_begun() {
-            Some(EndCause::ClientClosed)
-        } else if self.from_backend.close_begun() {
-            Some(EndCause::BackendClosed)
-        } else if self.client.ended() || self.client.lost() {
-            Some(EndCause::ClientLost)
-        } else if self.backend.ended() || self.backend.lost() {
-            Some(EndCause::BackendLost)
-        } else {
-            None
-        }
-    }
-
     /// The backend ended without a Close. If no frame is torn by it, the client gets ours, so that it can tell a restart from a broken
     /// network; between the fragments of a message a Close may come as well (RFC 6455 section 5.4). Whether it was sent.
     fn tell_of_loss(&mut self, cx: &mut Context<'_>) -> bool {
         let is_whole = self.from_backend.at_boundary() && !self.from_backend.close_begun();
         // A client that has begun its end is told nothing.
-        let is_heard = self.client.hears() && !self.client.ended() && !self.from_client.close_begun();
+        let is_heard = self.client.hears() && !self.client.ended() && !self.from_client.closed();
         if !(self.backend.ended() && is_whole && is_heard) {
             return false;
         }
@@ -85,18 +67,36 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
     }
 
     /// One direction is over, but no Close was seen: the other goes on, for as long as its limits and our orders let it.
-    fn stay_half_open(&self) {
+    fn stay_half_open(&mut self, cause: EndCause) -> bool {
+        self.entered.settle(cause);
+        self.enter(Phase::HalfOpen);
         let stamps = &self.entered.entry().stamps;
         stamps.ending.set(false);
         // A client that only listens answers no Ping.
         stamps.heard.set(0);
         stamps.pinged.set(0);
+        true
     }
 
-    /// A Close is on its way, and its answer will be: orders to close have nothing to add.
-    fn leave_it_to_the_peers(&self) {
+    /// A whole Close was passed on. The end that it begins has a deadline, so an order to close has nothing to add.
+    fn closing(&mut self, cause: EndCause) -> bool {
+        self.entered.settle(cause);
         self.entered.entry().clear_order();
-        self.entered.entry().stamps.ending.set(true);
+        self.enter(Phase::Closing);
+        self.await_answer();
+        true
+    }
+
+    /// A Close has to leave before its answer can be waited for. Bytes in front of it do not hold up the end for longer than a write may.
+    fn await_answer(&self) {
+        let entry = self.entered.entry();
+        entry.stamps.deadline.set(self.now().saturating_add(entry.limits().write()));
+    }
+
+    /// The Close has left. Said again and again: the first time counts.
+    fn answer_is_due(&self) {
+        let deadline = &self.entered.entry().stamps.deadline;
+        deadline.set(deadline.get().min(self.step_end()));
     }
 
     /// A side's FIN follows its bytes; after both Close frames ours ends both (RFC 6455 7.1.1: some servers never do).
@@ -118,19 +118,18 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         self.entered.settle(cause);
         self.entered.entry().clear_order();
         self.enter(Phase::Asked);
-        self.entered.entry().stamps.deadline.set(0);
+        self.await_answer();
     }
 
     /// The client has time for its own Close from when ours has left, whatever the backend does; then the backend is next.
     fn await_client(&mut self, cx: &mut Context<'_>) -> bool {
-        let client_done = self.from_client.close_begun() || self.from_client.violation().is_some() || self.client.ended();
-        if client_done || self.client.lost() {
+        let answered = self.from_client.closed() || (self.from_client.close_begun() && !self.close_passed);
+        if answered || self.from_client.violation().is_some() || self.client.ended() || self.client.lost() {
             self.leave(cx);
             return true;
         }
-        let deadline = &self.entered.entry().stamps.deadline;
-        if deadline.get() == 0 && !self.client.waits() {
-            deadline.set(self.step_end());
+        if !self.client.waits() {
+            self.answer_is_due();
         }
         false
     }
@@ -138,8 +137,14 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
     /// The client has answered, or will not: ours goes to the backend, at the end of the client's present frame.
     fn leave(&mut self, cx: &mut Context<'_>) {
         self.client.finish();
+        if self.close_passed {
+            // The backend has the client's own Close, or the half of it that there was: nothing may follow.
+            if !self.from_client.closed() {
+                self.backend.finish();
+            }
+            self.enter(Phase::Leaving);
         // A Close of the client was held back from its first byte on, so what went on ended with a frame.
-        if self.from_client.close_begun() || self.from_client.at_boundary() {
+        } else if self.from_client.close_begun() || self.from_client.at_boundary() {
             let frame = self.close_to_backend(close::GOING_AWAY);
             self.send_to_backend(&frame, cx);
             self.enter(Phase::Leaving);
@@ -154,7 +159,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
     /// Ends both sides now. A code is sent to a side as a Close if its direction is at a boundary; `None`: that side's connection is just ended.
     pub(super) fn part(&mut self, cause: EndCause, to_client: Option<u16>, to_backend: Option<u16>, cx: &mut Context<'_>) {
         self.entered.settle(cause);
-        let polite = matches!(self.phase, Phase::Open | Phase::Ending);
+        let polite = matches!(self.phase, Phase::Open | Phase::HalfOpen | Phase::Closing);
         match to_client {
             None => self.client.close(),
             Some(code) => {
@@ -194,7 +199,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
                 }
             }
             EndCause::KeepaliveTimeout => self.part(cause, None, Some(close::GOING_AWAY), cx),
-            _ if matches!(self.phase, Phase::Open | Phase::Ending) => {
+            _ if matches!(self.phase, Phase::Open | Phase::HalfOpen) => {
                 // Unlike an order, nobody else keeps a deadline for this one.
                 self.entered.entry().set_order(EndOrder { mode: DrainMode::Close, cause });
                 stamps.ending.set(true);
@@ -210,13 +215,15 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         let quiet_at = stamps.moved.get().saturating_add(ticks_past(STEP_MAX));
         match self.phase {
             // While bytes pass, a slow peer is only slow.
-            Phase::Ending if self.now() < quiet_at && self.entered.entry().order().is_none() => stamps.deadline.set(quiet_at),
-            Phase::Ending if self.backend.finished() => {
+            Phase::HalfOpen if self.now() < quiet_at && self.entered.entry().order().is_none() => stamps.deadline.set(quiet_at),
+            Phase::HalfOpen | Phase::Closing if self.backend.finished() => {
                 self.client.close();
                 self.backend.reset();
             }
+            // A Close was not answered: who sent it, and who did not answer, get ours where no frame is torn by it.
+            Phase::Closing => self.part(EndCause::Cut, Some(close::GOING_AWAY), Some(close::GOING_AWAY), cx),
             // Else no boundary came for the Close that a limit or an order asked for, or nothing came at all.
-            Phase::Open | Phase::Ending => {
+            Phase::Open | Phase::HalfOpen => {
                 let cause = self.entered.entry().order().map_or(EndCause::Cut, |order| order.cause);
                 self.part(cause, None, None, cx);
             }

@@ -1,3 +1,4 @@
+mod closes;
 mod ends;
 mod flow;
 mod losses;
