@@ -178,11 +178,18 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         }
     }
 
-    /// Asks a silent client for a sign of life, if no frame is torn by it and no Ping of the backend is open: a client may answer the newest alone.
+    /// Asks a silent client for a sign of life. One that owes the backend a Pong is not asked again, since it may answer the newest Ping
+    /// alone, but its time runs from now on.
     fn ping(&mut self, cx: &mut Context<'_>) {
-        if self.phase == Phase::Open && !self.ping_outstanding && self.from_backend.at_boundary() && !self.client.waits() {
+        let may_ask = self.phase == Phase::Open && self.from_backend.at_boundary() && !self.client.waits();
+        let stamps = &self.entered.entry().stamps;
+        if !self.ping_outstanding && !may_ask {
+            // Its frame must not be torn: asked after another silence.
+            return stamps.heard.set(self.now());
+        }
+        stamps.pinged.set(self.now());
+        if !self.ping_outstanding {
             self.send_to_client(&PING, cx);
-            self.entered.entry().stamps.pinged.set(self.now());
         }
     }
 

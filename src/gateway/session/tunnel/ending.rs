@@ -198,6 +198,8 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
                     self.part(cause, Some(close::GOING_AWAY), None, cx);
                 }
             }
+            // While the backend takes nothing the client is not read: its Pong may be there.
+            EndCause::KeepaliveTimeout if self.backend.waits() => stamps.pinged.set(self.now()),
             EndCause::KeepaliveTimeout => self.part(cause, None, Some(close::GOING_AWAY), cx),
             _ if matches!(self.phase, Phase::Open | Phase::HalfOpen) => {
                 // Unlike an order, nobody else keeps a deadline for this one.

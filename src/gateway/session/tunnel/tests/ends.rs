@@ -245,19 +245,47 @@ async fn a_silent_client_is_pinged_and_one_that_does_not_answer_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_a_ping_of_the_backend_is_open_there_is_none_of_ours() {
+async fn a_client_that_owes_the_backend_a_pong_is_not_asked_again_and_is_given_up_as_well() {
     local(async {
         let pinging = KeepalivePolicy { ping: Some(Duration::from_secs(30)), ..keepalive() };
-        let limits = Timeouts { session: Some(Duration::from_secs(300)), ..timeouts() };
-        let mut rig = Rig::with(limits, pinging, Early::default(), |s| s).await;
-        rig.backend.write_all(&[0x89, 1, b'x']).await.unwrap();
-        expect(&mut rig.client, &[0x89, 1, b'x']).await;
-        assert_eq!(expect_close(&mut rig.client).await, 1001, "the session's end, and no Ping before");
-        rig.client.write_all(&client_close(1001)).await.unwrap();
-        expect_masked_close(&mut rig.backend).await;
-        rig.client.shutdown().await.unwrap();
+        let mut rig = Rig::with(timeouts(), pinging, Early::default(), |s| s).await;
+        let ping = [0x89, 1, b'x'];
+        rig.backend.write_all(&ping).await.unwrap();
+        expect(&mut rig.client, &ping).await;
+        // Whatever it says, it says something: its time begins anew.
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        rig.client.write_all(&message(true, b"x")).await.unwrap();
+        expect(&mut rig.backend, &message(true, b"x")).await;
+        let heard_at = rig.clock.now();
+        assert_eq!(expect_masked_close(&mut rig.backend).await, Some(1001));
+        let waited = rig.clock.now().since(heard_at);
+        assert!((Duration::from_secs(50)..Duration::from_millis(50_500)).contains(&waited), "{waited:?}");
+        assert_eq!(rest(&mut rig.client).await, b"", "no Ping of ours");
         rig.backend.shutdown().await.unwrap();
-        rig.ended(EndCause::SessionTimeout).await;
+        rig.ended(EndCause::KeepaliveTimeout).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_not_read_is_not_given_up_for_its_silence() {
+    local(async {
+        let secs = Duration::from_secs;
+        let pinging = KeepalivePolicy { ping: Some(secs(5)), timeout: secs(2), ..keepalive() };
+        let limits = Timeouts { write: secs(60), ..timeouts() };
+        let mut rig = Rig::with(limits, pinging, Early::default(), |s| s).await;
+        // The backend takes nothing until the socket to it is full.
+        let filling = async {
+            let big = message(true, &[7; 100_000]);
+            loop {
+                rig.client.write_all(&big).await.unwrap();
+            }
+        };
+        assert!(tokio::time::timeout(secs(20), filling).await.is_err());
+        assert!(!rig.task.is_finished());
+        drop((rig.client, rig.backend));
+        (rig.client, rig.backend) = pair().await;
+        rig.ended(EndCause::ClientLost).await;
     })
     .await;
 }
