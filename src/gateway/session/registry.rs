@@ -154,6 +154,11 @@ impl Entered {
         }
     }
 
+    /// The settled cause.
+    pub fn cause(&self) -> Option<EndCause> {
+        self.entry.cause.get()
+    }
+
     /// The seat was not given back yet.
     pub fn holds_seat(&self) -> bool {
         self.entry.holds_seat()

@@ -114,6 +114,11 @@ impl<S: Transport> Side<S> {
         self.0.as_mut().is_some_and(|open| !std::mem::replace(&mut open.finish, true) && open.hears())
     }
 
+    /// Our end was asked for, sent or not.
+    pub fn finishes(&self) -> bool {
+        self.0.as_ref().is_none_or(|open| open.finish)
+    }
+
     /// Forgets what waits for it: our end follows at once.
     pub fn abandon(&mut self, stall: Stall<'_>) {
         stall.since.set(0);

@@ -1,6 +1,7 @@
 //! How a tunnel ends: what begins it, step by step to both sockets' ends, each step with its deadline.
 
 use std::task::Context;
+use std::time::Duration;
 
 use holdline_core::cause::EndCause;
 use holdline_core::policy::DrainMode;
@@ -11,6 +12,9 @@ use crate::gateway::session::registry::EndOrder;
 use crate::gateway::session::side::Stall;
 use crate::gateway::session::timer::ticks_past;
 use crate::net::socket::Transport;
+
+/// The time that a backend has, behind both Closes, to end its connection before we do.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl<C: Transport, B: Transport> Tunnel<C, B> {
     /// Looks at what the bytes brought; whether there may be more to move now.
@@ -37,7 +41,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
                 if !waits {
                     self.answer_is_due();
                 }
-                self.pass_ends_on()
+                self.both_closed() || self.pass_ends_on()
             }
             Phase::Asked => self.await_client(cx),
             Phase::Owing if self.client.ended() || self.backend.ended() => {
@@ -45,9 +49,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
                 true
             }
             Phase::Owing => false,
-            Phase::Leaving => {
-                (self.from_backend.closed() || self.backend.ended() || !self.backend.hears()) && self.backend.finish()
-            }
+            Phase::Leaving => self.await_backend(),
         }
     }
 
@@ -99,18 +101,40 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         deadline.set(deadline.get().min(self.step_end()));
     }
 
-    /// A side's FIN follows its bytes; after both Close frames ours ends both (RFC 6455 7.1.1: some servers never do).
+    /// A side's FIN follows its bytes.
     fn pass_ends_on(&mut self) -> bool {
-        let both = self.from_client.closed() && self.from_backend.closed();
         let mut changed = false;
-        if both || self.client.ended() || self.client.lost() {
+        if self.client.ended() || self.client.lost() {
             changed |= self.backend.finish();
         }
         // What a backend sent before a write to it failed can still be read.
-        if both || self.backend.ended() {
+        if self.backend.ended() {
             changed |= self.client.finish();
         }
         changed
+    }
+
+    /// After both Closes the client gets our end, whether the backend ends its connection or not (some never do).
+    fn both_closed(&mut self) -> bool {
+        let both = self.from_client.closed() && self.from_backend.closed();
+        if both {
+            self.client.finish();
+            self.enter(Phase::Leaving);
+        }
+        both
+    }
+
+    /// After both Closes a server ends the connection first (RFC 6455 7.1.1), and some take it for a failure if their client does. So it has
+    /// a moment, except where Holdline stops.
+    fn await_backend(&mut self) -> bool {
+        if self.backend.ended() || self.entered.cause() == Some(EndCause::Shutdown) && self.from_backend.closed() {
+            return self.backend.finish();
+        }
+        if self.from_backend.closed() && !self.backend.finishes() {
+            let deadline = &self.entered.entry().stamps.deadline;
+            deadline.set(deadline.get().min(self.now().saturating_add(ticks_past(GRACE))));
+        }
+        false
     }
 
     /// Our Close is on its way to the client.
@@ -222,8 +246,11 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
                 self.client.close();
                 self.backend.reset();
             }
-            // A Close was not answered: who sent it, and who did not answer, get ours where no frame is torn by it.
-            Phase::Closing => self.part(EndCause::Cut, Some(close::GOING_AWAY), Some(close::GOING_AWAY), cx),
+            // A Close was not answered: who sent it gets ours instead, where no frame is torn by it. A client that did not answer is left.
+            Phase::Closing => {
+                let to_client = self.from_client.closed().then_some(close::GOING_AWAY);
+                self.part(EndCause::Cut, to_client, Some(close::GOING_AWAY), cx);
+            }
             // Else no boundary came for the Close that a limit or an order asked for, or nothing came at all.
             Phase::Open | Phase::HalfOpen => {
                 let cause = self.entered.entry().order().map_or(EndCause::Cut, |order| order.cause);
@@ -234,6 +261,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
                 self.backend.finish();
                 self.enter(Phase::Leaving);
             }
+            Phase::Leaving if self.from_backend.closed() && self.backend.finish() => stamps.deadline.set(self.step_end()),
             Phase::Leaving => {
                 self.client.close();
                 self.backend.reset();

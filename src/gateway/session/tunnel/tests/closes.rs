@@ -165,13 +165,72 @@ async fn a_client_that_talks_on_behind_a_backends_close_has_five_seconds() {
         rig.backend.write_all(&close::frame(4000, "", None)).await.unwrap();
         expect(&mut rig.client, &close::frame(4000, "", None)).await;
         keep_sending(&mut rig.client, &frame).await;
-        assert!((5..12).contains(&rig.clock.now().since(closed).as_secs()));
+        assert!((5..7).contains(&rig.clock.now().since(closed).as_secs()));
         let up = rest(&mut rig.backend).await;
         let (said, close) = up.split_at(up.len() - 8);
         assert_eq!(said, frame.repeat(said.len() / frame.len()), "whole frames, then our Close");
         assert_eq!(close[..2], [0x88, 0x82]);
         rig.backend.shutdown().await.unwrap();
         rig.ended(EndCause::BackendClosed).await;
+    })
+    .await;
+}
+
+/// How long the backend's connection stands behind both Closes, if it does not end it itself.
+async fn stands(rig: &mut Rig) -> Duration {
+    let closed = rig.clock.now();
+    rig.client.shutdown().await.unwrap();
+    assert_eq!(rest(&mut rig.backend).await, b"");
+    rig.clock.now().since(closed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_both_closes_the_backend_ends_its_connection_first() {
+    local(async {
+        let second = Duration::from_secs(1)..Duration::from_millis(1_300);
+        // Each way in which both Closes can have been sent, and the time that the backend has.
+        let mut rig = Rig::new().await;
+        rig.client.write_all(&client_close(1000)).await.unwrap();
+        expect(&mut rig.backend, &client_close(1000)).await;
+        rig.backend.write_all(&close::frame(1000, "", None)).await.unwrap();
+        // The client does not wait for it.
+        assert_eq!(rest(&mut rig.client).await, close::frame(1000, "", None));
+        assert_eq!(rig.seats.used(), 1, "the backend may count it still");
+        let stood = stands(&mut rig).await;
+        assert!(second.contains(&stood), "{stood:?}");
+        rig.backend.shutdown().await.unwrap();
+        rig.ended(EndCause::ClientClosed).await;
+
+        for (cause, time) in [(EndCause::Drained, second), (EndCause::Shutdown, Duration::ZERO..Duration::from_millis(1))] {
+            let mut rig = Rig::new().await;
+            assert!(rig.order(DrainMode::Close, cause));
+            let code = expect_close(&mut rig.client).await;
+            rig.client.write_all(&client_close(code)).await.unwrap();
+            assert_eq!(expect_masked_close(&mut rig.backend).await, Some(1001));
+            rig.backend.write_all(&close::frame(1001, "", None)).await.unwrap();
+            let stood = stands(&mut rig).await;
+            assert!(time.contains(&stood), "{cause:?}: {stood:?}");
+            rig.backend.shutdown().await.unwrap();
+            rig.ended(cause).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_ends_its_connection_first_frees_its_seat_at_once() {
+    local(async {
+        let mut rig = Rig::new().await;
+        rig.client.write_all(&client_close(1000)).await.unwrap();
+        expect(&mut rig.backend, &client_close(1000)).await;
+        let closed = rig.clock.now();
+        rig.backend.write_all(&close::frame(1000, "", None)).await.unwrap();
+        rig.backend.shutdown().await.unwrap();
+        assert_eq!(rest(&mut rig.backend).await, b"");
+        let (clock, seats) = (rig.clock, rig.seats.clone());
+        rig.client.shutdown().await.unwrap();
+        rig.ended(EndCause::ClientClosed).await;
+        assert_eq!((seats.used(), clock.now().since(closed)), (0, Duration::ZERO));
     })
     .await;
 }

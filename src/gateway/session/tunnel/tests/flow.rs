@@ -164,8 +164,8 @@ async fn a_close_of_the_backend_is_its_cause() {
         expect(&mut rig.client, &close::frame(4000, "done", None)).await;
         rig.client.write_all(&client_close(4000)).await.unwrap();
         expect(&mut rig.backend, &client_close(4000)).await;
-        assert_eq!(rest(&mut rig.backend).await, b"");
         rig.backend.shutdown().await.unwrap();
+        assert_eq!(rest(&mut rig.backend).await, b"");
         assert_eq!(rest(&mut rig.client).await, b"");
         rig.client.shutdown().await.unwrap();
         rig.ended(EndCause::BackendClosed).await;

@@ -183,14 +183,14 @@ pub(super) async fn expect_close_for(socket: &mut TcpStream) -> (u16, String) {
     (u16::from_be_bytes([head[2], head[3]]), String::from_utf8(reason).unwrap())
 }
 
-/// The client asks for the end and the backend answers; both then end.
+/// The client asks for the end and the backend answers; both then end, the backend first.
 pub(super) async fn part_politely(rig: &mut Rig) {
     rig.client.write_all(&client_close(1000)).await.unwrap();
     expect(&mut rig.backend, &client_close(1000)).await;
     rig.backend.write_all(&close::frame(1000, "", None)).await.unwrap();
     expect(&mut rig.client, &close::frame(1000, "", None)).await;
-    assert_eq!(rest(&mut rig.backend).await, b"");
     assert_eq!(rest(&mut rig.client).await, b"");
     rig.backend.shutdown().await.unwrap();
+    assert_eq!(rest(&mut rig.backend).await, b"");
     rig.client.shutdown().await.unwrap();
 }
