@@ -210,14 +210,18 @@ impl<C: Transport, B: Transport> Stream<C, B> {
         }
     }
 
-    /// Reads what a backend still sends after the end, for its own end.
+    /// Waits for the backend's end after ours. One that sends more instead did not take note, or cannot read: the reset tells it that
+    /// nobody listens, as a client's own would.
     fn hear_out_backend(&mut self, cx: &mut Context<'_>) {
         if !self.is_over {
             return;
         }
         self.backend.flush(cx, stall(&self.entered));
-        while !self.backend.ended() {
-            let Poll::Ready(_) = scratch::with(|buffer| self.backend.poll_read(cx, buffer)) else { return };
+        if self.backend.ended() {
+            return;
+        }
+        if let Poll::Ready(1..) = scratch::with(|buffer| self.backend.poll_read(cx, buffer)) {
+            self.backend.reset();
         }
     }
 }
