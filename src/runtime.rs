@@ -160,6 +160,7 @@ impl Holdline {
         named(&mut tasks, "drainer", drain(plane, drain_orders));
         named(&mut tasks, "tls", Arc::clone(&gateway).follow_tls());
         named(&mut tasks, "memory", Arc::clone(&gateway).watch_memory(meter));
+        named(&mut tasks, "data threads", Arc::clone(&gateway).failed());
         named(&mut tasks, "prober", prober.run(control.watch()));
         let (admin, admin_task) = serve_admin(listener, &config, &control, &gateway, Arc::clone(&metrics), clock);
 
@@ -182,7 +183,7 @@ impl Holdline {
         let deadline = self.config.shutdown_deadline;
         if let Some(ended) = &ended {
             // Its sessions can still be closed properly; no new one could be decided on.
-            tracing::error!(?ended, "a part of the control plane ended by itself; Holdline stops");
+            tracing::error!(?ended, "a part of Holdline ended by itself; Holdline stops");
         }
         self.admin.set_ready(false);
         tracing::info!(?deadline, "stops: sessions are closed within the deadline; another signal cuts them at once");
@@ -264,3 +265,6 @@ fn serve_admin(
 fn heartbeat_tokens(config: &Config) -> HashMap<FleetName, String> {
     config.fleets.iter().filter_map(|f| Some((f.policy.name.clone(), f.heartbeat_token.clone()?))).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,10 +112,11 @@ impl Gateway {
         let addresses = Addresses::new(&config.limits, descriptors.sessions_max());
         let served = ArcSwap::from_pointee(Served::new(config, fleets, groups, tls, addresses)?);
         let (neighbours, handed): (Vec<_>, Vec<_>) = (0..threads).map(|_| Neighbour::new()).unzip();
-        let swapped = watch::Sender::new(());
+        let (swapped, failed) = (watch::Sender::new(()), watch::Sender::new(false));
         let dialler = Dialler { clock, events, metrics: Arc::clone(&metrics) };
         let is_short_of_memory = AtomicBool::new(false);
-        let shared = Arc::new(Shared { clock, served, swapped, descriptors, is_short_of_memory, metrics, dialler, neighbours });
+        let shared =
+            Arc::new(Shared { clock, served, swapped, failed, descriptors, is_short_of_memory, metrics, dialler, neighbours });
         let stage = watch::Sender::new(Stage::Serving);
         let mut seeds = SmallRng::seed_from_u64(seed);
         let mut orders = Vec::with_capacity(threads);
@@ -216,6 +217,19 @@ impl Gateway {
     ) -> u32 {
         let filter = SessionFilter { fleet: Some(fleet.clone()), backend: Some(backend.clone()), limit: None };
         orders::end(&self.orders, &filter, count, EndOrder { mode, cause }).await
+    }
+
+    /// Resolves when a data thread lost a task that it cannot do without, which the log names. Sessions can still be closed then.
+    pub async fn failed(self: Arc<Self>) {
+        let mut failed = self.shared.failed.subscribe();
+        // Fails only without a sender, and we have one.
+        let _ = failed.wait_for(|failed| *failed).await;
+    }
+
+    /// Makes the task of a thread panic that carries out orders.
+    #[cfg(test)]
+    pub(crate) async fn break_orders(&self, thread: usize) {
+        self.orders[thread].break_off().await;
     }
 
     /// Keeps to `limits.memory`, for ever.

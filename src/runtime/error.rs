@@ -35,7 +35,7 @@ pub enum RunError {
     #[error("cannot start: {0}; check the limit on open files (`ulimit -n`)")]
     Runtime(#[source] io::Error),
     /// A part ended by itself; the log names it.
-    #[error("stopped because a part of the control plane failed; the log above names it, please report it")]
+    #[error("stopped because a part of Holdline failed; the log above names it, please report it")]
     Failed,
 }
 

@@ -4,15 +4,19 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use holdline_core::cause::EndCause;
+use holdline_core::policy::DrainMode;
 use tokio::sync::mpsc;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::LocalSet;
 
 use super::acceptor::take_handed;
 use super::doors::{self, Doors};
+use super::tasks::{TaskFailed, Tasks};
 use crate::gateway::context::shared::{Handed, Shared};
 use crate::gateway::context::thread::Thread;
 use crate::gateway::session::orders::{self, Inbox};
-use crate::gateway::session::registry;
+use crate::gateway::session::registry::{self, EndOrder, Registry};
+use crate::gateway::session::target::SessionFilter;
 use crate::gateway::stage::StageWatch;
 use crate::gateway::upstream::pool;
 
@@ -25,6 +29,9 @@ pub(crate) struct Setup {
     pub(crate) seed: u64,
 }
 
+/// The task that carries out orders to sessions.
+const ORDERS: &str = "orders";
+
 /// Runs the thread until its stage is `Over`. `ready` hears whether it came up.
 pub(crate) fn run(setup: Setup, shared: Arc<Shared>, ready: &std::sync::mpsc::SyncSender<io::Result<()>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -35,22 +42,45 @@ pub(crate) fn run(setup: Setup, shared: Arc<Shared>, ready: &std::sync::mpsc::Sy
     LocalSet::new().block_on(&runtime, async move {
         let stage = setup.stage.clone();
         let thread = Thread::new(shared, setup.index, setup.stage, setup.seed);
-        let opened = spawn_all(&thread, setup.inbox, setup.handed);
+        let tasks = Rc::new(Tasks::default());
+        let opened = spawn_all(&thread, &tasks, setup.inbox, setup.handed);
         drop(ready.send(opened));
+        tokio::select! {
+            biased;
+            () = stage.over() => return,
+            failed = tasks.failed() => wind_up(&thread, &failed).await,
+        }
         stage.over().await;
     });
 }
 
-fn spawn_all(thread: &Rc<Thread>, inbox: Inbox, handed: mpsc::Receiver<Handed>) -> io::Result<()> {
-    spawn_local(registry::keep_time(Rc::clone(&thread.registry)));
-    spawn_local(orders::serve(inbox, Rc::clone(&thread.registry)));
-    spawn_local(pool::sweep(Rc::clone(&thread.pool)));
-    spawn_local(keep_polls(Rc::clone(thread)));
-    spawn_local(take_handed(Rc::clone(thread), handed));
-    let mut doors = Doors::default();
+fn spawn_all(thread: &Rc<Thread>, tasks: &Rc<Tasks>, inbox: Inbox, handed: mpsc::Receiver<Handed>) -> io::Result<()> {
+    tasks.spawn("timer", registry::keep_time(Rc::clone(&thread.registry)));
+    tasks.spawn(ORDERS, orders::serve(inbox, Rc::clone(&thread.registry)));
+    tasks.spawn("pool", pool::sweep(Rc::clone(&thread.pool)));
+    tasks.spawn("polls", keep_polls(Rc::clone(thread)));
+    tasks.spawn("handed sockets", take_handed(Rc::clone(thread), handed));
+    let mut doors = Doors::new(Rc::clone(tasks));
     doors.catch_up(thread)?;
-    spawn_local(doors::follow(Rc::clone(thread), doors));
+    tasks.spawn("listeners", doors::follow(Rc::clone(thread), doors));
     Ok(())
+}
+
+/// Has the gateway stopped. The sessions go on until then, with what is left to serve them.
+async fn wind_up(thread: &Thread, failed: &TaskFailed) {
+    tracing::error!(thread = thread.index(), "{failed}, which a data thread cannot do without");
+    thread.shared.failed.send_replace(true);
+    if failed.task == ORDERS {
+        thread.stopping().await;
+        close_sessions(&thread.registry);
+    }
+}
+
+/// What orders would do one after the other, at once: nobody else can tell them any more.
+fn close_sessions(registry: &Registry) {
+    let close = EndOrder { mode: DrainMode::Close, cause: EndCause::Shutdown };
+    let all = registry.candidates(&SessionFilter::default(), usize::MAX, close.mode);
+    registry.end(&all, close);
 }
 
 async fn keep_polls(thread: Rc<Thread>) {

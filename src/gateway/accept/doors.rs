@@ -7,17 +7,18 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::AbortHandle;
 
 use super::acceptor::accept;
+use super::tasks::Tasks;
 use crate::gateway::admission::admit::doorman;
 use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::context::listener::Group;
 use crate::gateway::context::thread::Thread;
 
 /// What one thread has opened.
-#[derive(Default)]
 pub(crate) struct Doors {
+    tasks: Rc<Tasks>,
     groups: Vec<Arc<Group>>,
     doormen: Vec<Doorman>,
 }
@@ -46,6 +47,10 @@ pub(crate) async fn follow(thread: Rc<Thread>, mut doors: Doors) {
 }
 
 impl Doors {
+    pub(crate) fn new(tasks: Rc<Tasks>) -> Self {
+        Doors { tasks, groups: Vec::new(), doormen: Vec::new() }
+    }
+
     /// Opens what is served and not open yet, and lets go of what is served no more.
     ///
     /// # Errors
@@ -63,7 +68,7 @@ impl Doors {
             self.groups.push(Arc::clone(group));
             let Some(socket) = group.take(thread.index()) else { continue };
             match TcpListener::from_std(socket) {
-                Ok(socket) => drop(spawn_local(accept(Rc::clone(thread), socket, Arc::clone(group)))),
+                Ok(socket) => self.tasks.spawn_finite("listener", accept(Rc::clone(thread), socket, Arc::clone(group))),
                 Err(error) => result = Err(error),
             }
         }
@@ -75,7 +80,7 @@ impl Doors {
         for fleet in fleets.iter().filter(|f| thread.is_home(f.number)) {
             if self.doormen.iter().all(|d| !Arc::ptr_eq(&d.fleet, fleet)) {
                 let rng = SmallRng::from_rng(&mut *thread.rng.borrow_mut());
-                let task = spawn_local(doorman(Arc::clone(fleet), thread.shared.clock, rng)).abort_handle();
+                let task = self.tasks.spawn("queue", doorman(Arc::clone(fleet), thread.shared.clock, rng));
                 self.doormen.push(Doorman { fleet: Arc::clone(fleet), task });
             }
         }

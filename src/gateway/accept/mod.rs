@@ -5,3 +5,4 @@ pub(crate) mod connection;
 pub(crate) mod data_thread;
 pub(crate) mod doors;
 pub(crate) mod proxied;
+pub(crate) mod tasks;

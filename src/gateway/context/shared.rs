@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) served: ArcSwap<Served>,
     /// Rung when it did.
     pub(crate) swapped: watch::Sender<()>,
+    /// A thread lost a task that it cannot do without.
+    pub(crate) failed: watch::Sender<bool>,
     pub(crate) descriptors: Arc<Descriptors>,
     /// Memory is above its ceiling: no session begins.
     pub(crate) is_short_of_memory: AtomicBool,

@@ -18,6 +18,9 @@ pub enum Order {
     Choose(SessionFilter, usize, EndOrder, oneshot::Sender<Vec<Candidate>>),
     /// End these; answers how many were still there.
     End(Vec<Candidate>, EndOrder, oneshot::Sender<u32>),
+    /// Fail.
+    #[cfg(test)]
+    Panic,
 }
 
 /// Where a thread's orders arrive.
@@ -41,6 +44,8 @@ pub async fn serve(mut inbox: Inbox, registry: Rc<Registry>) {
             Order::List(filter, answer) => drop(answer.send(registry.list(&filter))),
             Order::Choose(filter, count, order, answer) => drop(answer.send(registry.candidates(&filter, count, order.mode))),
             Order::End(chosen, order, answer) => drop(answer.send(registry.end(&chosen, order))),
+            #[cfg(test)]
+            Order::Panic => panic!("told to"),
         }
     }
 }
@@ -51,6 +56,11 @@ impl Handle {
         let (sender, answer) = oneshot::channel();
         self.0.send(order(sender)).await.ok()?;
         answer.await.ok()
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn break_off(&self) {
+        let _ = self.0.send(Order::Panic).await;
     }
 }
 

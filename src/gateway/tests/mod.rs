@@ -8,6 +8,7 @@ mod plain;
 mod sessions;
 mod shutdown;
 mod storm;
+mod supervision;
 pub(super) mod support;
 mod threads;
 mod unasked;
