@@ -101,11 +101,14 @@ pub struct Running {
 /// [`RunError`], which says what to do, and its [exit status](RunError::exit_code).
 pub fn run(config: Config, hooks: Hooks) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let stopping = Stopping::new(&hooks.stop, hooks.signals)?;
         let holdline = Holdline::start(config, hooks).await?;
         holdline.serve(stopping).await
-    })
+    });
+    // A read that hangs in a file system must not hold the process.
+    runtime.shutdown_background();
+    result
 }
 
 /// Everything that runs.
@@ -177,7 +180,10 @@ impl Holdline {
             tokio::select! {
                 () = stopping.asked() => break None,
                 ended = self.tasks.join_next() => break Some(ended),
-                () = Reloads::asked(&mut self.reloads) => self.reload().await,
+                () = Reloads::asked(&mut self.reloads) => tokio::select! {
+                    () = self.reload() => {}
+                    () = stopping.asked() => break None,
+                },
             }
         };
         let deadline = self.config.shutdown_deadline;

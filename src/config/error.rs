@@ -25,10 +25,15 @@ pub enum ConfigError {
 fn read_remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::InvalidData => "save it as UTF-8",
+        std::io::ErrorKind::FileTooLarge => "check that it is the configuration; one may have 1 MiB",
+        std::io::ErrorKind::InvalidInput => "name a regular file or a link to one",
         std::io::ErrorKind::PermissionDenied => "let this user read it",
         _ => "name the configuration with --config FILE",
     }
 }
+
+/// The longest excerpt of a file in an error, in characters.
+const EXCERPT_MAX: usize = 200;
 
 /// The first thing in a file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,15 +61,22 @@ impl fmt::Display for ShapeError {
         }
         let number = line.to_string();
         let gutter = " ".repeat(number.len());
-        let indent = " ".repeat(column.saturating_sub(1) as usize);
-        let carets = "^".repeat((*width).max(1) as usize);
-        write!(f, "\n{gutter} |\n{number} | {}\n{gutter} | {indent}{carets}", visible(text))
+        // Of a long line, the part around the column.
+        let at = column.saturating_sub(1) as usize;
+        let skipped = if at < EXCERPT_MAX / 2 { 0 } else { at - EXCERPT_MAX / 4 };
+        let excerpt: String = text.chars().skip(skipped).collect();
+        let indent = " ".repeat(at - skipped);
+        let carets = "^".repeat((*width as usize).clamp(1, EXCERPT_MAX - (at - skipped)));
+        write!(f, "\n{gutter} |\n{number} | {}\n{gutter} | {indent}{carets}", visible(&excerpt))
     }
 }
 
-/// `text` with every control character as one `·`: a file must not steer the terminal that shows its errors, and columns stay.
+/// The beginning of `text`, with every control character as one `·`: a file must neither control the terminal nor fill the log that show its
+/// errors, and columns must stay.
 fn visible(text: &str) -> String {
+    let is_cut = text.chars().nth(EXCERPT_MAX).is_some();
     text.chars()
+        .take(EXCERPT_MAX)
         .map(|c| {
             if c == '\t' {
                 ' '
@@ -74,6 +86,7 @@ fn visible(text: &str) -> String {
                 c
             }
         })
+        .chain(is_cut.then_some('…'))
         .collect()
 }
 

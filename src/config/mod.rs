@@ -27,6 +27,8 @@ use model::Config;
 pub use schema::schema;
 pub use watch::Watched;
 
+use crate::files;
+
 /// Whether the programs of process fleets are looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Programs {
@@ -51,7 +53,8 @@ impl ConfigFile {
     /// # Errors
     /// [`ConfigError::Read`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text =
+            files::read_text(path, files::CONFIG_MAX).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Ok(ConfigFile { path: path.to_owned(), text })
     }
 

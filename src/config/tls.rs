@@ -1,6 +1,5 @@
 //! What the files of TLS hold: read and checked for `holdline config check`, at the start, and again when they change.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::model::CertificateFiles;
+use crate::files;
 
 /// A certificate with its key, fit for use.
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
 }
 
 fn read(path: &Path, part: Part) -> Result<Vec<u8>, TlsFileError> {
-    fs::read(path).map_err(|error| TlsFileError {
+    files::read(path, files::PEM_MAX).map_err(|error| TlsFileError {
         part,
         what: format!("{} cannot be read: {error}", path.display()),
         remedy: "correct the path (a relative one starts at the directory of the configuration) or its permissions".into(),

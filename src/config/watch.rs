@@ -1,16 +1,17 @@
 //! Tells when the configuration file says something else than before, by whatever way it got there: written in place, renamed over, or
 //! a symlink on its path turned elsewhere (Kubernetes' ConfigMaps).
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use crate::files;
 use crate::watch::Watch;
 
 /// A file that is watched for what it says.
 pub struct Watched {
     path: PathBuf,
-    /// What it said when it was last looked at.
-    seen: Vec<u8>,
+    /// What it said when it was last looked at, or why it cannot be the configuration.
+    seen: Result<Vec<u8>, ErrorKind>,
     watch: Watch,
 }
 
@@ -25,24 +26,32 @@ impl Watched {
             // A pipe can be read once.
             return Err(io::Error::other("it is no regular file"));
         }
-        Ok(Watched { watch: Watch::new([path.clone()]), path, seen })
+        Ok(Watched { watch: Watch::new([path.clone()]), path, seen: Ok(seen) })
     }
 
     /// Its reader has seen this: it is no news any more.
     pub fn saw(&mut self, text: &str) {
-        self.seen = text.as_bytes().to_owned();
+        self.seen = Ok(text.as_bytes().to_owned());
     }
 
-    /// Resolves when the file says something else. One that is missing or cannot be read has not changed yet: it may be on its way.
+    /// Resolves when the file says something else, or became one that cannot be a configuration. One that is missing or may not be read has
+    /// not changed yet: it may be on its way. A future that is dropped on the way loses nothing.
     pub async fn changed(&mut self) {
         // At first without waiting, for what happened before it was watched is told by nobody.
-        while !self.says_else() {
+        while !self.says_else().await {
             self.watch.changed().await;
         }
     }
 
-    fn says_else(&mut self) -> bool {
-        let Ok(now) = std::fs::read(&self.path) else { return false };
+    async fn says_else(&mut self) -> bool {
+        let path = self.path.clone();
+        // A disk, or a network's, may let a reader wait.
+        let read = tokio::task::spawn_blocking(move || files::read(&path, files::CONFIG_MAX)).await;
+        let now = match read {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) if matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::InvalidInput) => Err(error.kind()),
+            Ok(Err(_)) | Err(_) => return false,
+        };
         let other = now != self.seen;
         self.seen = now;
         other
@@ -55,8 +64,6 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::time::Duration;
 
-    use futures_util::FutureExt;
-
     use super::*;
     use crate::watch::tests::Dir;
 
@@ -65,7 +72,7 @@ mod tests {
 
     async fn changes(watched: &mut Watched) -> String {
         tokio::time::timeout(SOON, watched.changed()).await.expect("a change is noticed");
-        String::from_utf8(watched.seen.clone()).unwrap()
+        String::from_utf8(watched.seen.clone().unwrap()).unwrap()
     }
 
     #[tokio::test]
@@ -73,7 +80,7 @@ mod tests {
         let dir = Dir::new("config-ways");
         let path = dir.file("a.yaml", "one");
         let mut watched = Watched::new(&path, b"one".to_vec()).unwrap();
-        assert!(watched.changed().now_or_never().is_none());
+        assert!(!watched.says_else().await);
         fs::write(&path, "two").unwrap();
         assert_eq!(changes(&mut watched).await, "two");
         fs::rename(dir.file("b.yaml", "three"), &path).unwrap();
@@ -82,9 +89,21 @@ mod tests {
         fs::write(&path, "four").unwrap();
         assert_eq!(changes(&mut watched).await, "four");
         fs::remove_file(&path).unwrap();
-        assert!(watched.changed().now_or_never().is_none(), "it may be on its way");
+        assert!(!watched.says_else().await, "it may be on its way");
         fs::write(&path, "five").unwrap();
         assert_eq!(changes(&mut watched).await, "five");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_became_something_else_is_noticed_once() {
+        let dir = Dir::new("config-else");
+        let path = dir.file("a.yaml", "one");
+        let mut watched = Watched::new(&path, b"one".to_vec()).unwrap();
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(files::CONFIG_MAX + 1).unwrap();
+        assert!(watched.says_else().await && !watched.says_else().await);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(watched.says_else().await && !watched.says_else().await);
     }
 
     #[tokio::test]
@@ -110,7 +129,7 @@ mod tests {
         assert_eq!(changes(&mut watched).await, "two");
         fs::write(&path, "three").unwrap();
         watched.saw("three");
-        assert!(watched.changed().now_or_never().is_none());
+        assert!(!watched.says_else().await);
         assert!(Watched::new(Path::new("/dev/null"), Vec::new()).is_err());
     }
 }

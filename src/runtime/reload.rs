@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdline_core::event::NoticeKind;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,6 +23,8 @@ enum ReloadError {
     Restart { file: String, source: NeedsRestart },
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    #[error("the files of the configuration were not read within {READ_MAX:?}; check the file system that they are on")]
+    Slow,
     #[error("Holdline is stopping and takes no other configuration")]
     Stopping,
 }
@@ -29,6 +32,18 @@ enum ReloadError {
 impl From<Stopped> for ReloadError {
     fn from(_: Stopped) -> Self {
         ReloadError::Stopping
+    }
+}
+
+/// For reading all files of a configuration; a network file system may hang.
+const READ_MAX: Duration = Duration::from_secs(10);
+
+/// Runs what reads files on a thread of its own, since the control plane and its signals must not wait for a disk.
+async fn off_this_task<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ReloadError> {
+    match tokio::time::timeout(READ_MAX, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+        Err(_elapsed) => Err(ReloadError::Slow),
     }
 }
 
@@ -105,17 +120,25 @@ impl Holdline {
     /// Whether anything changed.
     async fn try_reload(&mut self) -> Result<bool, ReloadError> {
         let Some(reloads) = &mut self.reloads else { return Ok(false) };
-        let file = ConfigFile::read(&reloads.path)?;
+        let path = reloads.path.clone();
+        let (file, next) = off_this_task(move || {
+            let file = ConfigFile::read(&path)?;
+            let next = file.parse();
+            Ok::<_, ReloadError>((file, next))
+        })
+        .await??;
         if let Some(watched) = &mut reloads.watched {
             watched.saw(&file.text);
         }
-        let next = file.parse()?;
+        let next = next?;
         let named = |source| ReloadError::Restart { file: file.path.display().to_string(), source };
         if next.is_same(&self.config).map_err(named)? {
             return Ok(false);
         }
         // All that can fail comes first.
-        let prepared = self.gateway.prepare(&next)?;
+        let gateway = Arc::clone(&self.gateway);
+        let (prepared, next) = off_this_task(move || (gateway.prepare(&next), next)).await?;
+        let prepared = prepared?;
         self.keep_tokens(&next);
         let gateway = Arc::clone(&self.gateway);
         let fleets = next.fleets.iter().map(|f| Arc::clone(&f.policy)).collect();

@@ -22,6 +22,7 @@ mod live;
 mod long_poll;
 #[cfg(feature = "demo")]
 mod losses;
+mod not_a_configuration;
 mod overload;
 #[cfg(feature = "foreign-clients")]
 mod page;

@@ -63,7 +63,7 @@ fn a_token_is_read_beside_the_file() {
 fn a_file_that_cannot_be_read_is_named() {
     let dir = Scratch::new("unread");
     let latin = dir.write("latin1.yaml", b"# caf\xe9\n");
-    let expected = format!("cannot read {}: stream did not contain valid UTF-8; save it as UTF-8", latin.display());
+    let expected = format!("cannot read {}: not valid UTF-8; save it as UTF-8", latin.display());
     assert_eq!(load(&latin).unwrap_err().to_string(), expected);
     let missing = dir.0.join("missing.yaml");
     let expected = format!(

@@ -13,6 +13,7 @@ use super::super::units::{Count, OrNone, Rate};
 use super::check::{Check, NAME_SHAPE, default_mark, is_name, later};
 use super::process::{Ranges, process};
 use super::{addresses, affinity, scale, tls};
+use crate::files;
 
 pub(super) fn fleets(
     check: &mut Check<'_>,
@@ -257,7 +258,7 @@ fn token(check: &mut Check<'_>, at: &str, raw: &raw::Heartbeat) -> Option<String
         return None;
     }
     let path = check.path(&file.value);
-    match std::fs::read_to_string(&path).map(|text| text.trim().to_owned()) {
+    match files::read_text(&path, files::SECRET_MAX).map(|text| text.trim().to_owned()) {
         Ok(token) if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => Some(token),
         Ok(_) => {
             check.wrong(
