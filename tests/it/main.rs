@@ -38,6 +38,7 @@ mod scaling;
 mod security;
 #[cfg(feature = "demo")]
 mod soak;
+mod standstill;
 mod tls;
 mod torn_frames;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]

@@ -178,6 +178,16 @@ impl Move {
         self.in_transit.iter().filter(|(at, _)| now.since(*at) < RECONNECT).map(|(_, n)| n).sum()
     }
 
+    /// Nobody was told for `gap`, nor could be: the plan, its deadline included, goes on from where it was. A deadline that ran on would cut
+    /// all who were not told yet.
+    pub fn stood_still(&mut self, gap: Duration) {
+        for at in
+            [&mut self.started, &mut self.seen, &mut self.told].into_iter().chain(self.in_transit.iter_mut().map(|(at, _)| at))
+        {
+            *at = *at + gap;
+        }
+    }
+
     /// What to do at `now` with `left` sessions left and `room` free seats elsewhere (`None`: no limit; seats promised to
     /// sessions in transit are already taken off).
     pub fn step(&mut self, left: u32, room: Option<u32>, now: Moment) -> Option<Order> {
@@ -339,6 +349,26 @@ mod tests {
         assert_eq!(left[49], 1000);
         assert!(left[50] >= 1000 - 1000 / 3, "{} left", left[50]);
         assert!(left.len() <= 92);
+    }
+
+    #[test]
+    fn after_a_standstill_the_pace_and_the_deadline_go_on_from_where_they_were() {
+        let pace = Pace { deadline: Duration::from_secs(20), ..pace(10, None) };
+        let (mut drain, mut undisturbed) = (Move::drain(pace, 1000, Moment::START), Move::drain(pace, 1000, Moment::START));
+        let gap = Duration::from_secs(25);
+        let (mut now, mut left) = (Moment::START, 1000);
+        for tick in 1..=100 {
+            now = now + TICK;
+            let later = if tick > 30 { gap } else { Duration::ZERO };
+            if tick == 31 {
+                drain.stood_still(gap);
+            }
+            let order = drain.step(left, None, now + later);
+            assert_eq!(order, undisturbed.step(left, None, now), "tick {tick}");
+            assert_eq!(drain.deadline(), undisturbed.deadline() + later);
+            left -= order.map_or(0, |o| o.first);
+        }
+        assert_eq!(left, 0);
     }
 
     #[test]

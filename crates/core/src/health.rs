@@ -82,6 +82,8 @@ pub struct Health {
     relapsing: bool,
     needed: u32,
     seq: Option<u64>,
+    /// When the last one came that was obeyed.
+    seq_at: Moment,
 }
 
 impl Health {
@@ -102,6 +104,7 @@ impl Health {
             relapsing: false,
             needed: NEEDED_MIN,
             seq: None,
+            seq_at: now,
         }
     }
 
@@ -145,6 +148,7 @@ impl Health {
     pub fn heartbeat(&mut self, ready: bool, now: Moment) -> Option<Change> {
         self.heard = Some(now);
         self.alive = now;
+        self.seq_at = now;
         if !ready {
             self.good_in_a_row = 0;
             return match self.standing {
@@ -177,6 +181,14 @@ impl Health {
         }
     }
 
+    /// Nobody listened for `gap`: what the backend said in that time waits to be read, and nothing of it is silence.
+    pub fn stood_still(&mut self, gap: Duration) {
+        self.since = self.since + gap;
+        self.good = self.good + gap;
+        self.alive = self.alive + gap;
+        self.seq_at = self.seq_at + gap;
+    }
+
     /// A dial of the gateway connected, or failed by the backend's fault.
     pub fn dialled(&mut self, connected: bool, now: Moment) -> Option<Change> {
         if connected {
@@ -197,7 +209,7 @@ impl Health {
             self.needed = NEEDED_MIN;
             self.relapsing = false;
         }
-        if self.heard.is_some_and(|heard| now.since(heard) >= self.suspect_after) {
+        if now.since(self.seq_at) >= self.suspect_after {
             self.seq = None;
         }
         match self.standing {
@@ -364,6 +376,20 @@ mod tests {
         let mut never = Health::new(&policy(), Patience::Silence(Duration::from_secs(10)), Moment::START);
         never.not_asked(at(9_000));
         assert_eq!(never.tick(at(10_000)).map(|c| c.to), Some(Standing::Dead));
+    }
+
+    #[test]
+    fn a_standstill_of_ours_is_no_silence() {
+        let mut h = ready_at_zero();
+        h.stood_still(Duration::from_secs(25));
+        assert_eq!(h.tick(at(27_900)), None);
+        assert_eq!(h.tick(at(28_000)).map(|c| c.to), Some(Standing::Suspect), "from then on its silence counts");
+        h.stood_still(Duration::from_secs(25));
+        assert_eq!(h.tick(at(59_900)), None);
+        let mut child = Health::new(&policy(), Patience::Total(Duration::from_secs(30)), Moment::START);
+        child.stood_still(Duration::from_secs(25));
+        assert_eq!(child.tick(at(54_900)), None);
+        assert_eq!(child.tick(at(55_000)).map(|c| c.to), Some(Standing::Dead));
     }
 
     #[test]

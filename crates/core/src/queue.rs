@@ -27,7 +27,16 @@ pub struct Queue<W> {
     waiters: BTreeMap<Ticket, Waiter<W>>,
     next: u64,
     closed: bool,
+    /// When [`Queue::serve`] asked to be called again at the latest.
+    due: Option<Moment>,
+    /// Nobody's time is up before.
+    spared_until: Moment,
 }
+
+/// Called so much later than asked, the caller stood still: sessions that ended meanwhile have left seats that nobody has freed yet.
+const LATE: Duration = Duration::from_secs(1);
+/// Time to read of those ends before anybody is refused.
+const SPARED: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Waiter<W> {
@@ -49,7 +58,7 @@ pub enum Outcome<T> {
 impl<W> Queue<W> {
     /// Empty.
     pub fn new(policy: QueuePolicy) -> Self {
-        Queue { policy, waiters: BTreeMap::new(), next: 0, closed: false }
+        Queue { policy, waiters: BTreeMap::new(), next: 0, closed: false, due: None, spared_until: Moment::START }
     }
 
     /// Other bounds from now on. Those who wait stay, however many they are; their time is the new one.
@@ -110,13 +119,27 @@ impl<W> Queue<W> {
 
     /// Serves and expires waiters. `place` is asked for each in turn, with its wish and the backends that it failed at, and answers with
     /// a seat and where it is, until it says that nobody can be placed. A seat that is there goes even to a waiter whose time has just
-    /// passed.
+    /// passed; and nobody is refused within a second after the caller stood still, which shows in a call that is a second late.
     /// Returns when to come again at the latest (a deadline, or the pace), if anybody still waits.
     pub fn serve<T>(
         &mut self,
         now: Moment,
         mut place: impl FnMut(&Wish, &[BackendId]) -> Result<(T, Seat), NoPlace>,
         mut tell: impl FnMut(W, Outcome<T>),
+    ) -> Option<Moment> {
+        if self.due.is_some_and(|due| now.since(due) >= LATE) {
+            self.spared_until = now + SPARED;
+        }
+        let not_before = self.admit(&mut place, &mut tell);
+        self.due = self.expire(now, &mut tell).map(|deadline| not_before.map_or(deadline, |at| at.min(deadline)));
+        self.due
+    }
+
+    /// Returns when the pace allows the next one, if it is that which keeps them waiting.
+    fn admit<T>(
+        &mut self,
+        place: &mut impl FnMut(&Wish, &[BackendId]) -> Result<(T, Seat), NoPlace>,
+        tell: &mut impl FnMut(W, Outcome<T>),
     ) -> Option<Moment> {
         let mut not_before: Option<Moment> = None;
         let mut from = Bound::Unbounded;
@@ -140,11 +163,16 @@ impl<W> Queue<W> {
                 tell(served.tell, outcome);
             }
         }
+        not_before
+    }
+
+    /// Returns when the next one's time is up.
+    fn expire<T>(&mut self, now: Moment, tell: &mut impl FnMut(W, Outcome<T>)) -> Option<Moment> {
         while let Some(first) = self.waiters.first_entry() {
             // All wait equally long at most, so the first is the first to expire.
-            let deadline = first.get().since + self.policy.timeout;
+            let deadline = (first.get().since + self.policy.timeout).max(self.spared_until);
             if deadline > now {
-                return Some(not_before.map_or(deadline, |at| at.min(deadline)));
+                return Some(deadline);
             }
             tell(first.remove().tell, Outcome::Refused(RefuseCause::QueueTimeout));
         }

@@ -282,6 +282,8 @@ proptest! {
         let mut model: VecDeque<(u32, Moment)> = VecDeque::new();
         let mut tickets = Vec::new();
         let mut now = Moment::START;
+        // A call that is a second late shows a standstill, after which nobody is refused for a second.
+        let (mut due, mut spared_until) = (None, Moment::START);
         let seats = Seats::new(0, None);
         let mut held = Vec::new();
         for (id, step) in (0_u32..).zip(steps) {
@@ -307,10 +309,13 @@ proptest! {
             }
             prop_assert_eq!(queue.len(), model.len());
             let free = (seats.limit() - seats.used()) as usize;
+            if due.is_some_and(|due: Moment| now.since(due) >= Duration::from_secs(1)) {
+                spared_until = now + Duration::from_secs(1);
+            }
             let mut expected: Vec<(u32, bool)> = Vec::new();
             while let Some(&(id, since)) = model.front() {
                 let admitted = expected.len() < free;
-                if !admitted && since + TIMEOUT > now {
+                if !admitted && (since + TIMEOUT).max(spared_until) > now {
                     break;
                 }
                 model.pop_front();
@@ -332,7 +337,8 @@ proptest! {
                 },
             );
             prop_assert_eq!(told, expected);
-            prop_assert_eq!(again, model.front().map(|w| w.1 + TIMEOUT));
+            due = model.front().map(|w| (w.1 + TIMEOUT).max(spared_until));
+            prop_assert_eq!(again, due);
             prop_assert_eq!(queue.oldest_wait(now), model.front().map_or(Duration::ZERO, |w| now.since(w.1)));
         }
     }
@@ -432,4 +438,39 @@ fn a_waiter_gets_no_seat_where_it_failed_and_holds_up_nobody() {
 fn with_a_length_of_zero_nobody_waits() {
     let mut queue = Queue::new(QueuePolicy { length: 0, timeout: Duration::from_secs(10) });
     assert_eq!(queue.enter(Wish::Anywhere, Vec::new(), "client", Moment::START), Err(("client", RefuseCause::Capacity)));
+}
+
+/// The process stood still for longer than the queue's time: who waits is given what was freed meanwhile, and a second to hear of it.
+#[test]
+fn after_a_standstill_seats_are_looked_for_before_anybody_is_refused() {
+    let mut queue = Queue::new(QueuePolicy { length: 8, timeout: Duration::from_secs(10) });
+    let seats = Seats::new(1, None);
+    let mut held = vec![seats.reserve(Moment::START).unwrap()];
+    for id in 0..3 {
+        queue.enter(Wish::Anywhere, Vec::new(), id, Moment::START).unwrap();
+    }
+    let mut serve = |now: u64, held: &mut Vec<_>| {
+        let (now, mut told) = (Moment::from_millis(now), Vec::new());
+        let next = queue.serve(
+            now,
+            |_, _| seats.reserve(now).map(|seat| ((), seat)).map_err(|_| NoPlace::Full),
+            |id, outcome| {
+                told.push(match outcome {
+                    Outcome::Admitted((), seat) => {
+                        held.push(seat);
+                        (id, None)
+                    }
+                    Outcome::Refused(cause) => (id, Some(cause)),
+                });
+            },
+        );
+        (told, next.map(|at| at.since_start().as_millis()))
+    };
+    assert_eq!(serve(0, &mut held), (vec![], Some(10_000)));
+    // The session that held the seat ended during the 25 s, and nobody has read of it yet.
+    assert_eq!(serve(25_000, &mut held), (vec![], Some(26_000)));
+    held.clear();
+    assert_eq!(serve(25_010, &mut held), (vec![(0, None)], Some(26_000)));
+    let refused = Some(RefuseCause::QueueTimeout);
+    assert_eq!(serve(26_000, &mut held), (vec![(1, refused), (2, refused)], None));
 }

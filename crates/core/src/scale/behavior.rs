@@ -25,6 +25,11 @@ struct Recommendation {
 }
 
 impl Behavior {
+    /// Windows do not run over a time in which nothing was recommended.
+    pub(super) fn stood_still(&mut self, gap: Duration) {
+        self.recommended.iter_mut().for_each(|r| r.at = r.at + gap);
+    }
+
     /// What the windows leave of `needed` backends: up from `reference` to the lowest of one, down from it to the highest of the other.
     /// Fewer than `lasting` (≥ `needed`) are not gone down to.
     pub(super) fn stabilize(&mut self, policy: &ScalePolicy, reference: u32, needed: u32, lasting: u32, now: Moment) -> u32 {

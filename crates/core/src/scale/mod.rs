@@ -107,6 +107,12 @@ impl Scaler {
         Scaler { forecaster: Forecaster::new(prior, now), behavior: Behavior::default(), advised: None, busy_at: now }
     }
 
+    /// Nothing was seen for `gap`: neither idle time nor windows run over it.
+    pub fn stood_still(&mut self, gap: Duration) {
+        self.busy_at = self.busy_at + gap;
+        self.behavior.stood_still(gap);
+    }
+
     /// A backend became ready this long after it was started.
     pub fn started_up(&mut self, took: Duration) {
         self.forecaster.started_up(took);

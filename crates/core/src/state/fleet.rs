@@ -113,6 +113,23 @@ impl Fleet {
             .count()
     }
 
+    /// Nothing was heard or done for `gap`, by no fault of the backends: no silence, pace or deadline runs over that time.
+    pub(super) fn stood_still(&mut self, gap: Duration) {
+        for backend in &mut self.backends {
+            backend.health.stood_still(gap);
+            backend.reported.stood_still(gap);
+            if let Some(drain) = &mut backend.drain {
+                drain.sessions.stood_still(gap);
+            }
+        }
+        if let Some(rebalance) = &mut self.rebalance {
+            rebalance.started = rebalance.started + gap;
+            rebalance.parts.iter_mut().for_each(|p| p.sessions.stood_still(gap));
+        }
+        self.scaler.stood_still(gap);
+        self.changed();
+    }
+
     pub(super) fn shut_down(&mut self) {
         self.shutting_down = true;
         self.changed();

@@ -28,6 +28,7 @@ mod tick;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::event::{Answer, Command, CommandError, Effect, Event, Notice, NoticeKind};
 use crate::ids::FleetName;
@@ -49,7 +50,12 @@ pub struct State {
     numbers: BTreeMap<FleetName, u64>,
     /// Two backends have one address, or sessions at an address that one of them had before.
     shares_addresses: bool,
+    /// When it was last told of anything.
+    seen: Moment,
 }
+
+/// With a tick each 100 ms, so long without a word means that this process did not run: it was stopped, or had no CPU.
+const STANDSTILL_MIN: Duration = Duration::from_secs(1);
 
 impl State {
     /// Static backends join at once; elastic fleets start their `min`. No decision here is random: ties are broken by the order in which
@@ -63,6 +69,7 @@ impl State {
             past: 0,
             numbers: BTreeMap::new(),
             shares_addresses: false,
+            seen: now,
         };
         state.collect();
         state
@@ -71,6 +78,7 @@ impl State {
     /// Takes in what happened. Follow with [`State::take_effects`] and [`State::snapshot`]. What is said of a fleet or
     /// backend that is not known (any more) is ignored.
     pub fn apply(&mut self, event: Event, now: Moment) {
+        self.notice_standstill(now);
         // Addresses come and go with these; else only counts change.
         let is_about_addresses = matches!(event, Event::Configure(_) | Event::Observed { .. });
         match event {
@@ -103,6 +111,7 @@ impl State {
     /// # Errors
     /// [`CommandError`]; nothing was changed.
     pub fn command(&mut self, command: Command, now: Moment) -> Result<Answer, CommandError> {
+        self.notice_standstill(now);
         if self.shutting_down {
             return Err(CommandError::Invalid(
                 "Holdline is stopping: all sessions are being closed; nothing was changed".to_owned(),
@@ -171,6 +180,15 @@ impl State {
             }
         }
         self.fleets.retain(|f| !is_gone(f));
+    }
+
+    /// Whoever seemed silent while nobody here could listen is heard first, and paces go on from where they were.
+    fn notice_standstill(&mut self, now: Moment) {
+        let gap = now.since(self.seen);
+        self.seen = now;
+        if gap >= STANDSTILL_MIN {
+            self.fleets.iter_mut().for_each(|f| f.stood_still(gap));
+        }
     }
 
     fn with(&mut self, name: &FleetName, act: impl FnOnce(&mut Fleet)) {

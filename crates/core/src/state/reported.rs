@@ -54,6 +54,13 @@ impl Reported {
         self.differ(reported, counted, now)
     }
 
+    /// Nobody compared for `gap`.
+    pub(super) fn stood_still(&mut self, gap: Duration) {
+        if let Some(episode) = &mut self.episode {
+            episode.since = episode.since + gap;
+        }
+    }
+
     fn differ(&mut self, reported: u32, counted: u32, now: Moment) -> Option<Mismatch> {
         if reported == counted {
             self.episode = None;

@@ -13,6 +13,7 @@ mod reload;
 mod scenario;
 mod servers;
 mod shadow;
+mod standstill;
 mod world;
 
 use std::fmt::Display;
@@ -74,6 +75,7 @@ fn all_rules_hold_over_many_seeds() {
             seen.started,
             seen.stopped,
             seen.reloaded,
+            seen.stood_still,
         ];
         let rare = [seen.left, seen.gone];
         assert!(
@@ -102,6 +104,7 @@ fn every_fault_that_is_put_in_is_caught() {
         (Mutation::FailureForgotten, &[Rule::Retry]),
         (Mutation::ReportEmpty, &[Rule::StoppedBusy, Rule::DrainLate]),
         (Mutation::SilenceUnheard, &[Rule::Health, Rule::Limit]),
+        (Mutation::StandstillLivedThrough, &[Rule::Standstill]),
     ] {
         let found = caught(mutation);
         assert!(found.is_some_and(|r| rules.contains(&r)), "{mutation:?} was caught as {found:?}");

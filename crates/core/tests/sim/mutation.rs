@@ -27,6 +27,8 @@ pub(crate) enum Mutation {
     ReportEmpty,
     /// Heartbeats go on being delivered for a backend that is silent.
     SilenceUnheard,
+    /// State is ticked while nobody else in the process runs.
+    StandstillLivedThrough,
     /// An operator's whim: the number of backends is fixed high and low in turn.
     Oscillate,
 }

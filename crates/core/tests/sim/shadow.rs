@@ -45,6 +45,8 @@ pub(crate) enum Rule {
     Limit,
     /// No backend is ready without heartbeats.
     Health,
+    /// A time in which the process did not run is nobody's silence and no part of a drain.
+    Standstill,
     /// What changes has a new version; ids and starts are as promised.
     Order,
 }
@@ -127,6 +129,28 @@ impl Shadow {
                 heard.excess.pop_front();
             }
         }
+    }
+
+    /// Nobody could be heard for `gap`.
+    pub(crate) fn stood_still(&mut self, gap: Duration) {
+        self.heard.values_mut().for_each(|h| h.at = h.at.map(|at| at + gap));
+        self.draining.values_mut().for_each(|(_, deadline)| *deadline = *deadline + gap);
+    }
+
+    /// What was known before a standstill of `gap` and after it, when nothing was read yet.
+    pub(crate) fn check_standstill(before: &Snapshot, after: &Snapshot, gap: Duration) -> Checked {
+        let pairs = before.fleets.iter().flat_map(|f| {
+            let after = after.fleet(f.name().as_str());
+            f.backends.iter().filter_map(move |b| Some((b, after?.backend(b.id.as_str())?)))
+        });
+        for (old, new) in pairs {
+            let moved = old.drain.as_ref().zip(new.drain.as_ref()).map(|(old, new)| new.deadline.since(old.deadline));
+            let fell = old.phase == Phase::Ready && matches!(new.phase, Phase::Suspect | Phase::Dead);
+            ensure(!fell && moved.is_none_or(|by| by == gap), Rule::Standstill, || {
+                format!("`{}` was {} and is {} after {gap:?}, its deadline moved by {moved:?}", old.id, old.phase, new.phase)
+            })?;
+        }
+        Ok(())
     }
 
     pub(crate) fn gone(&mut self, id: &BackendId) {

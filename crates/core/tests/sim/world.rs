@@ -63,6 +63,8 @@ pub(crate) struct Tally {
     /// The fleet was taken out of the configuration, and was gone before it came back.
     pub(crate) left: u64,
     pub(crate) gone: u64,
+    /// The process did not run for a while.
+    pub(crate) stood_still: u64,
 }
 
 impl Tally {
@@ -79,6 +81,7 @@ impl Tally {
         self.reloaded += other.reloaded;
         self.left += other.left;
         self.gone += other.gone;
+        self.stood_still += other.stood_still;
     }
 }
 
@@ -117,6 +120,7 @@ impl World {
     pub(crate) fn step(&mut self) -> Checked {
         self.now = self.now + STEP;
         if self.scenario.rough {
+            self.stand_still()?;
             self.misfortune()?;
             self.operators()?;
             self.reload()?;

@@ -300,3 +300,33 @@ fn a_child_may_leave_on_its_own_wish_but_not_as_soon_as_it_runs() {
         bench.run(1_000);
     }
 }
+
+#[test]
+fn after_a_standstill_backends_are_heard_before_they_are_judged_and_nobody_is_cut() {
+    let mut bench = Bench::with(10, &[5, 0]);
+    bench.deaf = true;
+    bench.drain("b1", MoveRequest { over: Some(Duration::from_secs(4)), ..MoveRequest::default() }).unwrap();
+    bench.run(1_000);
+    let ordered = |bench: &Bench, of: DrainMode| -> u32 {
+        let count = |e: &Effect| match e {
+            Effect::EndSessions { mode, count, .. } if *mode == of => *count,
+            _ => 0,
+        };
+        bench.seen.iter().map(count).sum()
+    };
+    let told = ordered(&bench, DrainMode::Close);
+    let deadline = bench.backend("b1").drain.unwrap().deadline;
+    bench.now = bench.now + Duration::from_secs(600);
+    // The gateway's counts come first, as in each turn of the State task.
+    bench.report();
+    bench.apply(Event::Tick);
+    assert_eq!((bench.phase("b1"), bench.phase("b2")), (Phase::Draining, Phase::Ready));
+    assert!(ordered(&bench, DrainMode::Close) <= told + 1 && told < 5, "what a tick allows, and no more");
+    assert_eq!(ordered(&bench, DrainMode::Cut), 0);
+    let later = bench.backend("b1").drain.unwrap().deadline.since(deadline);
+    assert!(later >= Duration::from_secs(600) && later <= Duration::from_secs(600) + TICK, "{later:?}");
+    // What falls silent from then on is.
+    bench.alive.clear();
+    bench.run(3_500);
+    assert_eq!(bench.phase("b2"), Phase::Suspect);
+}
