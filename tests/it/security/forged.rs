@@ -137,7 +137,9 @@ async fn row_23_a_pushed_heartbeat_that_is_replayed_or_cannot_be() {
     let refused = client::websocket(holdline.address, "/").await.unwrap_err();
     assert_eq!(client::refusal(&refused), (503, "capacity".to_owned()), "it has no seat that Holdline could fill");
     client::echo(&mut held, "still here").await;
-    assert_eq!(push(json!({ "id": "a", "seq": u64::MAX, "sessions": 1, "capacity": 10 })).await, 204);
+    // A number out of all proportion is ignored, and the next one of the backend is not.
+    push(json!({ "id": "a", "seq": u64::MAX, "state": "draining" })).await;
+    assert_eq!(push(json!({ "id": "a", "seq": 105, "sessions": 1, "capacity": 10 })).await, 204);
     holdline.until("there is room again", |fleet| fleet["backends"][0]["reported"] == 1).await;
     let mut next = client::websocket(holdline.address, "/").await.unwrap();
     client::echo(&mut next, "unharmed").await;
