@@ -27,6 +27,7 @@ const GATEWAY: &[&str] =
 const STATE: &[&str] = &[
     "backoff",
     "counters",
+    "losses",
     "reported",
     "backend",
     "rebalance",

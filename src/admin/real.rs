@@ -37,6 +37,7 @@ impl DataPlane for Held {
             former: Vec::new(),
             requests: 0,
             moved_total: 0,
+            lost_total: 0,
             cut_total: 0,
         }];
         let fleet = FleetCounts {

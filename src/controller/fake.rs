@@ -80,6 +80,7 @@ impl DataPlane for FakePlane {
                 former: Vec::new(),
                 requests: 0,
                 moved_total: 0,
+                lost_total: 0,
                 cut_total: 0,
             });
         }

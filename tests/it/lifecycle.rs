@@ -54,18 +54,31 @@ async fn children_end_with_holdline_even_when_it_is_killed() {
 #[cfg(feature = "demo")]
 #[tokio::test]
 async fn a_crashed_backend_is_replaced() {
-    use super::scaling::{NO_API, process_fleet};
+    use super::reload::sessions;
+    use super::scaling::{LOBBY, NO_API, process_fleet};
+    use crate::support::soon;
     let holdline = Holdline::start(&process_fleet("23200-23299", "capacity: 20\n    scale: { min: 1, max: 2 }"));
     let fleet = holdline.until_ready().await;
     let first = fleet["backends"][0]["id"].as_str().unwrap().to_owned();
     let port = fleet["backends"][0]["address"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
     let child = process_with_arguments(&["live", "node", "--api", NO_API, "--port", &port]);
+    let _held = sessions(&holdline, LOBBY, 20).await;
     assert!(std::process::Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap().success());
     holdline
         .until("another one", |fleet| {
             fleet["backends"].as_array().unwrap().iter().any(|b| b["phase"] == "ready" && b["id"] != first.as_str())
         })
         .await;
+    let failed = soon("it is told", async {
+        loop {
+            if let Some(failed) = holdline.events("backend_failed").await.pop() {
+                break failed;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(failed["message"].as_str().unwrap().contains(" with 20 sessions"), "{failed}");
 }
 
 /// The process whose command line ends like this; the supervisor's has it too, but begins otherwise.

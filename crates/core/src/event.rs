@@ -101,7 +101,7 @@ pub struct Heartbeat {
     pub counted: Option<u32>,
     /// It answered, with a report that cannot be read: what it said last still counts.
     pub unreadable: bool,
-    /// Of a pushed heartbeat: one that is not higher than the last is a replay and ignored.
+    /// Of a pushed heartbeat: one that is not higher than the last, or out of all proportion, is ignored.
     pub seq: Option<u64>,
 }
 
@@ -150,6 +150,8 @@ pub struct BackendCounts {
     pub requests: u32,
     /// Counter: sessions that ended because they were told to go elsewhere (drained, rebalanced).
     pub moved_total: u64,
+    /// Counter: sessions that ended since the backend was lost.
+    pub lost_total: u64,
     /// Counter: sessions that ended as cut. A session whose seat is not in `used` any more is in its counter already.
     pub cut_total: u64,
 }

@@ -14,7 +14,7 @@ use holdline_core::seats::Seats;
 use holdline_core::time::Moment;
 use tokio::sync::mpsc;
 
-use crate::gateway::session::target::Target;
+use crate::gateway::session::target::{EndCounts, Target};
 use crate::telemetry::Metrics;
 
 /// A backend among its fleet's, to be compared by `core::balance`.
@@ -87,8 +87,8 @@ impl Backend {
         self.target.load_full()
     }
 
-    /// Counters: sessions that ended as drained or rebalanced, and as cut.
-    pub(crate) fn ends(&self) -> (u64, u64) {
+    /// How its sessions ended so far.
+    pub(crate) fn ends(&self) -> EndCounts {
         self.target.load().ends()
     }
 

@@ -231,10 +231,18 @@ impl Fleet {
             let before = || joined.former.iter().filter(|f| f.0.id == m.0.id).map(|f| &f.0);
             let former: Vec<_> = before().map(|b| AddressCount { address: b.address, used: b.seats.used() }).collect();
             let used = former.iter().map(|f| f.used).fold(m.0.seats.used(), u32::saturating_add);
-            let (moved_total, cut_total) = m.0.ends();
+            let ends = m.0.ends();
             let requests = before().map(|b| b.requests.load(Ordering::Relaxed));
             let requests = requests.fold(m.0.requests.load(Ordering::Relaxed), u32::saturating_add);
-            BackendCounts { backend: m.0.id.clone(), used, former, requests, moved_total, cut_total }
+            BackendCounts {
+                backend: m.0.id.clone(),
+                used,
+                former,
+                requests,
+                moved_total: ends.moved,
+                lost_total: ends.lost,
+                cut_total: ends.cut,
+            }
         };
         FleetCounts {
             fleet: self.policy.name.clone(),

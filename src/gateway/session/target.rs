@@ -51,6 +51,17 @@ pub struct Target {
 struct Ends {
     moved: AtomicU64,
     cut: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// The same at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EndCounts {
+    /// Drained or rebalanced.
+    pub(crate) moved: u64,
+    pub(crate) cut: u64,
+    /// With their backend.
+    pub(crate) lost: u64,
 }
 
 impl Target {
@@ -88,13 +99,16 @@ impl Target {
         match cause {
             EndCause::Drained | EndCause::Rebalanced => self.ends.moved.fetch_add(1, Ordering::Relaxed),
             EndCause::Cut => self.ends.cut.fetch_add(1, Ordering::Relaxed),
+            EndCause::BackendLost => self.ends.lost.fetch_add(1, Ordering::Relaxed),
             _ => 0,
         };
     }
 
-    /// Counters: sessions that ended as drained or rebalanced, and as cut.
-    pub(crate) fn ends(&self) -> (u64, u64) {
-        (self.ends.moved.load(Ordering::Relaxed), self.ends.cut.load(Ordering::Relaxed))
+    /// How its sessions ended so far.
+    pub(crate) fn ends(&self) -> EndCounts {
+        let Ends { moved, cut, lost } = &*self.ends;
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        EndCounts { moved: of(moved), cut: of(cut), lost: of(lost) }
     }
 
     /// The deadlines of its sessions of this kind.

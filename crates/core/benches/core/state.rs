@@ -35,7 +35,8 @@ fn heartbeat(fleet: &FleetPolicy, n: u16, sessions: u32) -> Event {
 }
 
 fn report(fleet: &FleetPolicy, used: u32) -> Event {
-    let counts = |n| BackendCounts { backend: id(n), used, former: Vec::new(), requests: 0, moved_total: 0, cut_total: 0 };
+    let counts =
+        |n| BackendCounts { backend: id(n), used, former: Vec::new(), requests: 0, moved_total: 0, lost_total: 0, cut_total: 0 };
     Event::Report(GatewayReport {
         fleets: vec![FleetCounts {
             fleet: fleet.name.clone(),

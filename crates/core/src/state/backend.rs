@@ -15,6 +15,7 @@ use crate::seats::UNLIMITED;
 use crate::snapshot::BackendView;
 use crate::time::Moment;
 
+use super::losses::Losses;
 use super::reported::Reported;
 
 /// One backend.
@@ -49,6 +50,7 @@ pub(super) struct Backend {
     pub(super) moved_total: u64,
     /// By the gateway's last report.
     pub(super) ended: Ends,
+    pub(super) losses: Losses,
 }
 
 /// What other backends have at a backend's address: an id that went and one that came, or those of two fleets.
@@ -68,6 +70,8 @@ pub(super) struct Ends {
     /// They were told to go elsewhere, and did.
     pub(super) moved: u64,
     pub(super) cut: u64,
+    /// The backend was lost.
+    pub(super) lost: u64,
 }
 
 /// A drain under way or done.
@@ -174,6 +178,7 @@ impl Backend {
             ceiling: None,
             moved_total: 0,
             ended: Ends::default(),
+            losses: Losses::default(),
         }
     }
 
@@ -240,6 +245,17 @@ impl Backend {
     /// Seats taken at its address.
     pub(super) fn used_here(&self) -> u32 {
         self.used.saturating_sub(self.elsewhere())
+    }
+
+    /// Takes the gateway's counters.
+    pub(super) fn take_ends(&mut self, ended: Ends, now: Moment) {
+        self.losses.take(self.ended.lost, now);
+        self.ended = ended;
+    }
+
+    /// Sessions that it had when its process ended: those that are left, and those that were lost by it a moment ago.
+    pub(super) fn had(&self) -> u32 {
+        self.used.saturating_add(self.losses.of(self.ended.lost))
     }
 
     /// Free seats; `None`: no limit.

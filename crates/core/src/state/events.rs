@@ -49,7 +49,7 @@ impl Fleet {
         for backend in &mut self.backends {
             let line = lines.of(&backend.id);
             let figures = line.map_or((0, 0), |c| (c.used, c.requests));
-            let ended = line.map_or(backend.ended, |c| Ends { moved: c.moved_total, cut: c.cut_total });
+            let ended = line.map_or(backend.ended, |c| Ends { moved: c.moved_total, cut: c.cut_total, lost: c.lost_total });
             changed |= figures != (backend.used, backend.requests) || ended != backend.ended;
             let former = line.map_or(&[][..], |c| &c.former);
             changed |= former != backend.former || backend.is_moved;
@@ -57,7 +57,7 @@ impl Fleet {
             backend.former.clear();
             backend.former.extend_from_slice(former);
             backend.is_moved = false;
-            backend.ended = ended;
+            backend.take_ends(ended, now);
             let empty = backend.is_empty();
             // Only a count that was taken after the drain began can tell that it is over.
             if let Some(drain) = &mut backend.drain {
@@ -180,7 +180,7 @@ impl Fleet {
     /// Its process is gone: as it was to, or a crash.
     fn exited(&mut self, at: usize, reason: &str, now: Moment) {
         let backend = self.remove(at, now);
-        let (id, left) = (&backend.id, backend.used);
+        let (id, left) = (&backend.id, backend.had());
         if let Some(drain) = backend.drain.as_ref().filter(|d| !d.done) {
             let (took, outcome) = (now.since(drain.sessions.started()), drain.outcome(backend.ended, left));
             let message = format!(

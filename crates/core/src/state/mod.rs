@@ -5,7 +5,7 @@
 //! (`commands`), another configuration (`reload`). What they have in common are addresses (`shared`).
 //!
 //! A file uses only those before it:
-//! `backoff` `counters` `reported` `backend` `rebalance` `fleet` `members` `moves` `plan` `scaling` `roll` `events` `commands` `reload` `tick` `shared`.
+//! `backoff` `counters` `losses` `reported` `backend` `rebalance` `fleet` `members` `moves` `plan` `scaling` `roll` `events` `commands` `reload` `tick` `shared`.
 
 mod backend;
 mod backoff;
@@ -13,6 +13,7 @@ mod commands;
 mod counters;
 mod events;
 mod fleet;
+mod losses;
 mod members;
 mod moves;
 mod plan;

@@ -210,6 +210,7 @@ impl World {
                 former: if fault == Fault::FormerUntold { Vec::new() } else { former },
                 requests: 0,
                 moved_total: 0,
+                lost_total: 0,
                 cut_total: 0,
             }
         };

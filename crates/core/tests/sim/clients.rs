@@ -191,6 +191,7 @@ impl World {
         if let Some(joined) = self.gateway.backends.iter_mut().find(|b| b.id == session.backend) {
             joined.moved += u64::from(matches!(session.cause, Some(EndCause::Drained | EndCause::Rebalanced)));
             joined.cut += u64::from(session.cause == Some(EndCause::Cut));
+            joined.lost += u64::from(session.cause == Some(EndCause::BackendLost));
         }
         ensure(session.cause.is_some(), Rule::OneCause, || format!("session {id} ended without a cause"))
     }

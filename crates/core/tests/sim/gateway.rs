@@ -29,6 +29,7 @@ pub(crate) struct Joined {
     /// Sessions that ended as told to go, and as cut.
     pub(crate) moved: u64,
     pub(crate) cut: u64,
+    pub(crate) lost: u64,
 }
 
 impl Seated for Joined {
@@ -123,7 +124,7 @@ impl Gateway {
                 Some(joined) => joined.seats.set_limit(limit),
                 None => {
                     let seats = Seats::new(limit, self.policy.admit_rate);
-                    self.backends.push(Joined { id: view.id.clone(), seats, requests: Vec::new(), moved: 0, cut: 0 });
+                    self.backends.push(Joined { id: view.id.clone(), seats, requests: Vec::new(), moved: 0, cut: 0, lost: 0 });
                 }
             }
         }
@@ -194,6 +195,7 @@ impl Gateway {
             requests: b.requests.len() as u32,
             moved_total: b.moved,
             cut_total: b.cut,
+            lost_total: b.lost,
         });
         GatewayReport {
             fleets: vec![FleetCounts {

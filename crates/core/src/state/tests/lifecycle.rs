@@ -15,6 +15,7 @@ fn counts_are_read_in_any_order_and_a_backend_without_a_line_has_nothing() {
         former: Vec::new(),
         requests: n,
         moved_total: 0,
+        lost_total: 0,
         cut_total: 0,
     };
     for lines in [&[1, 2, 3, 4, 5][..], &[2, 3, 5], &[5, 9, 4, 3, 1], &[9, 1, 2, 3, 4, 5], &[3, 4, 5, 1, 2], &[]] {
@@ -329,4 +330,22 @@ fn after_a_standstill_backends_are_heard_before_they_are_judged_and_nobody_is_cu
     bench.alive.clear();
     bench.run(3_500);
     assert_eq!(bench.phase("b2"), Phase::Suspect);
+}
+
+#[test]
+fn a_process_that_is_gone_is_told_with_the_sessions_that_it_had() {
+    let mut bench = Bench::new(FleetPolicy { capacity: Some(50), ..processes(1) });
+    started(&mut bench, "chat-1", 1);
+    bench.alive.insert("chat-1".into(), READY);
+    // Long before, one was lost for another reason.
+    bench.lost.insert("chat-1".into(), 1);
+    bench.used.insert("chat-1".into(), 20);
+    bench.run(5_000);
+    // Its sockets fail first; then the provider hears of its end.
+    bench.used.insert("chat-1".into(), 5);
+    bench.lost.insert("chat-1".into(), 16);
+    bench.run(700);
+    bench.observed("chat-1", Observation::Exited { reason: "signal 9".to_owned() });
+    let told = bench.notices(NoticeKind::BackendFailed)[0];
+    assert!(told.contains("it exited by itself (signal 9) with 20 sessions"), "{told}");
 }

@@ -30,6 +30,8 @@ struct Bench {
     used: BTreeMap<BackendId, u32>,
     /// How sessions ended: told to go, cut.
     ended: BTreeMap<BackendId, (u64, u64)>,
+    /// Sessions that were lost with their backend.
+    lost: BTreeMap<BackendId, u64>,
     /// Nobody ends who is told to.
     deaf: bool,
     /// For how long those who are told to go keep their seats.
@@ -49,13 +51,14 @@ fn fleet() -> FleetName {
 impl Bench {
     fn new(policy: FleetPolicy) -> Self {
         let state = State::new(vec![Arc::new(policy)], Moment::START);
-        let (alive, used, ended, leaving) = Default::default();
+        let (alive, used, ended, lost, leaving) = Default::default();
         let mut bench = Bench {
             state,
             now: Moment::START,
             alive,
             used,
             ended,
+            lost,
             deaf: false,
             holds: Duration::ZERO,
             leaving,
@@ -104,7 +107,15 @@ impl Bench {
     fn report(&mut self) {
         let lines = self.used.iter().map(|(backend, used)| {
             let (moved_total, cut_total) = self.ended.get(backend).copied().unwrap_or_default();
-            BackendCounts { backend: backend.clone(), used: *used, former: Vec::new(), requests: 0, moved_total, cut_total }
+            BackendCounts {
+                backend: backend.clone(),
+                used: *used,
+                former: Vec::new(),
+                requests: 0,
+                moved_total,
+                cut_total,
+                lost_total: self.lost.get(backend).copied().unwrap_or_default(),
+            }
         });
         self.counts(lines.collect());
     }

@@ -61,6 +61,7 @@ impl Fleets {
                 former: former.clone(),
                 requests: 0,
                 moved_total: 0,
+                lost_total: 0,
                 cut_total: 0,
             };
             FleetCounts {
