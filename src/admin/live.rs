@@ -74,24 +74,29 @@ pub(super) fn follow(state: &Arc<AdminState>) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// Snapshots come with every tick, so there is always a next one while the State task lives.
 async fn feed(mut reader: Reader, state: Arc<AdminState>, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     if !reader.take(RETRY).await {
         return;
     }
+    snapshots.mark_unchanged();
+    let Ok(mut snapshot) = state.control.fresh().await else { return };
     let mut sent = None;
     loop {
-        let snapshot = Arc::clone(&snapshots.borrow_and_update());
         let frame = state.live.frame(&snapshot, || encode(&snapshot, &state));
+        // A change that came too soon after the last frame has its turn when that is over; else ages go on.
+        let wait = if frame.version == snapshot.version { STILL_EVERY } else { FRAME_EVERY };
         if sent != Some(frame.at) {
             sent = Some(frame.at);
             if !reader.take(frame.data).await {
                 return;
             }
         }
-        if snapshots.changed().await.is_err() {
-            return;
-        }
+        let next = tokio::select! {
+            changed = snapshots.changed() => changed.map(|()| Arc::clone(&snapshots.borrow_and_update())).ok(),
+            () = tokio::time::sleep(wait) => state.control.fresh().await.ok(),
+        };
+        let Some(next) = next else { return };
+        snapshot = next;
     }
 }
 

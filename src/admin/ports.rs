@@ -19,11 +19,11 @@ pub type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The State task's handle; see [`Control`].
 pub trait Plane: Send + Sync {
-    /// What was last published.
+    /// What was last published; its ages may be old.
     fn current(&self) -> Arc<Snapshot>;
     /// What is known now: the gateway's counts are taken first.
     fn fresh(&self) -> Answering<'_, Result<Arc<Snapshot>, Stopped>>;
-    /// Wakes on every snapshot; ends with the State task.
+    /// Wakes on every snapshot, of which there is none while nothing but ages changes; ends with the State task.
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
     /// Does what an operator asks, or plans it.
     fn command(&self, command: Command) -> Answering<'_, Result<Answer, ControlError>>;

@@ -49,12 +49,12 @@ pub enum ControlError {
 }
 
 impl Control {
-    /// What was last published, at most a tick old.
+    /// What was last published: as of the last tick, save that its ages are those of its own time, [`Snapshot::at`].
     pub fn current(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
 
-    /// Wakes on every snapshot.
+    /// Wakes on every snapshot; there is none while nothing but ages changes.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
     }

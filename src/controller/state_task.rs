@@ -100,7 +100,10 @@ impl StateTask {
         match request {
             Request::Fresh(answer) => {
                 self.publish(now).await;
-                let _ = answer.send(Arc::clone(&self.snapshots.borrow()));
+                let published = Arc::clone(&self.snapshots.borrow());
+                // Of an older one the ages are to be those of now.
+                let fresh = if published.at == now { published } else { Arc::new(self.state.snapshot(now)) };
+                let _ = answer.send(fresh);
             }
             Request::Command(command, answer) => {
                 let done = self.state.command(command, now);
@@ -131,9 +134,12 @@ impl StateTask {
     }
 
     /// First the data plane obeys, then others see it, then effects run: a drain's first victim cannot be replaced by a newcomer.
+    /// What says the same as the last one is not published: ages alone change, and who needs those asks for a fresh one.
     async fn publish(&mut self, now: Moment) {
-        let plane = Arc::clone(&self.plane);
-        self.publish_by(now, Box::new(move |snapshot| plane.adopt(snapshot))).await;
+        if self.state.version() != self.snapshots.borrow().version {
+            let plane = Arc::clone(&self.plane);
+            self.publish_by(now, Box::new(move |snapshot| plane.adopt(snapshot))).await;
+        }
     }
 
     async fn publish_by(&mut self, now: Moment, adopt: Adopt) {

@@ -14,7 +14,7 @@ use crate::traffic::Traffic;
 /// Everything that is known at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// Grows with every change.
+    /// Grows with every change, save of [`BackendView::heartbeat_at`].
     pub version: u64,
     /// When it was made.
     pub at: Moment,
@@ -106,7 +106,7 @@ pub struct BackendView {
     pub reported: Option<u32>,
     /// Plain requests in flight.
     pub requests: u32,
-    /// When it was last heard; `None`: never.
+    /// When it was last heard; `None`: never. As of [`Snapshot::at`], and alone no reason for another snapshot.
     pub heartbeat_at: Option<Moment>,
     /// When it joined.
     pub since: Moment,

@@ -116,6 +116,35 @@ async fn a_watcher_sees_the_newest_status_and_the_end() {
     assert_eq!(next().await, None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_watcher_sees_ages_go_on_and_the_last_change_though_nothing_more_is_published() {
+    let snapshot = |version, ms: u64, sessions| {
+        let mut view = chat();
+        view.backends[0].sessions = sessions;
+        holdline_core::snapshot::Snapshot {
+            version,
+            at: holdline_core::time::Moment::from_millis(100_000 + ms),
+            ..snapshot(vec![view])
+        }
+    };
+    let api = Api::new();
+    let mut body = api.send(request("GET", "/v1/status?follow=1", None)).await.into_body();
+    let mut next = async || {
+        let frame = tokio::time::timeout(Duration::from_secs(10), body.frame()).await.expect("a frame in time");
+        String::from_utf8(frame.expect("no end").expect("no error").into_data().expect("data").into()).expect("text")
+    };
+    let status = |frame: String| -> Value { serde_json::from_str(frame.trim().trim_start_matches("data: ")).expect("JSON") };
+    assert!(next().await.starts_with("retry: "));
+    assert_eq!(status(next().await)["uptime_ms"], 100_000);
+    api.plane.then(snapshot(1, 1_000, 62));
+    assert_eq!(status(next().await)["uptime_ms"], 101_000);
+    // Too soon after that for a frame of its own, and the last one for long.
+    api.plane.publish(snapshot(2, 1_100, 7));
+    api.plane.then(snapshot(2, 1_350, 7));
+    let changed = status(next().await);
+    assert_eq!((&changed["uptime_ms"], &changed["fleets"][0]["backends"][0]["sessions"]), (&101_350.into(), &7.into()));
+}
+
 #[tokio::test]
 async fn sessions_are_filtered_and_limited() {
     let api = Api::new();

@@ -95,6 +95,27 @@ async fn fresh_counts_now_and_current_is_what_was_published() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_published_while_nothing_but_ages_changes() {
+    let scene = Scene::ready(&["a", "b"]).await;
+    // The autoscaler's first decisions.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut snapshots = scene.control.watch();
+    let (before, adopted) = (Arc::clone(&snapshots.borrow_and_update()), scene.plane.inner.lock().adopted.len());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!snapshots.has_changed().unwrap(), "{:#?} became {:#?}", before.fleets, snapshots.borrow().fleets);
+    assert_eq!(scene.plane.inner.lock().adopted.len(), adopted);
+    // Who asks gets ages of now.
+    let fresh = scene.control.fresh().await.unwrap();
+    let heard = fresh.fleets[0].backend("a").unwrap().heartbeat_at.unwrap();
+    assert!(fresh.version == before.version && fresh.at.since(before.at) >= Duration::from_secs(60));
+    assert!(fresh.at.since(heard) <= Duration::from_secs(1), "heard at {heard:?}, and it is {:?}", fresh.at);
+    assert!(!snapshots.has_changed().unwrap(), "asking is no change");
+    scene.plane.hold("chat", "a", 1);
+    tokio::time::timeout(TICK * 2, snapshots.changed()).await.expect("with the next tick").unwrap();
+    assert_eq!(sessions(&snapshots.borrow(), "a"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_data_plane_obeys_before_anybody_sees_it() {
     let mut scene = Scene::ready(&["a", "b"]).await;
     scene.plane.hold("chat", "a", 100);

@@ -9,7 +9,7 @@ use crate::ids::BackendId;
 use crate::policy::ProviderPolicy;
 use crate::time::Moment;
 
-use super::backend::{Ends, Owners};
+use super::backend::{Backend, Ends, Owners};
 use super::fleet::Fleet;
 
 /// A child that leaves on its own wish earlier than this after its start has failed.
@@ -79,12 +79,16 @@ impl Fleet {
         if !backend.health.is_new(heartbeat.seq) {
             return;
         }
+        let said = |b: &Backend| (b.reported.sessions, b.capacity(), b.foreign());
+        let before = said(backend);
         let counted = heartbeat.counted.unwrap_or_else(|| backend.used_here().saturating_add(backend.shared.used));
         let mismatch = if heartbeat.unreadable { None } else { backend.reported.take(heartbeat, counted, now) };
         // One that asks for a drain is well: the drain decides what it is given.
         let draining = heartbeat.draining || (heartbeat.unreadable && backend.asks_drain);
         let change = backend.health.heartbeat(heartbeat.ready || draining, now);
-        self.changed();
+        if said(backend) != before {
+            self.changed();
+        }
         if let Some(m) = mismatch {
             let message = format!(
                 "`{id}` reports {} sessions and Holdline counts {} on it, for {:?} now: {}",

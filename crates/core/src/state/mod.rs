@@ -133,10 +133,16 @@ impl State {
         std::mem::take(&mut self.effects)
     }
 
-    /// Everything that is known, as of `now`. Its version is higher than the last one's exactly if something changed.
+    /// The version of what is known: higher than the last one exactly if something changed. That a backend was heard again, and said what it
+    /// said before, is no change.
+    pub fn version(&self) -> u64 {
+        self.past + self.fleets.iter().map(Fleet::revision).sum::<u64>()
+    }
+
+    /// Everything that is known, as of `now`.
     pub fn snapshot(&self, now: Moment) -> Snapshot {
         Snapshot {
-            version: self.past + self.fleets.iter().map(Fleet::revision).sum::<u64>(),
+            version: self.version(),
             at: now,
             fleets: self.fleets.iter().map(Fleet::view).collect(),
             shutting_down: self.shutting_down,
