@@ -32,16 +32,20 @@ fn on(fleet: &Value, id: &str) -> u64 {
 #[tokio::test]
 async fn row_23_a_forged_affinity_token_leads_nowhere() {
     let (a, b) = (Backend::start().await, Backend::start().await);
-    let backends = format!("{{ static: [ {{ id: a, address: \"{}\" }}, {{ id: b, address: \"{}\" }} ] }}", a.address, b.address);
-    let fleet = |name: &str, cookie: &str| {
+    // The same ids as in the first fleet.
+    let (other_a, other_b) = (Backend::start().await, Backend::start().await);
+    let fleet = |name: &str, cookie: &str, a: &Backend, b: &Backend| {
+        let (a, b) = (a.address, b.address);
+        let backends = format!("{{ static: [ {{ id: a, address: \"{a}\" }}, {{ id: b, address: \"{b}\" }} ] }}");
         format!("  {name}:\n    backends: {backends}\n    capacity: 100\n    affinity: {{ by: cookie, name: {cookie} }}\n")
     };
     let holdline = Holdline::start(&format!(
         "routes: [ {{ path: /, fleet: chat }}, {{ path: /other, fleet: other }} ]\nfleets:\n{}{}",
-        fleet("chat", "holdline"),
-        fleet("other", "other")
+        fleet("chat", "holdline", &a, &b),
+        fleet("other", "other", &other_a, &other_b)
     ));
-    holdline.until_ready().await;
+    let is_ready = |f: &Value| f["backends"].as_array().unwrap().iter().all(|b| b["phase"] == "ready");
+    holdline.until_status("both are ready", |s| s["fleets"].as_array().unwrap().iter().all(is_ready)).await;
     let (first, token) = session(holdline.address, "/ws", None).await;
     let token = token.expect("a new client is given a token");
     let home = if on(&holdline.fleet().await, "a") == 1 { "a" } else { "b" };
