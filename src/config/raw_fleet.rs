@@ -166,11 +166,14 @@ pub(super) struct Affinity {
     /// The name of the cookie (left out: `holdline`), header or query parameter.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<At<String>>,
+    /// File with the key that signs the cookies, and below it the one before; left out: a random key, until the next start.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub(super) key_file: Option<At<String>>,
 }
 
 impl Default for Affinity {
     fn default() -> Self {
-        Affinity { by: At::from(AffinityBy::None), name: None }
+        Affinity { by: At::from(AffinityBy::None), name: None, key_file: None }
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::ids::{BackendId, FleetName};
+use crate::wire::token::Keys;
 
 /// The default admission queue of a fleet; see [`QueuePolicy`].
 pub const QUEUE_LENGTH_DEFAULT: u32 = 1000;
@@ -129,6 +130,8 @@ pub enum Affinity {
     Cookie {
         /// The cookie's name.
         name: String,
+        /// Sign it; `None`: keys of the process, which do not outlive it.
+        keys: Option<Keys>,
     },
     /// A request's field of this name, hashed.
     Header {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use holdline_core::policy::Affinity;
+use holdline_core::wire::token::Keys;
 use proptest::prelude::*;
 
 use crate::config::{Programs, load, parse_with};
@@ -57,6 +59,42 @@ fn a_token_is_read_beside_the_file() {
         token.display()
     );
     assert_eq!(load(&file).unwrap_err().to_string(), expected);
+}
+
+const KEYED: &str = r#"
+listeners: [ { address: "127.0.0.1:0" } ]
+fleets:
+  chat:
+    backends: { static: [ { address: "127.0.0.1:9001" } ] }
+    capacity: 10
+    affinity: { by: cookie, key_file: affinity.key }
+"#;
+
+#[test]
+fn affinity_keys_are_read_beside_the_file() {
+    let dir = Scratch::new("affinity-key");
+    let file = dir.write("holdline.yaml", KEYED.as_bytes());
+    let (new, old) = ("n".repeat(64), "o".repeat(32));
+    let keys_of = |text: &str| -> Result<Keys, String> {
+        dir.write("affinity.key", text.as_bytes());
+        let config = load(&file).map_err(|error| error.to_string())?;
+        match &config.fleets[0].policy.affinity {
+            Affinity::Cookie { keys: Some(keys), .. } => Ok(keys.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(keys_of(&format!("{new}\n\n {old} \n")), keys_of(&format!("{new}\n{old}")));
+    assert_ne!(keys_of(&new), keys_of(&old));
+    for (text, why) in [
+        (String::new(), "it holds no key"),
+        (format!("{new}\nshort"), "line 2 is not 32 or more printable ASCII characters"),
+        ("two words, although they are long enough".to_owned(), "line 1 is not 32 or more"),
+        ([new.as_str(), &old, &new].join("\n"), "it holds 3 keys, and at most 2 may be in use"),
+    ] {
+        let error = keys_of(&text).unwrap_err();
+        assert!(error.contains(why) && error.contains("holdline.yaml:7: fleets.chat.affinity.key_file"), "{error}");
+        assert!(error.contains("openssl rand -hex 32"), "{error}");
+    }
 }
 
 #[test]

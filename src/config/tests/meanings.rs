@@ -84,6 +84,10 @@ holdline.yaml:6: fleets.chat.scale.behavior.down.stabilization is 2h; write 1h o
         r#"holdline.yaml:6: fleets.chat.heartbeat.token_file is used by `probe: push` alone; write probe: push, or remove it"#,
     ),
     (
+        r#"affinity: { by: address, key_file: a.key }"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.key_file is used by `by: cookie` alone; write by: cookie, or remove it"#,
+    ),
+    (
         r#"heartbeat: { probe: push, token_file: missing.token }"#,
         r#"holdline.yaml:6: fleets.chat.heartbeat.token_file /srv/holdline/missing.token cannot be read: No such file or directory (os error 2); correct the path or its permissions"#,
     ),

@@ -114,7 +114,7 @@ fleets:
     assert_eq!(process.env, [("NAME".to_owned(), "{id}".to_owned()), ("MODE".to_owned(), "8".to_owned())]);
     assert_eq!(process.log_dir, std::path::Path::new("/srv/holdline/log"));
     assert_eq!((policy.fill, policy.balance, policy.admit_rate), (0.625, Balance::RandomOfTwo, Some(2.5)));
-    assert_eq!(policy.affinity, Affinity::Cookie { name: "sticky".into() });
+    assert_eq!(policy.affinity, Affinity::Cookie { name: "sticky".into(), keys: None });
     assert_eq!((policy.refuse.with, policy.heartbeat.probe), (RefuseWith::Close, Probe::Push));
     assert_eq!((policy.drain.mode, policy.drain.rate_max), (DrainMode::Cut, Some(7.0)));
     assert_eq!((policy.timeouts.idle, policy.timeouts.session), (Some(s(3600)), Some(s(86_400))));
@@ -181,7 +181,7 @@ fn affinity_has_a_name_where_it_needs_one() {
         model_of(&text).fleets[0].policy.affinity.clone()
     };
     assert_eq!(affinity("by: none, name: x"), Affinity::None);
-    assert_eq!(affinity("by: cookie"), Affinity::Cookie { name: "holdline".into() });
+    assert_eq!(affinity("by: cookie"), Affinity::Cookie { name: "holdline".into(), keys: None });
     assert_eq!(affinity("by: header, name: X-User"), Affinity::Header { name: "x-user".into() });
     assert_eq!(affinity("by: query, name: User"), Affinity::Query { name: "User".into() });
     assert_eq!(affinity("by: address"), Affinity::Address);

@@ -2,10 +2,12 @@
 
 use holdline_core::policy::Affinity;
 use holdline_core::wire::fields::is_reserved;
+use holdline_core::wire::token::Keys;
 
 use super::super::located::At;
 use super::super::raw_fleet as raw;
 use super::check::Check;
+use crate::files;
 
 /// The cookie's name when nobody wrote one.
 const COOKIE: &str = "holdline";
@@ -13,6 +15,9 @@ const COOKIE: &str = "holdline";
 pub(super) fn affinity(check: &mut Check<'_>, fleet: &str, raw: &raw::Affinity) -> Affinity {
     let at = format!("fleets.{fleet}.affinity");
     let name = raw.name.as_ref();
+    if let Some(file) = raw.key_file.as_ref().filter(|_| raw.by.value != raw::AffinityBy::Cookie) {
+        check.wrong(file.line, format!("{at}.key_file is used by `by: cookie` alone"), "write by: cookie, or remove it");
+    }
     match raw.by.value {
         raw::AffinityBy::None => {
             // A name alone is a cookie's, kept while affinity is off.
@@ -21,7 +26,8 @@ pub(super) fn affinity(check: &mut Check<'_>, fleet: &str, raw: &raw::Affinity) 
         }
         raw::AffinityBy::Cookie => {
             name.inspect(|name| check_cookie(check, &at, name));
-            Affinity::Cookie { name: name.map_or(COOKIE, |name| &name.value).to_owned() }
+            let keys = raw.key_file.as_ref().and_then(|file| keys(check, &at, file));
+            Affinity::Cookie { name: name.map_or(COOKIE, |name| &name.value).to_owned(), keys }
         }
         raw::AffinityBy::Header => Affinity::Header { name: header(check, &at, raw).to_ascii_lowercase() },
         raw::AffinityBy::Query => Affinity::Query { name: parameter(check, &at, raw).to_owned() },
@@ -33,6 +39,22 @@ pub(super) fn affinity(check: &mut Check<'_>, fleet: &str, raw: &raw::Affinity) 
             Affinity::Address
         }
     }
+}
+
+fn keys(check: &mut Check<'_>, at: &str, file: &At<String>) -> Option<Keys> {
+    let path = check.path(&file.value);
+    let (what, remedy) = match files::read_text(&path, files::SECRET_MAX).map(|text| Keys::parse(&text)) {
+        Ok(Ok(keys)) => return Some(keys),
+        Ok(Err(error)) => (
+            format!("{at}.key_file {} cannot be used: {error}", path.display()),
+            "write one key a line, the new one first and at most the one before it: openssl rand -hex 32",
+        ),
+        Err(error) => {
+            (format!("{at}.key_file {} cannot be read: {error}", path.display()), "correct the path or its permissions")
+        }
+    };
+    check.wrong(file.line, what, remedy);
+    None
 }
 
 fn check_cookie(check: &mut Check<'_>, at: &str, name: &At<String>) {

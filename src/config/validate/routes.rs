@@ -151,10 +151,10 @@ fn shared_cookies(check: &mut Check<'_>, routes: &[Route], named: &Entries<raw_f
     let hosts =
         |fleet: &Fleet| routes.iter().filter(|r| r.fleet == fleet.policy.name).map(|r| r.host.clone()).collect::<Vec<_>>();
     for (n, fleet) in fleets.iter().enumerate() {
-        let Affinity::Cookie { name } = &fleet.policy.affinity else { continue };
+        let Affinity::Cookie { name, .. } = &fleet.policy.affinity else { continue };
         let shares = |other: &&Fleet| {
             other.policy.name != fleet.policy.name
-                && matches!(&other.policy.affinity, Affinity::Cookie { name: theirs } if theirs == name)
+                && matches!(&other.policy.affinity, Affinity::Cookie { name: theirs, .. } if theirs == name)
                 && hosts(fleet).iter().any(|a| hosts(other).iter().any(|b| meet(a, b)))
         };
         if let Some(other) = fleets[..n].iter().find(shares) {

@@ -38,7 +38,8 @@ impl Guide {
     ) -> Self {
         let of = match &policy.affinity {
             Affinity::None => return Guide::None,
-            Affinity::Cookie { name } => {
+            Affinity::Cookie { name, keys: own } => {
+                let keys = own.as_ref().unwrap_or(keys);
                 return Guide::Cookies(Cookies::new(&policy.name, name, keys, backends.map(|(id, _)| id)));
             }
             // The configuration allows no other names.

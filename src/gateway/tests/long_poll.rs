@@ -222,7 +222,7 @@ async fn an_error_as_the_first_answer_begins_no_session() {
 
 #[tokio::test]
 async fn a_cookie_tells_clients_apart() {
-    let (rig, mut a) = (Rig::polled(|p| p.affinity = Affinity::Cookie { name: "hl".into() }), Backend::start().await);
+    let (rig, mut a) = (Rig::polled(|p| p.affinity = Affinity::Cookie { name: "hl".into(), keys: None }), Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 9)]);
     let (ann, answer) = polled(&rig, &mut a, "").await;
     let cookie = field(&answer, "set-cookie").split(';').next().unwrap().to_owned();

@@ -102,7 +102,7 @@ async fn bodies_go_both_ways() {
 
 #[tokio::test]
 async fn a_token_is_followed_to_a_draining_backend() {
-    let rig = Rig::start(|p| p.affinity = Affinity::Cookie { name: "hl".into() });
+    let rig = Rig::start(|p| p.affinity = Affinity::Cookie { name: "hl".into(), keys: None });
     let ((a, _), (b, _)) = (named("a", 1000).await, named("b", 1000).await);
     rig.adopt(vec![ready("a", a, 9)]);
     let first = get(&rig, "").await;

@@ -38,8 +38,11 @@ async fn a_session_is_listed_and_told_to_end() {
 
 #[tokio::test]
 async fn a_cookie_leads_back_and_only_to_a_backend_that_takes_sessions() {
-    let (rig, a, b) =
-        (Rig::start(|p| p.affinity = Affinity::Cookie { name: "hl".into() }), Echo::start().await, Echo::start().await);
+    let (rig, a, b) = (
+        Rig::start(|p| p.affinity = Affinity::Cookie { name: "hl".into(), keys: None }),
+        Echo::start().await,
+        Echo::start().await,
+    );
     rig.adopt(vec![a.view("a", 9), b.view("b", 9)]);
     let open = |cookie: Option<String>| {
         let mut request = format!("ws://{}/", rig.address).into_client_request().unwrap();

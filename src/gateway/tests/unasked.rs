@@ -41,7 +41,7 @@ async fn ended(rig: &Rig, cause: &str) {
 
 #[tokio::test]
 async fn it_takes_a_seat_and_is_no_request_any_more() {
-    let rig = Rig::start(|p| p.affinity = Affinity::Cookie { name: "hl".into() });
+    let rig = Rig::start(|p| p.affinity = Affinity::Cookie { name: "hl".into(), keys: None });
     let (address, _heard) = scripted(STREAM).await;
     rig.adopt(vec![ready("a", address, 1)]);
     let mut client = connect(&rig, GET).await;

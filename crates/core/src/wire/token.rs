@@ -7,7 +7,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::ids::{BackendId, FleetName};
@@ -22,8 +22,14 @@ const CLIENT_BYTES: usize = 8 + 16;
 /// A secret, from a cryptographic source.
 pub type Key = [u8; 32];
 
+/// The most keys in a file: the one that signs, and the one before it, whose cookies are still in use.
+const KEYS_MAX: usize = 2;
+
+/// The least characters of a key in a file: 128 bits in hexadecimal.
+const SECRET_MIN: usize = 32;
+
 /// The keys of tokens. The first signs, all verify.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Keys(Vec<Key>);
 
 impl std::fmt::Debug for Keys {
@@ -36,6 +42,26 @@ impl Keys {
     /// One key.
     pub fn new(signing: Key) -> Self {
         Keys(vec![signing])
+    }
+
+    /// The keys in the text of a file: one a line, the one that signs first. Of each line the SHA-256 is the key, so that any encoding of a
+    /// random number will do. Empty lines are skipped.
+    ///
+    /// # Errors
+    /// [`KeysError`].
+    pub fn parse(text: &str) -> Result<Self, KeysError> {
+        let mut keys = Vec::new();
+        for (number, line) in (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty()) {
+            if line.len() < SECRET_MIN || !line.bytes().all(|b| b.is_ascii_graphic()) {
+                return Err(KeysError::Weak { line: number });
+            }
+            keys.push(Sha256::digest(line).into());
+        }
+        match keys.len() {
+            0 => Err(KeysError::None),
+            1..=KEYS_MAX => Ok(Keys(keys)),
+            found => Err(KeysError::Many { found }),
+        }
     }
 
     /// The one that signs, and those before it.
@@ -64,6 +90,26 @@ impl Keys {
         }
         verified
     }
+}
+
+/// Why a text has no keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeysError {
+    /// It has only empty lines.
+    #[error("it holds no key")]
+    None,
+    /// More lines than keys may be in use.
+    #[error("it holds {found} keys, and at most {KEYS_MAX} may be in use")]
+    Many {
+        /// How many.
+        found: usize,
+    },
+    /// A line that is too short, or not printable ASCII without spaces.
+    #[error("line {line} is not {SECRET_MIN} or more printable ASCII characters")]
+    Weak {
+        /// The line, from 1.
+        line: usize,
+    },
 }
 
 /// A client's number, authenticated.
