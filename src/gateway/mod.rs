@@ -43,7 +43,7 @@ use self::context::adoption::Adoption;
 pub use self::context::adoption::Prepared;
 use self::context::listener;
 use self::context::served::Served;
-use self::context::shared::{Neighbour, Shared};
+use self::context::shared::{Shared, ThreadHandle};
 pub use self::error::GatewayError;
 use self::limits::addresses::Addresses;
 use self::limits::descriptors::Descriptors;
@@ -111,12 +111,21 @@ impl Gateway {
         let groups = config.listeners.iter().map(|l| listener::bind(l, threads)).collect::<Result<_, _>>()?;
         let addresses = Addresses::new(&config.limits, descriptors.sessions_max());
         let served = ArcSwap::from_pointee(Served::new(config, fleets, groups, tls, addresses)?);
-        let (neighbours, handed): (Vec<_>, Vec<_>) = (0..threads).map(|_| Neighbour::new()).unzip();
+        let (thread_handles, handed): (Vec<_>, Vec<_>) = (0..threads).map(|_| ThreadHandle::new()).unzip();
         let (swapped, failed) = (watch::Sender::new(()), watch::Sender::new(false));
         let dialler = Dialler { clock, events, metrics: Arc::clone(&metrics) };
         let is_short_of_memory = AtomicBool::new(false);
-        let shared =
-            Arc::new(Shared { clock, served, swapped, failed, descriptors, is_short_of_memory, metrics, dialler, neighbours });
+        let shared = Arc::new(Shared {
+            clock,
+            served,
+            swapped,
+            failed,
+            descriptors,
+            is_short_of_memory,
+            metrics,
+            dialler,
+            thread_handles,
+        });
         let stage = watch::Sender::new(Stage::Serving);
         let mut seeds = SmallRng::seed_from_u64(seed);
         let mut orders = Vec::with_capacity(threads);
@@ -276,7 +285,7 @@ impl Gateway {
 
     /// Nobody would miss the gateway: no seat is taken, and no client is connected (one may wait for its refusal, or for an answer).
     fn is_empty(&self) -> bool {
-        self.held() == 0 && self.shared.neighbours.iter().all(|n| n.connections() == 0)
+        self.held() == 0 && self.shared.thread_handles.iter().all(|n| n.connections() == 0)
     }
 }
 

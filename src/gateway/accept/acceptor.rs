@@ -11,9 +11,9 @@ use tokio::task::spawn_local;
 
 use super::{connection, proxied};
 use crate::gateway::context::listener::Group;
-use crate::gateway::context::shared::{Accepted, Handed, Neighbour};
+use crate::gateway::context::shared::{Accepted, Handed, ThreadHandle};
 use crate::gateway::context::thread::Thread;
-use crate::gateway::limits::permit::Stay;
+use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::peer::Peer;
 use crate::net::is_ours;
 
@@ -75,10 +75,10 @@ async fn accept_queued(thread: &Rc<Thread>, socket: &TcpListener, group: &Arc<Gr
 /// Serves the client here, or on the emptiest thread when the counts have drifted apart: SO_REUSEPORT spreads connections, but not
 /// those that stay.
 fn seat_client(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
-    let Some(relief) = relief(thread) else {
+    let Some(emptiest) = emptiest(thread) else {
         return serve_here(thread, accepted);
     };
-    let Some(permit) = relief.reserve() else {
+    let Some(permit) = emptiest.reserve() else {
         return serve_here(thread, accepted);
     };
     // It fails only if the runtime is going away, and the socket with it.
@@ -88,10 +88,10 @@ fn seat_client(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
 }
 
 /// The emptiest thread, if this one has drifted too far from it.
-fn relief(thread: &Thread) -> Option<&Neighbour> {
-    let neighbours = &thread.shared.neighbours;
-    let own = thread.as_neighbour().connections();
-    let least = neighbours.iter().min_by_key(|n| n.connections())?;
+fn emptiest(thread: &Thread) -> Option<&ThreadHandle> {
+    let thread_handles = &thread.shared.thread_handles;
+    let own = thread.handle().connections();
+    let least = thread_handles.iter().min_by_key(|n| n.connections())?;
     let bound = least.connections() + DRIFT_MAX + own / 8;
     (own > bound).then_some(least)
 }
@@ -107,12 +107,12 @@ pub(crate) async fn take_handed(thread: Rc<Thread>, mut handed: mpsc::Receiver<H
 
 fn serve_here(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
     let Accepted { socket, peer: address, listener, slot } = accepted;
-    let stay = Stay::new(slot, &thread.as_neighbour().connections);
+    let permit = ConnectionPermit::new(slot, &thread.handle().connections);
     let local = socket.local_addr().unwrap_or(listener.address);
     let peer = Peer { address, local, is_tls: false, is_unknown: false };
     if listener.proxy_protocol {
-        spawn_local(proxied::serve(Rc::clone(thread), socket, peer, listener, stay));
+        spawn_local(proxied::serve(Rc::clone(thread), socket, peer, listener, permit));
     } else {
-        connection::begin(thread, socket, peer, &listener, stay);
+        connection::begin(thread, socket, peer, &listener, permit);
     }
 }

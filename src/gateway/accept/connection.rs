@@ -25,10 +25,10 @@ use crate::config::model::Listener;
 use crate::gateway::context::shared::Shared;
 use crate::gateway::context::thread::Thread;
 use crate::gateway::http::opening::{self, Client};
-use crate::gateway::http::service::{Door, Taken};
+use crate::gateway::http::service::{ConnectionService, Taken};
 use crate::gateway::http::tap::{Between, Tap};
 use crate::gateway::http::unasked::Taker;
-use crate::gateway::limits::permit::Stay;
+use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::peer::Peer;
 use crate::gateway::refuse::{self, problem};
 use crate::gateway::upstream::exchange::close_lingering;
@@ -43,7 +43,7 @@ const HYPER_HEAD_MIN: usize = 8 << 10;
 const LULL: Duration = Duration::from_secs(1);
 
 /// Serves a client from the first byte of its own.
-pub(crate) fn begin(thread: &Rc<Thread>, socket: TcpStream, peer: Peer, listener: &Listener, stay: Stay) {
+pub(crate) fn begin(thread: &Rc<Thread>, socket: TcpStream, peer: Peer, listener: &Listener, permit: ConnectionPermit) {
     if turns_away(&thread.shared, peer.address) {
         // Without a word, and without what the kernel keeps of connections that end properly.
         return socket.reset_on_close();
@@ -56,7 +56,7 @@ pub(crate) fn begin(thread: &Rc<Thread>, socket: TcpStream, peer: Peer, listener
         },
     };
     let peer = Peer { is_tls: matches!(socket, Socket::Tls(_)), ..peer };
-    spawn_local(serve(Rc::clone(thread), socket, peer, stay));
+    spawn_local(serve(Rc::clone(thread), socket, peer, permit));
 }
 
 /// Whether the address begins so many sessions that a connection from there is not worth a handshake; counts it. A trusted proxy
@@ -71,7 +71,7 @@ fn turns_away(shared: &Shared, peer: SocketAddr) -> bool {
 }
 
 /// Serves one client connection to its end, or to the session that it becomes.
-async fn serve(thread: Rc<Thread>, mut stream: Socket, peer: Peer, mut stay: Stay) {
+async fn serve(thread: Rc<Thread>, mut stream: Socket, peer: Peer, mut permit: ConnectionPermit) {
     let mut limit = thread.shared.served.load().limits.head_timeout;
     let mut has_asked = false;
     loop {
@@ -81,8 +81,8 @@ async fn serve(thread: Rc<Thread>, mut stream: Socket, peer: Peer, mut stay: Sta
             Heard::Nothing | Heard::End => return,
         }
         // Of its own allocation: this task stays as small as a connection at rest is.
-        match Box::pin(converse(&thread, stream, peer, stay)).await {
-            Some(at_rest) => (stream, stay) = at_rest,
+        match Box::pin(converse(&thread, stream, peer, permit)).await {
+            Some(at_rest) => (stream, permit) = at_rest,
             None => return,
         }
         has_asked = true;
@@ -134,18 +134,23 @@ enum Turn {
 }
 
 /// Lets hyper serve what the client asks, until that asks for no more for a moment. The socket comes back then.
-async fn converse(thread: &Rc<Thread>, stream: Socket, peer: Peer, stay: Stay) -> Option<(Socket, Stay)> {
+async fn converse(
+    thread: &Rc<Thread>,
+    stream: Socket,
+    peer: Peer,
+    permit: ConnectionPermit,
+) -> Option<(Socket, ConnectionPermit)> {
     let limits = thread.shared.served.load().limits;
     let between = Between::new(limits.head_timeout);
     let taken = Rc::new(RefCell::new(None));
     let io = TokioIo::new(Tap::new(stream, Rc::clone(&between), limits.head));
-    let door = Door { thread: Rc::clone(thread), peer, taken: Rc::clone(&taken), between: Rc::clone(&between) };
+    let service = ConnectionService { thread: Rc::clone(thread), peer, taken: Rc::clone(&taken), between: Rc::clone(&between) };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head.max(HYPER_HEAD_MIN))
         .max_header_size(limits.head)
-        .serve_connection(io, door);
+        .serve_connection(io, service);
     let lull = lull(limits.head_timeout);
     let mut timer = pin!(tokio::time::sleep(lull));
     let mut silent_since = None;
@@ -177,12 +182,12 @@ async fn converse(thread: &Rc<Thread>, stream: Socket, peer: Peer, stay: Stay) -
     let parts = connection.into_parts();
     let tap = parts.io.into_inner();
     match turn {
-        Turn::Ended(end) => ended_by_hyper(thread, end, tap, &between, stay),
-        Turn::Taken => take(thread, taken.take()?, tap, stay),
+        Turn::Ended(end) => ended_by_hyper(thread, end, tap, &between, permit),
+        Turn::Taken => take(thread, taken.take()?, tap, permit),
         Turn::Rest => {
             let (stream, behind) = tap.into_parts();
             debug_assert!(parts.read_buf.is_empty() && behind.is_empty(), "hyper and its tap have nothing of a client at rest");
-            return Some((stream, stay));
+            return Some((stream, permit));
         }
     }
     None
@@ -201,18 +206,18 @@ fn poll_past(mut sleep: Pin<&mut Sleep>, due: Moment, clock: Clock, cx: &mut Con
 }
 
 /// The socket changes hands. Tasks of their own: hyper's state goes with this one.
-fn take(thread: &Rc<Thread>, taken: Taken, tap: Tap, stay: Stay) {
+fn take(thread: &Rc<Thread>, taken: Taken, tap: Tap, permit: ConnectionPermit) {
     let (stream, early) = tap.into_parts();
     match taken {
         Taken::Session(asked) => {
-            spawn_local(opening::open(Rc::clone(thread), *asked, Client { stream, early, stay }));
+            spawn_local(opening::open(Rc::clone(thread), *asked, Client { stream, early, permit }));
         }
-        Taken::Stream(unasked, is_http11) => unasked.open(thread, Taker { stream, is_http11, stay }),
+        Taken::Stream(unasked, is_http11) => unasked.open(thread, Taker { stream, is_http11, permit }),
     }
 }
 
 /// hyper said all that it had to say.
-fn ended_by_hyper(thread: &Thread, end: hyper::Result<()>, tap: Tap, between: &Between, stay: Stay) {
+fn ended_by_hyper(thread: &Thread, end: hyper::Result<()>, tap: Tap, between: &Between, permit: ConnectionPermit) {
     let reason = match (&end, between.refused.get()) {
         (_, Some(refused)) => Some(refused.reason()),
         _ if between.tls_failed.get() => Some("tls"),
@@ -241,6 +246,6 @@ fn ended_by_hyper(thread: &Thread, end: hyper::Result<()>, tap: Tap, between: &B
             let _ = tokio::time::timeout(write_timeout, stream.write_all(&answer)).await;
         }
         close_lingering(stream).await;
-        drop(stay);
+        drop(permit);
     });
 }

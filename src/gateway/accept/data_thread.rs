@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::acceptor::take_handed;
-use super::doors::{self, Doors};
+use super::listeners::{self, Listeners};
 use super::tasks::{TaskFailed, Tasks};
 use crate::gateway::context::shared::{Handed, Shared};
 use crate::gateway::context::thread::Thread;
@@ -60,9 +60,9 @@ fn spawn_all(thread: &Rc<Thread>, tasks: &Rc<Tasks>, inbox: Inbox, handed: mpsc:
     tasks.spawn("pool", pool::sweep(Rc::clone(&thread.pool)));
     tasks.spawn("polls", keep_polls(Rc::clone(thread)));
     tasks.spawn("handed sockets", take_handed(Rc::clone(thread), handed));
-    let mut doors = Doors::new(Rc::clone(tasks));
-    doors.catch_up(thread)?;
-    tasks.spawn("listeners", doors::follow(Rc::clone(thread), doors));
+    let mut listeners = Listeners::new(Rc::clone(tasks));
+    listeners.catch_up(thread)?;
+    tasks.spawn("listeners", listeners::follow(Rc::clone(thread), listeners));
     Ok(())
 }
 

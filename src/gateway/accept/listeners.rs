@@ -1,4 +1,4 @@
-//! What a data thread keeps open while it runs, as the configuration changes: its sockets of the listeners, and the doormen of its fleets.
+//! The listeners and the queues that a data thread serves, as the configuration changes.
 
 use std::io;
 use std::rc::Rc;
@@ -11,44 +11,44 @@ use tokio::task::AbortHandle;
 
 use super::acceptor::accept;
 use super::tasks::Tasks;
-use crate::gateway::admission::admit::doorman;
+use crate::gateway::admission::admit::serve_queue;
 use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::context::listener::Group;
 use crate::gateway::context::thread::Thread;
 
 /// What one thread has opened.
-pub(crate) struct Doors {
+pub(crate) struct Listeners {
     tasks: Rc<Tasks>,
     groups: Vec<Arc<Group>>,
-    doormen: Vec<Doorman>,
+    queues: Vec<QueueTask>,
 }
 
-/// Serves the queue of a fleet until it is dropped. Nobody in the queue notices when another one takes his place.
-struct Doorman {
+/// Serves the queue of a fleet until it is dropped. Waiting handshakes do not notice when another takes its place.
+struct QueueTask {
     fleet: Arc<Fleet>,
     task: AbortHandle,
 }
 
-impl Drop for Doorman {
+impl Drop for QueueTask {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// Opens and closes doors whenever what is served changes.
-pub(crate) async fn follow(thread: Rc<Thread>, mut doors: Doors) {
+/// Opens and closes them whenever the configuration changes.
+pub(crate) async fn follow(thread: Rc<Thread>, mut listeners: Listeners) {
     let mut swapped = thread.shared.swapped.subscribe();
     // An error means that the gateway itself is gone.
     while swapped.changed().await.is_ok() {
-        if let Err(error) = doors.catch_up(&thread) {
+        if let Err(error) = listeners.catch_up(&thread) {
             tracing::error!(%error, "a data thread cannot listen on an address of the new configuration");
         }
     }
 }
 
-impl Doors {
+impl Listeners {
     pub(crate) fn new(tasks: Rc<Tasks>) -> Self {
-        Doors { tasks, groups: Vec::new(), doormen: Vec::new() }
+        Listeners { tasks, groups: Vec::new(), queues: Vec::new() }
     }
 
     /// Opens what is served and not open yet, and lets go of what is served no more.
@@ -57,7 +57,7 @@ impl Doors {
     /// A socket that the runtime does not take; all others are open.
     pub(crate) fn catch_up(&mut self, thread: &Rc<Thread>) -> io::Result<()> {
         let served = thread.shared.served.load_full();
-        self.keep_doormen(thread, &served.fleets);
+        self.keep_queues(thread, &served.fleets);
         // Each ends by itself when its group is closed.
         self.groups.retain(|open| served.groups.iter().any(|g| Arc::ptr_eq(g, open)));
         let mut result = Ok(());
@@ -75,13 +75,13 @@ impl Doors {
         result
     }
 
-    fn keep_doormen(&mut self, thread: &Rc<Thread>, fleets: &[Arc<Fleet>]) {
-        self.doormen.retain(|d| fleets.iter().any(|f| Arc::ptr_eq(f, &d.fleet)));
+    fn keep_queues(&mut self, thread: &Rc<Thread>, fleets: &[Arc<Fleet>]) {
+        self.queues.retain(|q| fleets.iter().any(|f| Arc::ptr_eq(f, &q.fleet)));
         for fleet in fleets.iter().filter(|f| thread.is_home(f.number)) {
-            if self.doormen.iter().all(|d| !Arc::ptr_eq(&d.fleet, fleet)) {
+            if self.queues.iter().all(|q| !Arc::ptr_eq(&q.fleet, fleet)) {
                 let rng = SmallRng::from_rng(&mut *thread.rng.borrow_mut());
-                let task = self.tasks.spawn("queue", doorman(Arc::clone(fleet), thread.shared.clock, rng));
-                self.doormen.push(Doorman { fleet: Arc::clone(fleet), task });
+                let task = self.tasks.spawn("queue", serve_queue(Arc::clone(fleet), thread.shared.clock, rng));
+                self.queues.push(QueueTask { fleet: Arc::clone(fleet), task });
             }
         }
     }

@@ -3,6 +3,6 @@
 pub(crate) mod acceptor;
 pub(crate) mod connection;
 pub(crate) mod data_thread;
-pub(crate) mod doors;
+pub(crate) mod listeners;
 pub(crate) mod proxied;
 pub(crate) mod tasks;

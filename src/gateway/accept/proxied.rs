@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::connection;
 use crate::config::model::Listener;
 use crate::gateway::context::thread::Thread;
-use crate::gateway::limits::permit::Stay;
+use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::peer::Peer;
 
 /// What is looked at of the kernel's buffer at once. Nearly all headers are shorter.
@@ -33,15 +33,21 @@ enum Rejected {
 }
 
 /// Reads the header of an accepted connection within `limits.head_timeout`, then serves it.
-pub(crate) async fn serve(thread: Rc<Thread>, mut socket: TcpStream, peer: Peer, listener: Arc<Listener>, stay: Stay) {
+pub(crate) async fn serve(
+    thread: Rc<Thread>,
+    mut socket: TcpStream,
+    peer: Peer,
+    listener: Arc<Listener>,
+    permit: ConnectionPermit,
+) {
     let served = thread.shared.served.load_full();
     let heard = tokio::select! {
         heard = hear_within(served.limits.head_timeout, &mut socket, peer, &served.trusted) => heard,
         () = thread.stopping() => return,
     };
     match heard {
-        Ok(Some(peer)) => connection::begin(&thread, socket, peer, &listener, stay),
-        // Whoever only knocks, as health checks do, is as welcome as elsewhere.
+        Ok(Some(peer)) => connection::begin(&thread, socket, peer, &listener, permit),
+        // Health checks only connect: that is no error here either.
         Ok(None) => {}
         Err(rejected) => {
             tracing::debug!(peer = %peer.address, reason = %rejected, "a connection is closed before its first request");
@@ -128,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_only_knocks_is_told_from_who_breaks_off() {
+    async fn a_connection_without_a_byte_is_told_from_one_that_breaks_off() {
         assert!(matches!(heard(b"", true).await.0, Ok(None)));
         assert!(matches!(heard(b"PROXY", true).await.0, Err(Rejected::Torn(_))));
     }

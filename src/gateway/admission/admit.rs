@@ -1,7 +1,7 @@
 //! Who gets a seat, and when: at once if one is free and nobody waits, else through the fleet's queue.
 //!
-//! A seat is a guard all the way: the queue's doorman hands over a [`SeatGuard`], and whoever drops it (a client that left, a dial
-//! that failed, a session that ended) gives it back and rings the doorman.
+//! A seat is a guard all the way: the queue's task hands over a [`SeatGuard`], and whoever drops it (a client that left, a dial that
+//! failed, a session that ended) gives it back and has the queue served.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(crate) async fn admit(
             Ok((backend, seat)) => {
                 return Ok(Admitted { backend, seat: SeatGuard::new(seat, &fleet.turnover) });
             }
-            Err(NoPlace::NoBackend) if failed.is_empty() => fleet.knock(),
+            Err(NoPlace::NoBackend) if failed.is_empty() => fleet.count_no_backend(),
             Err(_) => {}
         }
     }
@@ -67,7 +67,7 @@ pub(crate) async fn admit(
 /// # Errors
 /// Why it did not get one.
 pub(crate) async fn any_backend(fleet: &Arc<Fleet>, clock: Clock) -> Result<(), RefuseCause> {
-    fleet.knock();
+    fleet.count_no_backend();
     match wait(fleet, Waiter::Request, (&Wish::Anywhere, &[]), clock, fleet.has_ready()).await {
         Ok(_) | Err(NotAdmitted::Gone) => Ok(()),
         Err(NotAdmitted::Refused(cause)) => Err(cause),
@@ -94,7 +94,7 @@ async fn wait<T>(
     };
     // Leaves the queue on every way out, and passes on a seat that it was given too late.
     let _place = Place { fleet, ticket };
-    // A seat freed between our look at the seats and our entry would ring nobody.
+    // A seat freed between our look at the seats and our entry would notify nobody.
     fleet.turnover.freed.notify_one();
     tokio::select! {
         biased;
@@ -125,9 +125,9 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Serves the fleet's queue for ever: when rung, and at its own next deadline.
-pub(crate) async fn doorman(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) {
-    // Another may have stood here before, under another policy.
+/// Serves the fleet's queue for ever: when a seat may be free, and at the queue's own next deadline.
+pub(crate) async fn serve_queue(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallRng) {
+    // Another task may have served it before, under another policy.
     let mut next: Option<Moment> = fleet.serve(clock.now(), &mut rng);
     loop {
         let deadline = async {
@@ -151,7 +151,7 @@ impl Fleet {
         let preferred = match wish {
             Wish::Anywhere => Preferred::Nobody,
             Wish::Backend(id) => backends.iter().position(|m| m.0.id == *id).map_or(Preferred::Nobody, Preferred::One),
-            Wish::Key(key) => joined.guide.ring().map_or(Preferred::Nobody, |ring| Preferred::InOrder(ring, *key)),
+            Wish::Key(key) => joined.affinity.ring().map_or(Preferred::Nobody, |ring| Preferred::InOrder(ring, *key)),
         };
         let usable = |index: usize| failed.is_empty() || !failed.contains(&backends[index].0.id);
         let policy = &self.policy;
@@ -169,7 +169,7 @@ impl Fleet {
         next
     }
 
-    /// A waiter that left meanwhile drops what it is told, which gives the seat back and rings.
+    /// A waiter that left meanwhile drops what it is told, which gives the seat back and has the queue served.
     fn tell(self: &Arc<Self>, waiter: Waiter, outcome: Outcome<Arc<Backend>>) {
         // An error is the answer back, dropped here.
         match (waiter, outcome) {
@@ -199,8 +199,8 @@ impl Fleet {
     }
 
     /// Somebody found no backend at all: State wakes a fleet of zero.
-    fn knock(&self) {
-        self.knocked_total.fetch_add(1, Ordering::Relaxed);
+    fn count_no_backend(&self) {
+        self.no_backend_total.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a refusal for want of a seat, and says what was missing: with no backend at all it was not the queue's fault.

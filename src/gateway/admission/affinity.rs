@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, header};
 
 /// Affinity to the backends of a fleet at one time.
 #[derive(Debug, Default)]
-pub(crate) enum Guide {
+pub(crate) enum AffinityIndex {
     /// None.
     #[default]
     None,
@@ -29,7 +29,7 @@ pub(crate) enum KeyOf {
     Address,
 }
 
-impl Guide {
+impl AffinityIndex {
     /// To `backends` with their capacities, in the order in which the fleet keeps them.
     pub(crate) fn new<'b>(
         policy: &FleetPolicy,
@@ -37,35 +37,35 @@ impl Guide {
         backends: impl Iterator<Item = (&'b BackendId, Option<u32>)>,
     ) -> Self {
         let of = match &policy.affinity {
-            Affinity::None => return Guide::None,
+            Affinity::None => return AffinityIndex::None,
             Affinity::Cookie { name, keys: own } => {
                 let keys = own.as_ref().unwrap_or(keys);
-                return Guide::Cookies(Cookies::new(&policy.name, name, keys, backends.map(|(id, _)| id)));
+                return AffinityIndex::Cookies(Cookies::new(&policy.name, name, keys, backends.map(|(id, _)| id)));
             }
             // The configuration allows no other names.
             Affinity::Header { name } => HeaderName::try_from(name).map_or(KeyOf::Address, KeyOf::Header),
             Affinity::Query { name } => KeyOf::Parameter(name.clone()),
             Affinity::Address => KeyOf::Address,
         };
-        Guide::Hash(of, Ring::new(backends))
+        AffinityIndex::Hash(of, Ring::new(backends))
     }
 
     /// Whether new capacities, in the backends' order, would change anything.
     pub(crate) fn has_capacities(&self, capacities: impl Iterator<Item = Option<u32>>) -> bool {
         match self {
-            Guide::None | Guide::Cookies(_) => true,
-            Guide::Hash(_, ring) => ring.has_capacities(capacities),
+            AffinityIndex::None | AffinityIndex::Cookies(_) => true,
+            AffinityIndex::Hash(_, ring) => ring.has_capacities(capacities),
         }
     }
 
     /// What a request of `client` asks for. Of several fields of the name, the first counts.
     pub(crate) fn preference(&self, parts: &Parts, client: IpAddr) -> Preference {
         match self {
-            Guide::None => Preference::default(),
-            Guide::Cookies(cookies) => {
+            AffinityIndex::None => Preference::default(),
+            AffinityIndex::Cookies(cookies) => {
                 cookies.preference(parts.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes))
             }
-            Guide::Hash(of, _) => Preference::of_key(match of {
+            AffinityIndex::Hash(of, _) => Preference::of_key(match of {
                 KeyOf::Header(name) => parts.headers.get(name).and_then(|value| Key::of_value(value.as_bytes())),
                 KeyOf::Parameter(name) => parts.uri.query().and_then(|query| Key::of_parameter(query, name)),
                 KeyOf::Address => Some(Key::of_address(client)),
@@ -73,9 +73,9 @@ impl Guide {
         }
     }
 
-    /// Gives a client that brought no identity one, made of `number`, if the client can be told; [`Guide::set_cookie`] tells it.
+    /// Gives a client that brought no identity one, made of `number`, if the client can be told; [`AffinityIndex::set_cookie`] tells it.
     pub(crate) fn identify(&self, preference: &mut Preference, number: u64) {
-        if let Guide::Cookies(cookies) = self {
+        if let AffinityIndex::Cookies(cookies) = self {
             cookies.identify(preference, number);
         }
     }
@@ -83,16 +83,16 @@ impl Guide {
     /// The order of backends for each key.
     pub(crate) fn ring(&self) -> Option<&Ring> {
         match self {
-            Guide::Hash(_, ring) => Some(ring),
-            Guide::None | Guide::Cookies(_) => None,
+            AffinityIndex::Hash(_, ring) => Some(ring),
+            AffinityIndex::None | AffinityIndex::Cookies(_) => None,
         }
     }
 
     /// The cookie that leads back to `chosen`, if the client needs a new one.
     pub(crate) fn set_cookie(&self, chosen: &BackendId, had: &Preference, is_secure: bool) -> Option<String> {
         match self {
-            Guide::Cookies(cookies) => cookies.set_cookie(chosen, had, is_secure),
-            Guide::None | Guide::Hash(..) => None,
+            AffinityIndex::Cookies(cookies) => cookies.set_cookie(chosen, had, is_secure),
+            AffinityIndex::None | AffinityIndex::Hash(..) => None,
         }
     }
 }

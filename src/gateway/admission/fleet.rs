@@ -20,7 +20,7 @@ use http::request::Parts;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::affinity::Guide;
+use super::affinity::AffinityIndex;
 use super::backend::{Backend, Member};
 use super::poll::table::Table;
 use super::waiter::Waiter;
@@ -28,25 +28,25 @@ use crate::gateway::session::seat::Turnover;
 use crate::gateway::session::target::{Ended, Target, Watch};
 use crate::telemetry::{FleetMetrics, access};
 
-/// One fleet under one policy, shared by all threads. Under another policy it is another `Fleet` around the same [`House`]: who holds one
+/// One fleet under one policy, shared by all threads. Under another policy it is another `Fleet` around the same [`FleetState`]: who holds one
 /// (a handshake, a session's seat) goes on by the policy that it found.
 pub(crate) struct Fleet {
     pub(crate) policy: Arc<FleetPolicy>,
-    house: Arc<House>,
+    state: Arc<FleetState>,
     /// The backends were not told of this policy yet.
     is_new: AtomicBool,
 }
 
 impl Deref for Fleet {
-    type Target = House;
+    type Target = FleetState;
 
-    fn deref(&self) -> &House {
-        &self.house
+    fn deref(&self) -> &FleetState {
+        &self.state
     }
 }
 
 /// What stays of a fleet, whatever its policy.
-pub(crate) struct House {
+pub(crate) struct FleetState {
     /// No other fleet has it: it says which thread serves the queue.
     pub(crate) number: usize,
     pub(crate) metrics: Arc<FleetMetrics>,
@@ -60,7 +60,7 @@ pub(crate) struct House {
     /// Told whenever a snapshot was adopted.
     pub(crate) adopted: Notify,
     pub(crate) refused_total: AtomicU64,
-    pub(crate) knocked_total: AtomicU64,
+    pub(crate) no_backend_total: AtomicU64,
     /// Plain requests in flight or waiting.
     pub(crate) requests: AtomicU32,
     /// Its long-poll clients.
@@ -81,7 +81,7 @@ pub(crate) struct Joined {
     /// Backends at addresses that they had before and where they still have sessions; no more are placed there.
     former: Vec<Member>,
     /// Affinity to these.
-    pub(crate) guide: Guide,
+    pub(crate) affinity: AffinityIndex,
 }
 
 impl Joined {
@@ -92,7 +92,7 @@ impl Joined {
 
 impl Fleet {
     pub(crate) fn new(number: usize, policy: Arc<FleetPolicy>, metrics: Arc<FleetMetrics>, keys: Keys) -> Arc<Self> {
-        let house = House {
+        let state = FleetState {
             number,
             queue: Mutex::new(Queue::new(policy.queue)),
             watch: Arc::new(Recorder(Arc::clone(&metrics))),
@@ -102,17 +102,17 @@ impl Fleet {
             turnover: Arc::default(),
             adopted: Notify::new(),
             refused_total: AtomicU64::new(0),
-            knocked_total: AtomicU64::new(0),
+            no_backend_total: AtomicU64::new(0),
             requests: AtomicU32::new(0),
             polls: Arc::default(),
         };
-        Arc::new(Fleet { policy, house: Arc::new(house), is_new: AtomicBool::new(false) })
+        Arc::new(Fleet { policy, state: Arc::new(state), is_new: AtomicBool::new(false) })
     }
 
     /// The same fleet under another policy, which its backends hear of with the next snapshot.
     pub(crate) fn under(&self, policy: Arc<FleetPolicy>) -> Arc<Self> {
         self.queue.lock().set_policy(policy.queue);
-        Arc::new(Fleet { policy, house: Arc::clone(&self.house), is_new: AtomicBool::new(true) })
+        Arc::new(Fleet { policy, state: Arc::clone(&self.state), is_new: AtomicBool::new(true) })
     }
 
     /// Refuses whoever waits or comes: the fleet goes, or went.
@@ -132,7 +132,7 @@ impl Fleet {
     /// What a request asks for. A client whose key has a long-poll session here is led to its backend, which need not be the first of the
     /// key's order.
     pub(crate) fn preference(&self, parts: &Parts, client: IpAddr) -> Preference {
-        let mut preference = self.joined.load().guide.preference(parts, client);
+        let mut preference = self.joined.load().affinity.preference(parts, client);
         if let Wish::Key(key) = preference.wish
             && let Some(home) = self.polls.home(key)
         {
@@ -198,9 +198,9 @@ impl Fleet {
         // Gone ones weigh nothing any more.
         let capacity = |m: &Member| view.backends.iter().find(|seen| seen.id == m.0.id).map_or(Some(0), |seen| seen.capacity);
         let is_same = same_members(&old.members, &new) && same_members(&old.former, &former);
-        if is_new || !is_same || !old.guide.has_capacities(new.iter().map(capacity)) {
-            let guide = Guide::new(&self.policy, &self.keys, new.iter().map(|m| (&m.0.id, capacity(m))));
-            self.joined.store(Arc::new(Joined { members: new, former, guide }));
+        if is_new || !is_same || !old.affinity.has_capacities(new.iter().map(capacity)) {
+            let affinity = AffinityIndex::new(&self.policy, &self.keys, new.iter().map(|m| (&m.0.id, capacity(m))));
+            self.joined.store(Arc::new(Joined { members: new, former, affinity }));
         }
         self.adopted.notify_waiters();
         self.turnover.seat_freed();
@@ -252,7 +252,7 @@ impl Fleet {
             admitted_total: self.turnover.admitted_total.load(Ordering::Relaxed),
             ended_total: self.turnover.ended_total.load(Ordering::Relaxed),
             refused_total: self.refused_total.load(Ordering::Relaxed),
-            knocked_total: self.knocked_total.load(Ordering::Relaxed),
+            knocked_total: self.no_backend_total.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
             totals: self.metrics.totals(),
         }

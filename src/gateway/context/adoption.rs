@@ -54,7 +54,7 @@ impl Adoption {
             // The same address keeps its descriptors: closing one of a group would reset what is queued on it.
             match open.iter().position(|g| g.written() == listener.address) {
                 Some(at) => groups.push(Arc::clone(open.remove(at))),
-                None => groups.push(bind_added(listener, self.shared.neighbours.len(), &served.groups)?),
+                None => groups.push(bind_added(listener, self.shared.thread_handles.len(), &served.groups)?),
             }
         }
         let settings = config.listeners.iter().cloned().map(Arc::new).collect();

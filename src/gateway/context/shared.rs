@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::model::Listener;
 use crate::gateway::admission::backend::Backend;
 use crate::gateway::limits::descriptors::{ClientSlot, Descriptors};
-use crate::gateway::limits::permit::Room;
+use crate::gateway::limits::permit::SessionPermit;
 use crate::gateway::refuse::Refusal;
 use crate::gateway::upstream::dial::Dialler;
 use crate::net::socket::Socket;
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// Changes with the configuration, in whole.
     pub(crate) served: ArcSwap<Served>,
-    /// Rung when it did.
+    /// Notified when it did.
     pub(crate) swapped: watch::Sender<()>,
     /// A thread lost a task that it cannot do without.
     pub(crate) failed: watch::Sender<bool>,
@@ -37,17 +37,17 @@ pub(crate) struct Shared {
     pub(crate) is_short_of_memory: AtomicBool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) dialler: Dialler,
-    pub(crate) neighbours: Vec<Neighbour>,
+    pub(crate) thread_handles: Vec<ThreadHandle>,
 }
 
 impl Shared {
-    /// Room for a session of `client`, counted as one that began.
+    /// A permit for a session of `client`, counted as one that began.
     ///
     /// # Errors
-    /// As [`Room::take`].
-    pub(crate) fn session_room(&self, client: SocketAddr) -> Result<Room, Refusal> {
+    /// As [`SessionPermit::take`].
+    pub(crate) fn session_permit(&self, client: SocketAddr) -> Result<SessionPermit, Refusal> {
         let is_short_of_memory = self.is_short_of_memory.load(Ordering::Relaxed);
-        Room::take(&self.served.load().addresses, &self.descriptors, is_short_of_memory, client, self.clock)
+        SessionPermit::take(&self.served.load().addresses, &self.descriptors, is_short_of_memory, client, self.clock)
     }
 
     /// A connection to `backend`, as its fleet's backends are spoken to.
@@ -61,16 +61,16 @@ impl Shared {
 }
 
 /// A thread, as the others see it.
-pub(crate) struct Neighbour {
+pub(crate) struct ThreadHandle {
     pub(crate) connections: Arc<AtomicUsize>,
     hand: mpsc::Sender<Handed>,
 }
 
-impl Neighbour {
+impl ThreadHandle {
     /// A thread's, and where sockets that others hand over arrive.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Handed>) {
         let (hand, handed) = mpsc::channel(HANDED_MAX);
-        (Neighbour { connections: Arc::default(), hand }, handed)
+        (ThreadHandle { connections: Arc::default(), hand }, handed)
     }
 
     /// Room for one more socket on the way there.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::shared::{Neighbour, Shared};
+use super::shared::{Shared, ThreadHandle};
 use crate::gateway::admission::poll::keeper::Keeper;
 use crate::gateway::session::registry::Registry;
 use crate::gateway::stage::StageWatch;
@@ -43,13 +43,13 @@ impl Thread {
     }
 
     /// It, as the others see it.
-    pub(crate) fn as_neighbour(&self) -> &Neighbour {
-        &self.shared.neighbours[self.index]
+    pub(crate) fn handle(&self) -> &ThreadHandle {
+        &self.shared.thread_handles[self.index]
     }
 
     /// Whether the fleet of this number is served from here.
     pub(crate) fn is_home(&self, number: usize) -> bool {
-        number % self.shared.neighbours.len() == self.index
+        number % self.shared.thread_handles.len() == self.index
     }
 
     /// Resolves when no new session may begin any more.

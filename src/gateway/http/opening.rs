@@ -27,7 +27,7 @@ use crate::gateway::admission::backend::Backend;
 use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::admission::waiter::Admitted;
 use crate::gateway::context::thread::Thread;
-use crate::gateway::limits::permit::{Room, Stay};
+use crate::gateway::limits::permit::{ConnectionPermit, SessionPermit};
 use crate::gateway::refuse::{self, Refusal};
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::seat::SeatGuard;
@@ -57,7 +57,7 @@ pub(crate) struct Client {
     pub(crate) stream: Socket,
     /// Read behind the head.
     pub(crate) early: Bytes,
-    pub(crate) stay: Stay,
+    pub(crate) permit: ConnectionPermit,
 }
 
 /// A backend that answered.
@@ -80,8 +80,8 @@ enum Failure {
 pub(crate) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
     let had = asked.fleet.preference(&asked.parts, asked.caller.address.ip());
     let attempt = async {
-        let room = thread.shared.session_room(asked.caller.address).map_err(Failure::Refused)?;
-        Ok((attempt(&thread, &asked, &client, &had).await?, room))
+        let session_permit = thread.shared.session_permit(asked.caller.address).map_err(Failure::Refused)?;
+        Ok((attempt(&thread, &asked, &client, &had).await?, session_permit))
     };
     let answered = tokio::select! {
         biased;
@@ -89,7 +89,7 @@ pub(crate) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
         () = thread.stopping() => Err(Failure::Refused(Refusal::busy(RefuseCause::Draining))),
     };
     match answered {
-        Ok((answered, room)) => conclude(&thread, asked, client, room, answered, &had).await,
+        Ok((answered, session_permit)) => conclude(&thread, asked, client, session_permit, answered, &had).await,
         Err(Failure::Gone) => asked.fleet.metrics.handshake(handshake_result::GONE),
         Err(Failure::Refused(refusal)) => refuse(&thread, &asked, client, refusal).await,
     }
@@ -192,7 +192,14 @@ fn judge(asked: &Asked, head: &ResponseHead<'_>) -> Verdict {
     }
 }
 
-async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, room: Room, answered: Answered, had: &Preference) {
+async fn conclude(
+    thread: &Rc<Thread>,
+    asked: Asked,
+    client: Client,
+    session_permit: SessionPermit,
+    answered: Answered,
+    had: &Preference,
+) {
     let Answered { backend, upstream, read, id } = answered;
     let invalid = |reason: String| {
         tracing::warn!(fleet = %asked.fleet.policy.name, backend = %backend.id, reason, "the backend's answer is not valid");
@@ -206,15 +213,17 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, room: Room,
     let stream_body = match judge(&asked, &head) {
         Verdict::WebSocket => None,
         Verdict::EventStream(body) => Some(body),
-        Verdict::Answer(body) => return answer(thread, asked, client, room, (upstream, &backend), (&head, &read, body)).await,
+        Verdict::Answer(body) => {
+            return answer(thread, asked, client, session_permit, (upstream, &backend), (&head, &read, body)).await;
+        }
         Verdict::Invalid(reason) => {
             invalid(reason);
             return refuse(thread, &asked, client, Refusal::INVALID).await;
         }
     };
-    let set_cookie = asked.fleet.joined().guide.set_cookie(&backend.id, had, asked.caller.is_secure);
+    let set_cookie = asked.fleet.joined().affinity.set_cookie(&backend.id, had, asked.caller.is_secure);
     let set_cookie = set_cookie.as_deref();
-    let Client { mut stream, early, stay } = client;
+    let Client { mut stream, early, permit } = client;
     if stream_body.is_none() {
         let reply = forward::reply(&head, &Reply { body: ReplyBody::Switch, session: Some(id), set_cookie });
         if write_within(&mut stream, &reply, asked.fleet.policy.timeouts.write).await.is_err() {
@@ -225,7 +234,8 @@ async fn conclude(thread: &Rc<Thread>, asked: Asked, client: Client, room: Room,
     asked.fleet.metrics.handshake(handshake_result::OPENED);
     let kind = if stream_body.is_some() { SessionKind::Sse } else { SessionKind::WebSocket };
     let target = backend.target();
-    let session = Session { id, kind, client: asked.caller.address, target, seat, stay: Some(stay.of_session(room)) };
+    let session =
+        Session { id, kind, client: asked.caller.address, target, seat, permit: Some(permit.of_session(session_permit)) };
     let behind = &read[head.len..];
     // Tasks of their own: they are small, this one is not.
     if let Some(body) = stream_body {
@@ -243,7 +253,7 @@ async fn answer(
     thread: &Thread,
     asked: Asked,
     client: Client,
-    room: Room,
+    session_permit: SessionPermit,
     from: (Upstream, &Backend),
     answer: (&ResponseHead<'_>, &[u8], Body),
 ) {
@@ -259,7 +269,7 @@ async fn answer(
         Body::Chunked | Body::UntilClose => ReplyBody::UntilClose,
     };
     let reply = forward::reply(head, &Reply { body: framing, session: None, set_cookie: None });
-    let Client { mut stream, stay, .. } = client;
+    let Client { mut stream, permit, .. } = client;
     let timeouts = &asked.fleet.policy.timeouts;
     let copy = async {
         write_within(&mut stream, &reply, timeouts.write).await?;
@@ -270,7 +280,7 @@ async fn answer(
         // A clean end would make a torn body look whole.
         Err(_) => crate::gateway::upstream::exchange::reset(&stream),
     }
-    drop((room, stay));
+    drop((session_permit, permit));
 }
 
 async fn refuse(thread: &Thread, asked: &Asked, client: Client, refusal: Refusal) {
@@ -282,11 +292,11 @@ async fn refuse(thread: &Thread, asked: &Asked, client: Client, refusal: Refusal
         let request = head_of(&asked.parts, &asked.host);
         refuse::session(&asked.kind, &request.fields, fleet.policy.refuse, refusal, &mut *thread.rng.borrow_mut())
     };
-    let Client { mut stream, stay, .. } = client;
+    let Client { mut stream, permit, .. } = client;
     if write_within(&mut stream, &bytes, fleet.policy.timeouts.write).await.is_ok() {
         close_lingering(stream).await;
     }
-    drop(stay);
+    drop(permit);
 }
 
 /// A whole head into a socket that nothing was written to: it goes out at once, or the client does not read.

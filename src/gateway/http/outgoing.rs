@@ -234,7 +234,7 @@ async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>, int
 fn choose(thread: &Thread, fleet: &Fleet, wish: &Wish, failed: &[BackendId]) -> Option<Arc<Backend>> {
     let joined = fleet.joined();
     let usable = || joined.members.iter().map(|m| &m.0).filter(|b| !failed.contains(&b.id));
-    match (wish, joined.guide.ring()) {
+    match (wish, joined.affinity.ring()) {
         (Wish::Backend(id), _) => {
             if let Some(own) = usable().find(|b| b.id == *id && b.serves_its_own()) {
                 return Some(Arc::clone(own));

@@ -112,7 +112,7 @@ fn relay(fleet: &Fleet, answered: Answered, had: &Preference, in_flight: Counted
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers);
-    let cookie = fleet.joined().guide.set_cookie(&lease.backend.id, had, caller.is_secure);
+    let cookie = fleet.joined().affinity.set_cookie(&lease.backend.id, had, caller.is_secure);
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);
     }

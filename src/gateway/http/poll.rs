@@ -23,7 +23,7 @@ use crate::gateway::admission::poll::keeper::Beginning;
 use crate::gateway::admission::poll::table::{Found, Opener};
 use crate::gateway::admission::waiter::Admitted;
 use crate::gateway::context::thread::Thread;
-use crate::gateway::limits::permit::Room;
+use crate::gateway::limits::permit::SessionPermit;
 use crate::gateway::refuse::Refusal;
 use crate::gateway::upstream::dial::DIALS_MAX;
 use crate::net::is_ours;
@@ -38,8 +38,8 @@ pub(crate) fn is_poll(method: &Method) -> bool {
 /// What a poll says of its client. One that could be known by a cookie and brought none is given an identity.
 pub(crate) fn who(thread: &Thread, fleet: &Fleet, parts: &Parts, client: IpAddr) -> Preference {
     let joined = fleet.joined();
-    let mut had = joined.guide.preference(parts, client);
-    joined.guide.identify(&mut had, thread.rng.borrow_mut().random());
+    let mut had = joined.affinity.preference(parts, client);
+    joined.affinity.identify(&mut had, thread.rng.borrow_mut().random());
     had
 }
 
@@ -134,10 +134,10 @@ async fn open(
         () = thread.stopping() => Err(Refusal::busy(RefuseCause::Draining)),
     };
     match seated {
-        Ok((admitted, room)) => {
+        Ok((admitted, permit)) => {
             let id = SessionId(thread.rng.borrow_mut().random());
             let (table, key) = (Arc::clone(&fleet.polls), opener.as_ref().map(Opener::key));
-            let beginning = Beginning { table, admitted, room, id, key, client };
+            let beginning = Beginning { table, admitted, permit, id, key, client };
             let held = thread.polls.enter(&thread.registry, thread.shared.clock, beginning);
             if let Some(opener) = opener {
                 opener.open(&held);
@@ -161,11 +161,11 @@ async fn seat(
     had: &Preference,
     failed: &[BackendId],
     client: SocketAddr,
-) -> Result<(Admitted, Room), Refusal> {
-    let room = thread.shared.session_room(client)?;
+) -> Result<(Admitted, SessionPermit), Refusal> {
+    let permit = thread.shared.session_permit(client)?;
     // hyper watches the client, and drops this when it leaves.
     match admit(fleet, &had.wish, failed, pending(), thread.shared.clock, &thread.rng).await {
-        Ok(admitted) => Ok((admitted, room)),
+        Ok(admitted) => Ok((admitted, permit)),
         // It was the dial that failed; that no other seat is free comes second.
         Err(_) if !failed.is_empty() => Err(Refusal::UNREACHABLE),
         Err(NotAdmitted::Refused(cause)) => Err(Refusal::busy(cause)),

@@ -27,7 +27,7 @@ use crate::gateway::peer::Peer;
 use crate::gateway::refuse::problem;
 
 /// The service of one connection.
-pub(crate) struct Door {
+pub(crate) struct ConnectionService {
     pub(crate) thread: Rc<Thread>,
     pub(crate) peer: Peer,
     /// Where it lays down who takes the socket.
@@ -51,7 +51,7 @@ pub(crate) struct Given {
     _under_way: UnderWay,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Door {
+impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     type Response = Response<Given>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Given>, Infallible>>>>;
@@ -113,8 +113,8 @@ impl Body for Given {
     }
 }
 
-impl Door {
-    /// Where the request goes and what it asks for, or what it is answered at the door.
+impl ConnectionService {
+    /// Where the request goes and what it asks for, or what it is answered at once.
     fn judge(&self, parts: &Parts) -> Result<(To, String, Kind), Box<Answer>> {
         if parts.method == http::Method::CONNECT {
             return Err(Box::new(self.bad("method", StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here")));

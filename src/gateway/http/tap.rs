@@ -1,6 +1,6 @@
 //! A client's socket under hyper: hands on one message at a time, and none that is refused.
 //!
-//! Instead of a head that is refused, hyper reads [`SUBSTITUTE`], which the connection's door answers with the reason. So the refusal
+//! Instead of a head that is refused, hyper reads [`SUBSTITUTE`], which the connection's service answers with the reason. So the refusal
 //! comes after the answers to earlier requests, and hyper closes the connection behind it. Inside of a body, whose head hyper has, a
 //! refusal is a broken connection, and the request is answered as one that broke off.
 
@@ -22,7 +22,7 @@ use crate::net::tls::is_about_tls;
 /// What hyper reads instead of a refused head.
 const SUBSTITUTE: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
-/// What a connection's tap and its door tell each other.
+/// What a connection's tap and its service tell each other.
 pub(crate) struct Between {
     /// hyper still has bytes that the client does not take.
     pub(crate) blocked: Cell<bool>,

@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 use super::caller::Caller;
 use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::context::thread::Thread;
-use crate::gateway::limits::permit::{Room, Stay};
+use crate::gateway::limits::permit::{ConnectionPermit, SessionPermit};
 use crate::gateway::refuse::Refusal;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::seat::SeatGuard;
@@ -37,21 +37,21 @@ pub(crate) struct Unasked {
     stream: EventStream,
     set_cookie: Option<String>,
     keepalive: KeepalivePolicy,
-    room: Room,
+    session_permit: SessionPermit,
 }
 
 /// The client's side.
 pub(crate) struct Taker {
     pub(crate) stream: Socket,
     pub(crate) is_http11: bool,
-    pub(crate) stay: Stay,
+    pub(crate) permit: ConnectionPermit,
 }
 
 impl Unasked {
     /// Takes a seat on the backend of `lease`, whose answer is an event stream, and its socket from hyper.
     ///
     /// # Errors
-    /// There is no seat, no room in this process, or too much of its address.
+    /// There is no seat, no memory or descriptor, or too much of its address.
     pub(crate) fn new(
         thread: &Thread,
         fleet: &Arc<Fleet>,
@@ -59,7 +59,7 @@ impl Unasked {
         had: &Preference,
         caller: &Caller,
     ) -> Result<Self, Refusal> {
-        let room = thread.shared.session_room(caller.address)?;
+        let session_permit = thread.shared.session_permit(caller.address)?;
         let seat = lease.backend.seats.reserve(thread.shared.clock.now()).map_err(|_| Refusal::busy(RefuseCause::Capacity))?;
         let seat = SeatGuard::new(seat, &fleet.turnover);
         let (socket, stream) = lease.connection.watch.take_stream().ok_or(Refusal::UNREACHABLE)?;
@@ -71,24 +71,32 @@ impl Unasked {
             target: lease.backend.target(),
             upstream: Upstream::new(socket, seat),
             stream,
-            set_cookie: fleet.joined().guide.set_cookie(&lease.backend.id, had, caller.is_secure),
+            set_cookie: fleet.joined().affinity.set_cookie(&lease.backend.id, had, caller.is_secure),
             keepalive,
-            room,
+            session_permit,
         })
     }
 
     /// Relays it from now on.
     pub(crate) fn open(self, thread: &Rc<Thread>, client: Taker) {
-        let Unasked { id, client: address, target, upstream, stream: EventStream { head, early }, set_cookie, keepalive, room } =
-            self;
+        let Unasked {
+            id,
+            client: address,
+            target,
+            upstream,
+            stream: EventStream { head, early },
+            set_cookie,
+            keepalive,
+            session_permit,
+        } = self;
         // It was parsed when it was found to be a stream's.
         let Ok(Some(response)) = head::parse(&head) else { return };
         let Ok(body) = response.body() else { return };
         let Some((backend, seat)) = upstream.into_parts() else { return };
-        let Taker { stream, is_http11, stay } = client;
+        let Taker { stream, is_http11, permit } = client;
         options::client(stream.tcp(), &keepalive);
-        let stay = Some(stay.of_session(room));
-        let session = Session { id, kind: SessionKind::Sse, client: address, target, seat, stay };
+        let permit = Some(permit.of_session(session_permit));
+        let session = Session { id, kind: SessionKind::Sse, client: address, target, seat, permit };
         let start = Start { response: &response, body, is_http11, set_cookie: set_cookie.as_deref(), early: &early };
         spawn_local(stream::run(stream, backend, start, session, &thread.registry));
     }

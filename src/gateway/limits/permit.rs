@@ -13,46 +13,46 @@ use crate::clock::Clock;
 use crate::gateway::refuse::Refusal;
 
 /// A client's connection, counted: among the process's descriptors and on its thread.
-pub(crate) struct Stay {
+pub(crate) struct ConnectionPermit {
     _slot: ClientSlot,
     /// Once it is a session.
-    _room: Option<Room>,
+    _session_permit: Option<SessionPermit>,
     connections: Arc<AtomicUsize>,
 }
 
-impl Stay {
+impl ConnectionPermit {
     /// `connections`: of its thread.
     pub(crate) fn new(slot: ClientSlot, connections: &Arc<AtomicUsize>) -> Self {
         connections.fetch_add(1, Ordering::Relaxed);
-        Stay { _slot: slot, _room: None, connections: Arc::clone(connections) }
+        ConnectionPermit { _slot: slot, _session_permit: None, connections: Arc::clone(connections) }
     }
 
-    /// The stay of a session, which is counted as one besides.
-    pub(crate) fn of_session(mut self, room: Room) -> Box<Self> {
-        self._room = Some(room);
+    /// That of a session, which is counted as one besides.
+    pub(crate) fn of_session(mut self, session_permit: SessionPermit) -> Box<Self> {
+        self._session_permit = Some(session_permit);
         Box::new(self)
     }
 
     /// Of a client on no thread.
     #[cfg(test)]
     pub(crate) fn alone() -> Box<Self> {
-        Box::new(Stay::new(Descriptors::within(8).client(), &Arc::default()))
+        Box::new(ConnectionPermit::new(Descriptors::within(8).client(), &Arc::default()))
     }
 }
 
-impl Drop for Stay {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A session's room. Dropping it gives it back.
-pub(crate) struct Room {
+/// What a session counts for: dropping it gives it back.
+pub(crate) struct SessionPermit {
     _slot: SessionSlot,
     _place: Place,
 }
 
-impl Room {
+impl SessionPermit {
     /// For a session of `client`, counted as one that began.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Room {
         is_short_of_memory: bool,
         client: SocketAddr,
         clock: Clock,
-    ) -> Result<Room, Refusal> {
+    ) -> Result<SessionPermit, Refusal> {
         if !addresses.begin(client, clock) {
             return Err(Refusal::LIMITED);
         }
@@ -72,14 +72,14 @@ impl Room {
         }
         let place = addresses.place(client).ok_or(Refusal::LIMITED)?;
         let slot = descriptors.session().ok_or(Refusal::busy(RefuseCause::Limit))?;
-        Ok(Room { _slot: slot, _place: place })
+        Ok(SessionPermit { _slot: slot, _place: place })
     }
 
-    /// Where there is room enough.
+    /// Where nothing is short.
     #[cfg(test)]
     pub(crate) fn alone() -> Self {
         let slot = Descriptors::within(8).session();
         let place = Addresses::default().place(([127, 0, 0, 1], 1).into());
-        slot.zip(place).map(|(slot, place)| Room { _slot: slot, _place: place }).unwrap()
+        slot.zip(place).map(|(slot, place)| SessionPermit { _slot: slot, _place: place }).unwrap()
     }
 }

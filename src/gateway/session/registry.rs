@@ -130,7 +130,7 @@ pub(crate) async fn keep_time(registry: Rc<Registry>) {
     }
 }
 
-/// A session's stay in the registry. Whatever way it is dropped, the end is recorded once and the seat is given back once.
+/// A session in the registry. Whatever way it is dropped, the end is recorded once and the seat is given back once.
 pub struct Entered {
     registry: Rc<Registry>,
     entry: Rc<Entry>,

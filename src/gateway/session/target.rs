@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use super::kind::SessionKind;
 use super::seat::SeatGuard;
 use super::timer::Limits;
-use crate::gateway::limits::permit::Stay;
+use crate::gateway::limits::permit::ConnectionPermit;
 
 /// One session at its beginning. It lives and dies on one thread.
 pub(crate) struct Session {
@@ -29,7 +29,7 @@ pub(crate) struct Session {
     /// Dropped once the backend's end was seen.
     pub(crate) seat: SeatGuard,
     /// Dropped once the client's socket was closed, which may be later.
-    pub(crate) stay: Option<Box<Stay>>,
+    pub(crate) permit: Option<Box<ConnectionPermit>>,
 }
 
 /// What all sessions of one backend share that began under one policy.

@@ -237,7 +237,7 @@ async fn shutdown_closes_with_1001_and_ends() {
 }
 
 #[tokio::test]
-async fn what_no_backend_may_see_is_answered_at_the_door() {
+async fn what_no_backend_may_see_is_answered_by_the_gateway() {
     let (rig, server) = (Rig::start(|_| ()), Echo::start().await);
     rig.adopt(vec![server.view("a", 1)]);
     for (request, status) in [

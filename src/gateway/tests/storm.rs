@@ -63,7 +63,7 @@ async fn sessions_have_their_turn_between_the_connections_of_a_storm() {
     // All of them wait in the kernel before the first is accepted.
     let storm: Vec<_> = (0..STORM).map(|_| std::net::TcpStream::connect(group.address()).unwrap()).collect();
     let thread = Thread::new(Arc::clone(&rig.gateway.shared), 0, StageWatch::new(&rig.gateway.stage), 7);
-    let accepted = || rig.gateway.shared.neighbours[0].connections();
+    let accepted = || rig.gateway.shared.thread_handles[0].connections();
     let turns = async {
         tokio::task::spawn_local(acceptor::accept(thread, socket, group));
         let mut before = 0;

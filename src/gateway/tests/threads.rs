@@ -8,7 +8,7 @@ use super::support::*;
 const CLIENTS: usize = 300;
 
 fn counts(rig: &Rig) -> [usize; 2] {
-    [0, 1].map(|thread| rig.gateway.shared.neighbours[thread].connections())
+    [0, 1].map(|thread| rig.gateway.shared.thread_handles[thread].connections())
 }
 
 /// Connects once more; on which thread that is.

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::gateway::admission::backend::Backend;
 use crate::gateway::admission::handshake::Handshake;
-use crate::gateway::limits::permit::Room;
+use crate::gateway::limits::permit::SessionPermit;
 use crate::telemetry::names::handshake as handshake_result;
 
 /// One session.
@@ -31,12 +31,12 @@ pub(crate) struct Held {
     pub(crate) life: Mutex<Life>,
     cut: Cut,
     /// Given back by the keeper, or at once by the last poll of a session that is over with it: its client may begin another right away.
-    room: Mutex<Option<Room>>,
+    permit: Mutex<Option<SessionPermit>>,
     pub(crate) moved: Moved,
     clock: Clock,
     /// Where it stands with its keeper, and how that is told.
     place: usize,
-    bell: Arc<Bell>,
+    due_sessions: Arc<DueSessions>,
 }
 
 /// Who keeps a session.
@@ -44,25 +44,25 @@ pub(crate) struct By {
     pub(crate) clock: Clock,
     /// Where it stands there.
     pub(crate) place: usize,
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) due_sessions: Arc<DueSessions>,
 }
 
-/// Rung by polls of any thread whose session is due.
+/// Sessions that are due, as polls on any thread report them.
 #[derive(Debug, Default)]
-pub(crate) struct Bell {
+pub(crate) struct DueSessions {
     /// Places; a session is here once or twice, for it is due only when its last poll is over.
     pub(super) due: Mutex<Vec<usize>>,
-    pub(super) rung: Notify,
+    pub(super) changed: Notify,
 }
 
-impl Bell {
-    pub(super) fn ring(&self, place: usize) {
+impl DueSessions {
+    pub(super) fn push(&self, place: usize) {
         self.due.lock().push(place);
-        self.rung.notify_one();
+        self.changed.notify_one();
     }
 }
 
-/// Whether polls are to break off, and the bell for those that wait.
+/// Whether polls are to break off, and what those wait for that have to be told.
 #[derive(Debug, Default)]
 struct Cut {
     is_set: AtomicBool,
@@ -88,17 +88,17 @@ impl Moved {
 
 impl Held {
     /// With its first poll in flight.
-    pub(crate) fn new(id: SessionId, backend: Arc<Backend>, key: Option<Key>, room: Room, by: By) -> Arc<Self> {
-        let By { clock, place, bell } = by;
+    pub(crate) fn new(id: SessionId, backend: Arc<Backend>, key: Option<Key>, permit: SessionPermit, by: By) -> Arc<Self> {
+        let By { clock, place, due_sessions } = by;
         let now = clock.now();
         let life = Mutex::new(if key.is_some() { Life::new(now) } else { Life::of_one_poll(now) });
-        let (cut, moved, room) = (Cut::default(), Moved::default(), Mutex::new(Some(room)));
-        Arc::new(Held { id, backend, key, life, cut, room, moved, clock, place, bell })
+        let (cut, moved, permit) = (Cut::default(), Moved::default(), Mutex::new(Some(permit)));
+        Arc::new(Held { id, backend, key, life, cut, permit, moved, clock, place, due_sessions })
     }
 
-    /// Gives its room back.
-    pub(crate) fn leave_room(&self) {
-        drop(self.room.lock().take());
+    /// Gives its permit back.
+    pub(crate) fn release_permit(&self) {
+        drop(self.permit.lock().take());
     }
 
     /// Breaks its polls off. To be said until they are: one that begins to wait just now does not hear it.
@@ -222,8 +222,8 @@ impl Drop for InFlight {
             life.is_due()
         };
         if is_due {
-            held.leave_room();
-            held.bell.ring(held.place);
+            held.release_permit();
+            held.due_sessions.push(held.place);
         }
     }
 }

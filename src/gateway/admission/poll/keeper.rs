@@ -13,11 +13,11 @@ use holdline_core::poll::Step;
 use slab::Slab;
 use tokio::time::MissedTickBehavior;
 
-use super::held::{Bell, By, Held};
+use super::held::{By, DueSessions, Held};
 use super::table::Table;
 use crate::clock::Clock;
 use crate::gateway::admission::waiter::Admitted;
-use crate::gateway::limits::permit::Room;
+use crate::gateway::limits::permit::SessionPermit;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::registry::{EndOrder, Entered, Registry};
 use crate::gateway::session::target::Session;
@@ -28,7 +28,7 @@ use crate::gateway::session::timer::{Due, TICK};
 #[derive(Default)]
 pub(crate) struct Keeper {
     kept: RefCell<Slab<Kept>>,
-    bell: Arc<Bell>,
+    due_sessions: Arc<DueSessions>,
 }
 
 struct Kept {
@@ -42,7 +42,7 @@ struct Kept {
 pub(crate) struct Beginning {
     pub(crate) table: Arc<Table>,
     pub(crate) admitted: Admitted,
-    pub(crate) room: Room,
+    pub(crate) permit: SessionPermit,
     pub(crate) id: SessionId,
     /// `None`: its client cannot be known again.
     pub(crate) key: Option<Key>,
@@ -52,13 +52,14 @@ pub(crate) struct Beginning {
 impl Keeper {
     /// Enters a session, its first poll in flight.
     pub(crate) fn enter(&self, registry: &Rc<Registry>, clock: Clock, beginning: Beginning) -> Arc<Held> {
-        let Beginning { table, admitted: Admitted { backend, seat }, room, id, key, client } = beginning;
+        let Beginning { table, admitted: Admitted { backend, seat }, permit, id, key, client } = beginning;
         let mut kept = self.kept.borrow_mut();
         let place = kept.vacant_entry();
         let target = backend.target();
-        let held = Held::new(id, backend, key, room, By { clock, place: place.key(), bell: Arc::clone(&self.bell) });
+        let held =
+            Held::new(id, backend, key, permit, By { clock, place: place.key(), due_sessions: Arc::clone(&self.due_sessions) });
         // Its connections come and go, and are hyper's.
-        let session = Session { id, kind: SessionKind::LongPoll, client, target, seat, stay: None };
+        let session = Session { id, kind: SessionKind::LongPoll, client, target, seat, permit: None };
         place.insert(Kept { held: Arc::clone(&held), table, entered: registry.enter(session) });
         held
     }
@@ -69,8 +70,8 @@ impl Keeper {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = self.bell.rung.notified() => {
-                    let due = std::mem::take(&mut *self.bell.due.lock());
+                () = self.due_sessions.changed.notified() => {
+                    let due = std::mem::take(&mut *self.due_sessions.due.lock());
                     due.into_iter().for_each(|place| self.look(place, clock));
                 }
                 _ = tick.tick() => self.look_at_all(clock),
@@ -132,7 +133,7 @@ impl Kept {
             Step::Over(Some(cause)) => self.entered.settle(cause),
             Step::Over(None) => self.entered.withdraw(),
         }
-        held.leave_room();
+        held.release_permit();
         true
     }
 }
@@ -173,7 +174,7 @@ mod tests {
         let beginning = Beginning {
             table: Arc::clone(&fleet.polls),
             admitted: Admitted { backend, seat },
-            room: Room::alone(),
+            permit: SessionPermit::alone(),
             id: SessionId(1),
             key: Key::of_value(b"ann"),
             client: address(2),

@@ -11,7 +11,7 @@ use holdline_core::ids::SessionId;
 use holdline_core::policy::DrainMode;
 use holdline_core::time::Moment;
 
-use crate::gateway::limits::permit::Stay;
+use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::seat::SeatGuard;
 use crate::gateway::session::target::{Ended, Session, SessionInfo, Target};
@@ -26,7 +26,7 @@ pub struct Entry {
     pub(super) id: SessionId,
     pub(super) target: Arc<Target>,
     seat: Cell<Option<SeatGuard>>,
-    _stay: Option<Box<Stay>>,
+    _permit: Option<Box<ConnectionPermit>>,
     waker: Cell<Option<Waker>>,
     bytes: [Cell<u64>; 2],
     /// The lower halves of what was told of `bytes`: between two ticks nothing moves 4 GiB.
@@ -90,13 +90,13 @@ pub struct Candidate {
 impl Entry {
     /// `key`: where it stands; `now` is the thread's time, `opened` the time itself.
     pub(super) fn new(session: Session, key: u32, now: Tick, opened: Moment) -> Self {
-        let Session { id, kind, client, target, seat, stay } = session;
+        let Session { id, kind, client, target, seat, permit } = session;
         let opened_rest_ms = (opened.since_start().as_millis() % TICK.as_millis()) as u8;
         Entry {
             id,
             target,
             seat: Cell::new(Some(seat)),
-            _stay: stay,
+            _permit: permit,
             waker: Cell::default(),
             bytes: Default::default(),
             bytes_told: Default::default(),

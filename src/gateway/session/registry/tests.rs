@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::task::LocalSet;
 
 use super::*;
-use crate::gateway::limits::permit::Stay;
+use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::orders;
 use crate::gateway::session::seat::tests::taken_seat;
@@ -56,7 +56,7 @@ fn session(id: u64, target: &Arc<Target>) -> Session {
         client: "127.0.0.1:1234".parse().unwrap(),
         target: Arc::clone(target),
         seat: taken_seat().0,
-        stay: Some(Stay::alone()),
+        permit: Some(ConnectionPermit::alone()),
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
 use crate::clock::Clock;
-use crate::gateway::limits::permit::Stay;
+use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::registry::{Candidate, keep_time};
 use crate::gateway::session::seat::tests::taken_seat;
@@ -84,7 +84,7 @@ impl Bench {
             client: SocketAddr::from(([127, 0, 0, 1], 9)),
             target: target(change, record.clone()),
             seat,
-            stay: Some(Stay::alone()),
+            permit: Some(ConnectionPermit::alone()),
         };
         let relay = tokio::task::spawn_local(relay(Socket::Plain(client_side), Socket::Plain(backend_side), session, &registry));
         Bench { client, backend, registry, record, seats, relay, opened: clock.now(), clock }

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::clock::Clock;
-use crate::gateway::limits::permit::Stay;
+use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::registry::{Registry, keep_time};
 use crate::gateway::session::seat::tests::taken_seat;
@@ -96,7 +96,7 @@ impl Rig {
             client: client.local_addr().unwrap(),
             target: Target::new("chat".into(), "b1".into(), &timeouts, &keepalive, watch),
             seat,
-            stay: Some(Stay::alone()),
+            permit: Some(ConnectionPermit::alone()),
         };
         let tunnel = Tunnel::new(wrap(client_far), wrap(backend_far), early, registry.enter(session));
         let task = tokio::task::spawn_local(tunnel);
