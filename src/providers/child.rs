@@ -3,23 +3,43 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 
-use holdline_core::event::Observation;
-use holdline_core::ids::BackendId;
+use holdline_core::event::{Event, Observation};
+use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::ProcessPolicy;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::ports::Port;
-use super::process::Shared;
+use super::ports::{Port, Ports};
 use super::supervisor;
+
+/// What a fleet's children have in common.
+pub(super) struct Parent {
+    pub(super) fleet: FleetName,
+    /// A Holdline binary, for its hidden subcommand `supervise`.
+    pub(super) executable: PathBuf,
+    /// The soft limit of open files that children get; `None`: Holdline's own.
+    pub(super) open_files: Option<u64>,
+    pub(super) ports: Arc<Ports>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+impl Parent {
+    /// Reports what was seen of a child; without a State task nobody needs to know.
+    async fn observed(&self, backend: &BackendId, observation: Observation) {
+        let event = Event::Observed { fleet: self.fleet.clone(), backend: backend.clone(), observation };
+        let _ = self.events.send(event).await;
+    }
+}
 
 /// What shall become of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Order {
+pub(super) enum Directive {
     /// It runs.
     Run,
     /// SIGTERM, then SIGKILL after the stop timeout.
@@ -29,34 +49,34 @@ pub(super) enum Order {
 }
 
 /// Runs one child and reports on it; returns when no process of its group is left.
-pub(super) async fn live(shared: &Shared, policy: &ProcessPolicy, id: &BackendId, orders: watch::Receiver<Order>) {
-    let launched = launch(shared, policy, id);
+pub(super) async fn live(parent: &Parent, policy: &ProcessPolicy, id: &BackendId, directives: watch::Receiver<Directive>) {
+    let launched = launch(parent, policy, id);
     match launched {
         Ok((port, supervisor, pipes)) => {
-            Running { shared, policy, id, port, pid: None, told: false }.watch(supervisor, pipes, orders).await
+            Running { parent, policy, id, port, pid: None, told: false }.watch(supervisor, pipes, directives).await
         }
-        Err(reason) => shared.observed(id, Observation::StartFailed { reason }).await,
+        Err(reason) => parent.observed(id, Observation::StartFailed { reason }).await,
     }
 }
 
 type Pipes = (ChildStdin, ChildStdout);
 
 /// Starts the supervisor; the error says what to do.
-fn launch(shared: &Shared, policy: &ProcessPolicy, id: &BackendId) -> Result<(Port, Child, Pipes), String> {
-    let fleet = &shared.fleet;
+fn launch(parent: &Parent, policy: &ProcessPolicy, id: &BackendId) -> Result<(Port, Child, Pipes), String> {
+    let fleet = &parent.fleet;
     let (first, last) = policy.ports;
-    let port = shared.ports.take(policy.ports).ok_or_else(|| {
+    let port = parent.ports.take(policy.ports).ok_or_else(|| {
         format!("no port of {first}-{last} is free: widen fleets.{fleet}.backends.process.ports, or end what listens there")
     })?;
-    let log = open_log(shared, policy, id)?;
+    let log = open_log(parent, policy, id)?;
     let fill = |text: &str| text.replace("{port}", &port.number().to_string()).replace("{id}", id.as_str());
-    let mut command = Command::new(&shared.executable);
+    let mut command = Command::new(&parent.executable);
     command
         .arg0("holdline")
         .arg(supervisor::SUBCOMMAND)
         .arg("--stop-timeout")
         .arg(format!("{}ms", policy.stop_timeout.as_millis()))
-        .args(shared.open_files.iter().flat_map(|files| ["--open-files".to_owned(), files.to_string()]))
+        .args(parent.open_files.iter().flat_map(|files| ["--open-files".to_owned(), files.to_string()]))
         .arg("--")
         .args(policy.command.iter().map(|part| fill(part)))
         .envs(policy.env.iter().map(|(name, value)| (name, fill(value))))
@@ -74,20 +94,20 @@ fn launch(shared: &Shared, policy: &ProcessPolicy, id: &BackendId) -> Result<(Po
     }
 }
 
-fn open_log(shared: &Shared, policy: &ProcessPolicy, id: &BackendId) -> Result<File, String> {
+fn open_log(parent: &Parent, policy: &ProcessPolicy, id: &BackendId) -> Result<File, String> {
     let directory = &policy.log_dir;
     let path = policy.log_file(id);
     fs::create_dir_all(directory).and_then(|()| OpenOptions::new().append(true).create(true).open(&path)).map_err(|error| {
         format!(
             "cannot write the log file {}: {error}; make the directory writable, or set fleets.{}.backends.process.log_dir",
             path.display(),
-            shared.fleet
+            parent.fleet
         )
     })
 }
 
 struct Running<'a> {
-    shared: &'a Shared,
+    parent: &'a Parent,
     policy: &'a ProcessPolicy,
     id: &'a BackendId,
     /// Held until the whole group is gone.
@@ -99,7 +119,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    async fn watch(mut self, mut supervisor: Child, (mut stdin, stdout): Pipes, mut orders: watch::Receiver<Order>) {
+    async fn watch(mut self, mut supervisor: Child, (mut stdin, stdout): Pipes, mut directives: watch::Receiver<Directive>) {
         let mut lines = BufReader::new(stdout).lines();
         loop {
             tokio::select! {
@@ -107,9 +127,9 @@ impl Running<'_> {
                     Ok(Some(line)) => self.told(&line).await,
                     Ok(None) | Err(_) => break,
                 },
-                Ok(()) = orders.changed() => {
-                    let order = *orders.borrow_and_update();
-                    let byte = if order == Order::Kill { supervisor::KILL } else { supervisor::STOP };
+                Ok(()) = directives.changed() => {
+                    let directive = *directives.borrow_and_update();
+                    let byte = if directive == Directive::Kill { supervisor::KILL } else { supervisor::STOP };
                     // A supervisor that is gone ends its lines, too.
                     let _ = stdin.write_all(&[byte]).await;
                 }
@@ -125,7 +145,7 @@ impl Running<'_> {
             // State must not wait for ever for a child that never was.
             let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
             let reason = format!("its supervisor ended ({status}) before it could start it");
-            self.shared.observed(self.id, Observation::StartFailed { reason }).await;
+            self.parent.observed(self.id, Observation::StartFailed { reason }).await;
         }
     }
 
@@ -137,12 +157,12 @@ impl Running<'_> {
             "started" => {
                 self.pid = rest.parse().ok().and_then(Pid::from_raw);
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number()));
-                self.shared.observed(self.id, Observation::Started { address }).await;
+                self.parent.observed(self.id, Observation::Started { address }).await;
             }
             "failed" => {
                 let (errno, text) = rest.split_once(' ').unwrap_or(("", rest));
                 let reason = self.start_failed(errno.parse().unwrap_or(0), text);
-                self.shared.observed(self.id, Observation::StartFailed { reason }).await;
+                self.parent.observed(self.id, Observation::StartFailed { reason }).await;
             }
             "exited" => {
                 self.pid = None;
@@ -154,7 +174,7 @@ impl Running<'_> {
 
     fn start_failed(&self, errno: i32, text: &str) -> String {
         let program = self.policy.command.first().map_or("", String::as_str);
-        let key = format!("fleets.{}.backends.process.command", self.shared.fleet);
+        let key = format!("fleets.{}.backends.process.command", self.parent.fleet);
         match io::Error::from_raw_os_error(errno).kind() {
             io::ErrorKind::NotFound => {
                 format!("command not found: `{program}`; name a program on PATH, or its whole path, in {key}")
@@ -167,6 +187,6 @@ impl Running<'_> {
     }
 
     async fn exited(&self, reason: String) {
-        self.shared.observed(self.id, Observation::Exited { reason }).await;
+        self.parent.observed(self.id, Observation::Exited { reason }).await;
     }
 }

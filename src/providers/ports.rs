@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 /// The ports that children hold, from before their start until their process group is gone.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
-    held: Mutex<Held>,
+    held: Mutex<Reserved>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct Reserved {
     ports: BTreeSet<u16>,
     last: u16,
 }

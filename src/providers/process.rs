@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use holdline_core::event::{Event, Observation};
+use holdline_core::event::Event;
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::{FleetPolicy, ProcessPolicy, ProviderPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::Provider;
-use super::child::{self, Order};
+use super::child::{self, Directive, Parent};
 use super::ports::Ports;
 
 /// The provider of `process` fleets. Its calls need a tokio runtime around them.
@@ -22,14 +22,8 @@ pub struct ProcessProvider {
 }
 
 /// What the provider and its children's tasks share.
-pub(super) struct Shared {
-    pub(super) fleet: FleetName,
-    /// A Holdline binary, for its hidden subcommand `supervise`.
-    pub(super) executable: PathBuf,
-    /// The soft limit of open files that children get; `None`: Holdline's own.
-    pub(super) open_files: Option<u64>,
-    pub(super) ports: Arc<Ports>,
-    events: mpsc::Sender<Event>,
+struct Shared {
+    parent: Parent,
     children: Mutex<Children>,
     /// How many children have a task; for those who wait until all are gone.
     alive: watch::Sender<usize>,
@@ -37,7 +31,7 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 struct Children {
-    orders: HashMap<BackendId, watch::Sender<Order>>,
+    directives: HashMap<BackendId, watch::Sender<Directive>>,
     closed: bool,
 }
 
@@ -51,30 +45,31 @@ impl ProcessProvider {
     ) -> Self {
         let children = Mutex::default();
         let alive = watch::Sender::new(0);
-        ProcessProvider { shared: Arc::new(Shared { fleet, executable, open_files, ports, events, children, alive }) }
+        let parent = Parent { fleet, executable, open_files, ports, events };
+        ProcessProvider { shared: Arc::new(Shared { parent, children, alive }) }
     }
 }
 
 impl Provider for ProcessProvider {
     fn start(&self, id: BackendId, policy: &FleetPolicy) {
         let ProviderPolicy::Process(policy) = &policy.provider else { return };
-        let (order, orders) = watch::channel(Order::Run);
+        let (directive, directives) = watch::channel(Directive::Run);
         {
             let mut children = self.shared.children.lock();
-            if children.closed || children.orders.contains_key(&id) {
+            if children.closed || children.directives.contains_key(&id) {
                 return;
             }
-            children.orders.insert(id.clone(), order);
+            children.directives.insert(id.clone(), directive);
         }
         self.shared.alive.send_modify(|n| *n += 1);
-        let entry = Entry { shared: Arc::clone(&self.shared), id };
+        let guard = ChildGuard { shared: Arc::clone(&self.shared), id };
         let policy: ProcessPolicy = policy.clone();
-        tokio::spawn(async move { child::live(&entry.shared, &policy, &entry.id, orders).await });
+        tokio::spawn(async move { child::live(&guard.shared.parent, &policy, &guard.id, directives).await });
     }
 
     fn retire(&self, id: &BackendId) {
-        if let Some(order) = self.shared.children.lock().orders.get(id) {
-            raise(order, Order::Stop);
+        if let Some(directive) = self.shared.children.lock().directives.get(id) {
+            raise(directive, Directive::Stop);
         }
     }
 
@@ -83,7 +78,7 @@ impl Provider for ProcessProvider {
     }
 
     fn shutdown(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.shared.close(Order::Stop);
+        self.shared.close(Directive::Stop);
         let mut alive = self.shared.alive.subscribe();
         Box::pin(async move {
             // Fails only without a sender, and `self` has one.
@@ -92,42 +87,36 @@ impl Provider for ProcessProvider {
     }
 
     fn kill(&self) {
-        self.shared.close(Order::Kill);
+        self.shared.close(Directive::Kill);
     }
 }
 
 impl Shared {
-    /// Reports what was seen of a child; without a State task nobody needs to know.
-    pub(super) async fn observed(&self, backend: &BackendId, observation: Observation) {
-        let event = Event::Observed { fleet: self.fleet.clone(), backend: backend.clone(), observation };
-        let _ = self.events.send(event).await;
-    }
-
-    fn close(&self, order: Order) {
+    fn close(&self, directive: Directive) {
         let mut children = self.children.lock();
         children.closed = true;
-        children.orders.values().for_each(|child| raise(child, order));
+        children.directives.values().for_each(|child| raise(child, directive));
     }
 }
 
-/// An order is only ever replaced by a harder one.
-fn raise(order: &watch::Sender<Order>, to: Order) {
-    order.send_if_modified(|now| {
+/// A directive is only ever replaced by a harder one.
+fn raise(directive: &watch::Sender<Directive>, to: Directive) {
+    directive.send_if_modified(|now| {
         let harder = *now < to;
         *now = (*now).max(to);
         harder
     });
 }
 
-/// A child's place in the books, given back when its task ends in whatever way.
-struct Entry {
+/// A child that has a task; forgotten when the task ends in whatever way.
+struct ChildGuard {
     shared: Arc<Shared>,
     id: BackendId,
 }
 
-impl Drop for Entry {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
-        self.shared.children.lock().orders.remove(&self.id);
+        self.shared.children.lock().directives.remove(&self.id);
         self.shared.alive.send_modify(|n| *n -= 1);
     }
 }
