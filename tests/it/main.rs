@@ -26,6 +26,7 @@ mod not_a_configuration;
 mod overload;
 #[cfg(feature = "foreign-clients")]
 mod page;
+mod pauses;
 mod placement;
 mod processes;
 #[cfg(feature = "foreign-clients")]

@@ -95,6 +95,11 @@ impl Life {
         self.quiet_since = now;
     }
 
+    /// No poll could be heard until `now`, since the process stood still: the time in which the client may come back begins anew.
+    pub fn excuse(&mut self, now: Moment) {
+        self.quiet_since = self.quiet_since.max(now);
+    }
+
     /// It is told to go between two polls.
     pub fn leave(&mut self, cause: EndCause) {
         self.end(Ending::Leaving(cause, None));
@@ -185,6 +190,14 @@ mod tests {
         assert_eq!(life.step(at(70_000)), Step::Over(Some(EndCause::ClientLost)));
         assert_eq!(life.step(at(70_001)), Step::Stays, "said once");
         assert!(!life.join());
+    }
+
+    #[test]
+    fn a_client_that_could_not_be_heard_has_its_time_anew() {
+        let mut life = answered(1_000);
+        life.excuse(at(26_000));
+        assert_eq!(life.step(at(35_999)), Step::Stays);
+        assert_eq!(life.step(at(36_000)), Step::Over(Some(EndCause::ClientLost)));
     }
 
     #[test]

@@ -14,13 +14,14 @@ use std::time::Duration;
 use holdline_core::time::Moment;
 use http::StatusCode;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Sleep;
 
-use crate::clock::Clock;
+use super::head_timer::HeadTimer;
+use crate::clock::{Clock, poll_elapsed};
 use crate::config::model::Listener;
 use crate::gateway::context::shared::Shared;
 use crate::gateway::context::thread::Thread;
@@ -118,7 +119,7 @@ async fn until_heard(thread: &Thread, tcp: &TcpStream, limit: Duration) -> Heard
         if stopping.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Heard::End);
         }
-        late.as_mut().poll(cx).map(|()| Heard::Nothing)
+        poll_elapsed(late.as_mut(), cx).map(|()| Heard::Nothing)
     })
     .await
 }
@@ -146,7 +147,7 @@ async fn converse(
     let io = TokioIo::new(Tap::new(stream, Rc::clone(&between), limits.head));
     let service = ConnectionService { thread: Rc::clone(thread), peer, taken: Rc::clone(&taken), between: Rc::clone(&between) };
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer)
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head.max(HYPER_HEAD_MIN))
         .max_header_size(limits.head)

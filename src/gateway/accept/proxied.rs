@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::connection;
+use crate::clock;
 use crate::config::model::Listener;
 use crate::gateway::context::thread::Thread;
 use crate::gateway::limits::permit::ConnectionPermit;
@@ -58,7 +59,7 @@ pub(crate) async fn serve(
 
 /// The peer as the header tells it; `None`: the connection ended before its first byte.
 async fn hear_within(limit: Duration, socket: &mut TcpStream, peer: Peer, trusted: &Trusted) -> Result<Option<Peer>, Rejected> {
-    tokio::time::timeout(limit, hear(socket, peer, trusted)).await.unwrap_or(Err(Rejected::Late))
+    clock::timeout(limit, hear(socket, peer, trusted)).await.unwrap_or(Err(Rejected::Late))
 }
 
 async fn hear(socket: &mut TcpStream, peer: Peer, trusted: &Trusted) -> Result<Option<Peer>, Rejected> {

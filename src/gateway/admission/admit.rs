@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::backend::Backend;
 use super::fleet::Fleet;
 use super::waiter::{Admitted, Told, Waiter};
-use crate::clock::Clock;
+use crate::clock::{CATCH_UP, Clock, HELD_UP};
 use crate::gateway::session::seat::SeatGuard;
 
 /// Why nobody was admitted.
@@ -139,6 +139,10 @@ pub(crate) async fn serve_queue(fleet: Arc<Fleet>, clock: Clock, mut rng: SmallR
         tokio::select! {
             () = fleet.turnover.freed.notified() => {}
             () = deadline => {}
+        }
+        if next.is_some_and(|at| clock.now().since(at) >= HELD_UP) {
+            // Waiters' times passed while this thread was held up. Seats may have become free meanwhile: that is in sockets still.
+            tokio::time::sleep(CATCH_UP).await;
         }
         next = fleet.serve(clock.now(), &mut rng);
     }

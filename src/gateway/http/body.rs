@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
+use crate::clock::poll_elapsed;
 use crate::gateway::admission::poll::held::InFlight;
 use crate::gateway::upstream::pool::Lease;
 use crate::gateway::upstream::request_body::Progress;
@@ -77,7 +78,7 @@ impl Relayed {
             Poll::Ready(frame) => self.passed(frame),
             Poll::Pending => {
                 let Some((_, sleep)) = &mut self.idle else { return Poll::Pending };
-                ready!(sleep.as_mut().poll(cx));
+                ready!(poll_elapsed(sleep.as_mut(), cx));
                 self.breaks("the backend was silent for too long")
             }
         }

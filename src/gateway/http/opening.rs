@@ -22,6 +22,7 @@ use super::caller::Caller;
 use super::client::client_gone;
 use super::relay;
 use super::service::head_of;
+use crate::clock;
 use crate::gateway::admission::admit::{NotAdmitted, admit};
 use crate::gateway::admission::backend::Backend;
 use crate::gateway::admission::fleet::Fleet;
@@ -115,7 +116,7 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
         let began = shared.clock.now();
         let tried = tokio::select! {
             biased;
-            tried = tokio::time::timeout(left, at_backend(thread, asked, &backend, seat)) => tried,
+            tried = clock::timeout(left, at_backend(thread, asked, &backend, seat)) => tried,
             () = client_gone(client.stream.tcp()) => return Err(Failure::Gone),
         };
         left = left.saturating_sub(shared.clock.now().since(began));

@@ -218,7 +218,7 @@ pub(crate) async fn late(thread: &Thread, progress: &Progress, limit: Duration) 
         if clock.now() >= due {
             return if progress.is_awaited() { Failure::Stalled } else { Refusal::LATE.into() };
         }
-        tokio::time::sleep_until(clock.instant(due)).await;
+        crate::clock::sleep_until(clock.instant(due)).await;
     }
 }
 

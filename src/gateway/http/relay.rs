@@ -7,6 +7,7 @@ use holdline_core::wire::head::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client::client_gone;
+use crate::clock;
 use crate::gateway::session::reframe::{End, ROOM_AFTER, ROOM_BEFORE, Reframe};
 use crate::net::socket::Socket;
 
@@ -53,11 +54,11 @@ pub(crate) async fn body(
 
 async fn read(backend: &mut Socket, piece: &mut [u8], timeouts: &Timeouts) -> io::Result<usize> {
     match timeouts.idle {
-        Some(idle) => tokio::time::timeout(idle, backend.read(piece)).await?,
+        Some(idle) => clock::timeout(idle, backend.read(piece)).await?,
         None => backend.read(piece).await,
     }
 }
 
 async fn write(client: &mut Socket, bytes: &[u8], timeouts: &Timeouts) -> io::Result<()> {
-    tokio::time::timeout(timeouts.write, client.write_all(bytes)).await?
+    clock::timeout(timeouts.write, client.write_all(bytes)).await?
 }

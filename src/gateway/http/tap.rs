@@ -16,6 +16,7 @@ use holdline_core::wire::guard::{Fed, Refused, Requests};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::clock::poll_elapsed;
 use crate::net::socket::Socket;
 use crate::net::tls::is_about_tls;
 
@@ -202,7 +203,7 @@ impl Tap {
         self.between.blocked.set(true);
         let timeout = self.between.write_timeout.get();
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        ready!(patience.as_mut().poll(cx));
+        ready!(poll_elapsed(patience.as_mut(), cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -17,13 +17,13 @@ use tokio::time::MissedTickBehavior;
 use self::entry::Tally;
 pub use self::entry::{Candidate, EndOrder, Entry};
 use super::target::{Session, SessionFilter, SessionInfo};
-use super::timer::{self, Tick};
+use super::timer::{self, Due, Tick, Time};
 use crate::clock::Clock;
 
 /// The sessions of one thread and the thread's coarse time.
 pub struct Registry {
     clock: Clock,
-    now: Cell<Tick>,
+    time: Cell<Time>,
     entries: RefCell<Slab<Rc<Entry>>>,
     rng: RefCell<SmallRng>,
 }
@@ -33,7 +33,7 @@ impl Registry {
     pub fn new(clock: Clock, seed: u64) -> Rc<Self> {
         Rc::new(Registry {
             clock,
-            now: Cell::new(timer::tick_of(clock.now())),
+            time: Cell::new(Time::at(timer::tick_of(clock.now()))),
             entries: RefCell::default(),
             rng: RefCell::new(SmallRng::seed_from_u64(seed)),
         })
@@ -50,7 +50,7 @@ impl Registry {
 
     /// The thread's time, as of its last tick.
     pub fn now(&self) -> Tick {
-        self.now.get()
+        self.time.get().now
     }
 
     /// Sessions on this thread, those included that only wait for a client's end.
@@ -70,13 +70,14 @@ impl Registry {
 
     /// Moves the time, wakes the sessions for which something is due, and hands their byte counts on. Called by [`keep_time`].
     pub fn tick(&self) {
-        let now = timer::tick_of(self.clock.now());
-        self.now.set(now);
+        let mut time = self.time.get();
+        time.advance(timer::tick_of(self.clock.now()));
+        self.time.set(time);
         let entries = self.entries.borrow();
         let mut tally = Tally::default();
         for (_, entry) in entries.iter() {
             tally.add(entry);
-            entry.check(now);
+            entry.check(time);
         }
     }
 
@@ -145,6 +146,11 @@ impl Entered {
     /// What is known of the session.
     pub fn entry(&self) -> &Entry {
         &self.entry
+    }
+
+    /// What the timer woke the session for, once; nothing if it is not due any more. To be asked once its sockets were read.
+    pub fn take_due(&self) -> Option<Due> {
+        self.entry.take_due(self.registry.time.get())
     }
 
     /// Settles why the session ends; the first cause stays.

@@ -8,12 +8,61 @@ use holdline_core::policy::{KeepalivePolicy, Timeouts};
 use holdline_core::time::Moment;
 
 use super::kind::SessionKind;
+use crate::clock;
 
 /// The length of a [`Tick`]: what a timeout may be late by, twice. Walking 10,000 sessions takes well under 1 % of it.
 pub const TICK: Duration = Duration::from_millis(100);
 
 /// A count of [`TICK`]s since Holdline started, beginning with one, so that zero means never. Lasts 13 years.
 pub type Tick = u32;
+
+/// Ticks that are missing at a tick when the thread was held up.
+const HELD_UP: Tick = (clock::HELD_UP.as_millis() / TICK.as_millis()) as Tick;
+
+/// Ticks behind it in which nothing is due.
+const CATCH_UP: Tick = (clock::CATCH_UP.as_millis() / TICK.as_millis()) as Tick;
+
+/// A thread's time. It stands still while the thread is held up: what peers did meanwhile is in their sockets, so nobody was silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    /// Now.
+    pub now: Tick,
+    /// The clock is ahead by so much.
+    behind: Tick,
+    /// Ticks until timeouts are obeyed again.
+    catching_up: Tick,
+}
+
+impl Time {
+    /// Begins with the clock.
+    pub fn at(clock: Tick) -> Self {
+        Time { now: clock, behind: 0, catching_up: 0 }
+    }
+
+    /// Another tick, at which the clock says `clock`.
+    pub fn advance(&mut self, clock: Tick) {
+        let passed = clock.saturating_sub(self.clock());
+        let is_held_up = passed > HELD_UP;
+        // However late all ticks are, time passes.
+        let counted = if is_held_up { 1 } else { passed };
+        self.now += counted;
+        self.behind += passed - counted;
+        self.catching_up = match self.catching_up {
+            0 if is_held_up => CATCH_UP,
+            left => left.saturating_sub(1),
+        };
+    }
+
+    /// The clock's time.
+    pub fn clock(&self) -> Tick {
+        self.now + self.behind
+    }
+
+    /// Timeouts are obeyed: all sockets had their turn since the thread was held up.
+    pub fn obeys(&self) -> bool {
+        self.catching_up == 0
+    }
+}
 
 /// The tick in which `moment` lies.
 pub fn tick_of(moment: Moment) -> Tick {
@@ -55,10 +104,10 @@ impl Limits {
     }
 }
 
-/// When things last happened to a session, in ticks; zero: never, or not now.
+/// When things last happened to a session, in ticks of its thread's [`Time`]; zero: never, or not now.
 #[derive(Debug, Default)]
 pub struct Stamps {
-    /// It began.
+    /// It began, by the clock: its age is no silence.
     pub opened: Cell<Tick>,
     /// Bytes went in either direction.
     pub moved: Cell<Tick>,
@@ -87,8 +136,9 @@ pub enum Due {
     End(EndCause),
 }
 
-/// What is due at `now`, the most urgent first.
-pub fn check(now: Tick, stamps: &Stamps, limits: &Limits) -> Option<Due> {
+/// What is due, the most urgent first.
+pub fn check(time: Time, stamps: &Stamps, limits: &Limits) -> Option<Due> {
+    let now = time.now;
     let passed = |since: Tick, limit: Tick| since != 0 && now.saturating_sub(since) >= limit;
     let deadline = stamps.deadline.get();
     if deadline != 0 && now >= deadline {
@@ -100,7 +150,7 @@ pub fn check(now: Tick, stamps: &Stamps, limits: &Limits) -> Option<Due> {
     if stamps.ending.get() {
         return None;
     }
-    if passed(stamps.opened.get(), limits.session) {
+    if time.clock().saturating_sub(stamps.opened.get()) >= limits.session {
         return Some(Due::End(EndCause::SessionTimeout));
     }
     if passed(stamps.pinged.get(), limits.ping_timeout) {
@@ -144,7 +194,7 @@ mod tests {
 
     #[test]
     fn without_limits_nothing_is_ever_due() {
-        assert_eq!(check(Tick::MAX - 1, &opened_at(1), &limits(None, None, None)), None);
+        assert_eq!(check(Time::at(Tick::MAX - 1), &opened_at(1), &limits(None, None, None)), None);
     }
 
     #[test]
@@ -152,7 +202,9 @@ mod tests {
         let limits = limits(Some(60), None, None);
         for ms in [0_u64, 1, 50, 99] {
             let stamps = opened_at(tick_of(Moment::from_millis(ms)));
-            let due = (0..100_000_u64).step_by(10).find(|t| check(tick_of(Moment::from_millis(*t)), &stamps, &limits).is_some());
+            let due = (0..100_000_u64)
+                .step_by(10)
+                .find(|t| check(Time::at(tick_of(Moment::from_millis(*t))), &stamps, &limits).is_some());
             let late = due.unwrap() - (ms + 60_000);
             assert!(late <= 200, "{late} ms");
         }
@@ -164,7 +216,7 @@ mod tests {
         let due = |change: fn(&Stamps)| {
             let stamps = opened_at(now - 1);
             change(&stamps);
-            check(now, &stamps, &limits)
+            check(Time::at(now), &stamps, &limits)
         };
         assert_eq!(due(|_| ()), None);
         assert_eq!(due(|s| s.opened.set(at(300))), Some(Due::End(EndCause::SessionTimeout)));
@@ -182,11 +234,50 @@ mod tests {
         let limits = limits(Some(60), Some(600), Some(30));
         let stamps = opened_at(1);
         stamps.ending.set(true);
-        assert_eq!(check(at(5000), &stamps, &limits), None);
+        assert_eq!(check(Time::at(at(5000)), &stamps, &limits), None);
         stamps.client_stalled.set(at(4900));
-        assert_eq!(check(at(5000), &stamps, &limits), Some(Due::End(EndCause::WriteTimeout)));
+        assert_eq!(check(Time::at(at(5000)), &stamps, &limits), Some(Due::End(EndCause::WriteTimeout)));
         stamps.deadline.set(at(5000));
-        assert_eq!(check(at(5000), &stamps, &limits), Some(Due::Deadline));
+        assert_eq!(check(Time::at(at(5000)), &stamps, &limits), Some(Due::Deadline));
+    }
+
+    /// Where the time stands after `ticks` in a row.
+    fn after(time: &mut Time, ticks: u32) -> Tick {
+        (0..ticks).for_each(|_| time.advance(time.clock() + 1));
+        time.now
+    }
+
+    #[test]
+    fn while_the_thread_is_held_up_its_time_stands_still() {
+        let limits = limits(Some(15), Some(600), None);
+        let mut time = Time::at(at(100));
+        let stamps = opened_at(time.now);
+        assert_eq!(after(&mut time, 149), at(100) + 149);
+        time.advance(time.clock() + 250);
+        assert_eq!((time.now, time.obeys()), (at(100) + 150, false));
+        assert_eq!((after(&mut time, 2), time.obeys()), (at(100) + 152, false), "sockets are read meanwhile");
+        assert_eq!((after(&mut time, 1), time.obeys()), (at(100) + 153, true));
+        assert_eq!(check(time, &stamps, &limits), Some(Due::End(EndCause::IdleTimeout)), "nothing was read");
+        stamps.moved.set(time.now);
+        after(&mut time, 150);
+        assert_eq!(check(time, &stamps, &limits), None);
+        after(&mut time, 1);
+        assert_eq!(check(time, &stamps, &limits), Some(Due::End(EndCause::IdleTimeout)), "from then on as ever");
+    }
+
+    #[test]
+    fn a_sessions_age_is_the_clocks() {
+        let limits = limits(None, Some(60), None);
+        let (mut time, stamps) = (Time::at(at(100)), opened_at(at(100)));
+        time.advance(at(161));
+        assert_eq!(check(time, &stamps, &limits), Some(Due::End(EndCause::SessionTimeout)));
+    }
+
+    #[test]
+    fn a_thread_whose_ticks_are_all_late_still_obeys_timeouts() {
+        let mut time = Time::at(1);
+        let obeyed = (0..100).filter(|_| (time.advance(time.clock() + 10), time.obeys()).1).count();
+        assert_eq!((time.now, obeyed), (101, 25));
     }
 
     #[test]
@@ -194,6 +285,6 @@ mod tests {
         let keepalive = KeepalivePolicy { tcp: None, ping: Some(TICK), timeout: TICK };
         let timeouts = Timeouts { connect: TICK, handshake: TICK, response: TICK, write: TICK, idle: None, session: None };
         let limits = Limits::new(&timeouts, &keepalive, SessionKind::Sse);
-        assert_eq!(check(at(5000), &opened_at(1), &limits), None);
+        assert_eq!(check(Time::at(at(5000)), &opened_at(1), &limits), None);
     }
 }

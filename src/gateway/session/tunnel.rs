@@ -99,17 +99,30 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         }
     }
 
-    /// Does what the timer or an order woke the session for.
-    fn heed(&mut self, cx: &mut Context<'_>) {
-        match self.entered.entry().take_due() {
-            None => {}
-            Some(Due::Deadline) => self.deadline_passed(cx),
-            Some(Due::Ping) => self.ping(cx),
-            Some(Due::End(cause)) => self.end_for(cause, cx),
+    /// Does what the timer woke the session for.
+    fn heed(&mut self, due: Due, cx: &mut Context<'_>) {
+        match due {
+            Due::Deadline => self.deadline_passed(cx),
+            Due::Ping => self.ping(cx),
+            Due::End(cause) => self.end_for(cause, cx),
         }
+    }
+
+    /// An order to cut waits for nothing.
+    fn obey_cut(&mut self, cx: &mut Context<'_>) {
         if let Some(EndOrder { mode: DrainMode::Cut, cause }) = self.entered.entry().order() {
             self.entered.entry().clear_order();
             self.part(cause, None, None, cx);
+        }
+    }
+
+    /// Moves bytes and goes on with the end, until there is nothing to do now.
+    fn work(&mut self, cx: &mut Context<'_>) {
+        loop {
+            self.move_bytes(cx);
+            if !self.advance(cx) {
+                return;
+            }
         }
     }
 
@@ -238,12 +251,11 @@ impl<C: Transport, B: Transport> Future for Tunnel<C, B> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let tunnel = self.get_mut();
         tunnel.entered.entry().listen(cx.waker());
-        tunnel.heed(cx);
-        loop {
-            tunnel.move_bytes(cx);
-            if !tunnel.advance(cx) {
-                break;
-            }
+        tunnel.obey_cut(cx);
+        tunnel.work(cx);
+        if let Some(due) = tunnel.entered.take_due() {
+            tunnel.heed(due, cx);
+            tunnel.work(cx);
         }
         // A client that sent its Close and has ours has no more to say; the one that closes first is the server (RFC 6455 7.1.1).
         if tunnel.from_client.closed() && tunnel.client.finished() {

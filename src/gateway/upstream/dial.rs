@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdline_core::event::Event;
 use tokio::sync::mpsc;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::gateway::admission::backend::Backend;
 use crate::net::socket::Socket;
 use crate::net::tls::{Connector, is_about_tls};
@@ -38,7 +38,7 @@ impl Dialler {
         timeout: Duration,
         first: &[u8],
     ) -> io::Result<Socket> {
-        let connected = match tokio::time::timeout(timeout, connect(backend.address, connector, first)).await {
+        let connected = match clock::timeout(timeout, connect(backend.address, connector, first)).await {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };

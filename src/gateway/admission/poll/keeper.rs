@@ -6,16 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use holdline_core::affinity::Key;
-use holdline_core::cause::EndCause;
 use holdline_core::ids::SessionId;
 use holdline_core::policy::DrainMode;
 use holdline_core::poll::Step;
+use holdline_core::time::Moment;
 use slab::Slab;
 use tokio::time::MissedTickBehavior;
 
 use super::held::{By, DueSessions, Held};
 use super::table::Table;
-use crate::clock::Clock;
+use crate::clock::{Clock, HELD_UP};
 use crate::gateway::admission::waiter::Admitted;
 use crate::gateway::limits::permit::SessionPermit;
 use crate::gateway::session::kind::SessionKind;
@@ -68,15 +68,28 @@ impl Keeper {
     pub(crate) async fn run(&self, clock: Clock) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked_at = clock.now();
         loop {
             tokio::select! {
                 () = self.due_sessions.changed.notified() => {
                     let due = std::mem::take(&mut *self.due_sessions.due.lock());
                     due.into_iter().for_each(|place| self.look(place, clock));
                 }
-                _ = tick.tick() => self.look_at_all(clock),
+                _ = tick.tick() => {
+                    let now = clock.now();
+                    if now.since(looked_at) >= HELD_UP {
+                        self.excuse_all(now);
+                    }
+                    looked_at = now;
+                    self.look_at_all(clock);
+                }
             }
         }
+    }
+
+    /// Nobody's next poll could be heard until `now`.
+    fn excuse_all(&self, now: Moment) {
+        self.kept.borrow().iter().for_each(|(_, session)| session.held.life.lock().excuse(now));
     }
 
     fn look_at_all(&self, clock: Clock) {
@@ -100,14 +113,12 @@ impl Kept {
         entry.count_in(bytes_in);
         entry.count_out(bytes_out);
         let mut life = held.life.lock();
-        match entry.take_due() {
-            // The timer was not told yet of what moved.
-            Some(Due::End(EndCause::IdleTimeout)) if moved => {}
-            Some(Due::End(cause)) => life.expire(cause, now),
-            _ => {}
-        }
+        // First, since the timer was not told of it yet.
         if moved {
             entry.stamps.moved.set(self.entered.registry().now());
+        }
+        if let Some(Due::End(cause)) = self.entered.take_due() {
+            life.expire(cause, now);
         }
         match entry.order() {
             Some(EndOrder { mode: DrainMode::Close, cause }) => life.leave(cause),
@@ -142,6 +153,7 @@ impl Kept {
 mod tests {
     use std::time::Duration;
 
+    use holdline_core::cause::EndCause;
     use holdline_core::poll::LINGER;
     use http::StatusCode;
     use tokio::task::{LocalSet, spawn_local};

@@ -15,7 +15,7 @@ use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::seat::SeatGuard;
 use crate::gateway::session::target::{Ended, Session, SessionInfo, Target};
-use crate::gateway::session::timer::{self, Due, Limits, Stamps, TICK, Tick, tick_of};
+use crate::gateway::session::timer::{self, Due, Limits, Stamps, TICK, Tick, Time, tick_of};
 
 /// Silent for so long, a session counts as idle when sessions to move are chosen.
 const IDLE_TICKS: Tick = 10;
@@ -38,7 +38,7 @@ pub struct Entry {
     /// Milliseconds of the tick in which it was opened that had passed.
     opened_rest_ms: u8,
     kind: SessionKind,
-    due: Cell<Option<Due>>,
+    is_due: Cell<bool>,
     order: Cell<Option<EndOrder>>,
     pub(super) cause: Cell<Option<EndCause>>,
 }
@@ -105,7 +105,7 @@ impl Entry {
             client: client.into(),
             opened_rest_ms,
             kind,
-            due: Cell::default(),
+            is_due: Cell::default(),
             order: Cell::default(),
             cause: Cell::default(),
         }
@@ -131,9 +131,8 @@ impl Entry {
         self.waker.set(Some(kept.unwrap_or_else(|| waker.clone())));
     }
 
-    /// What the timer woke the session for; once each.
-    pub fn take_due(&self) -> Option<Due> {
-        self.due.take()
+    pub(super) fn take_due(&self, time: Time) -> Option<Due> {
+        if self.is_due.take() { timer::check(time, &self.stamps, self.limits()) } else { None }
     }
 
     /// The order under which the session is, if any; stays until [`Entry::clear_order`].
@@ -163,10 +162,10 @@ impl Entry {
         self.bytes[1].set(self.bytes[1].get() + n as u64);
     }
 
-    /// Wakes the session if something is due at `now`.
-    pub(super) fn check(&self, now: Tick) {
-        if let Some(due) = timer::check(now, &self.stamps, self.limits()) {
-            self.due.set(Some(due));
+    /// Wakes the session if something is due.
+    pub(super) fn check(&self, time: Time) {
+        if time.obeys() && timer::check(time, &self.stamps, self.limits()).is_some() {
+            self.is_due.set(true);
             self.wake();
         }
     }

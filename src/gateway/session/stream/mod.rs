@@ -82,11 +82,11 @@ impl<C: Transport, B: Transport> Future for Stream<C, B> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let stream = self.get_mut();
         stream.entered.entry().listen(cx.waker());
-        stream.heed(cx);
-        // A client's end is looked for first: a FIN that came before a write failed is still a FIN.
-        stream.hear_client(cx);
-        stream.relay(cx);
-        stream.hear_out_backend(cx);
+        stream.work(cx);
+        if let Some(due) = stream.entered.take_due() {
+            stream.heed(due);
+            stream.work(cx);
+        }
         stream.watch_step();
         if stream.backend.over() {
             stream.entered.release();
@@ -115,14 +115,26 @@ impl<C: Transport, B: Transport> Stream<C, B> {
         stream
     }
 
-    /// Does what the timer or an order woke the session for.
-    fn heed(&mut self, cx: &mut Context<'_>) {
-        match self.entered.entry().take_due() {
-            Some(Due::Deadline) => self.deadline_passed(),
-            Some(Due::End(EndCause::WriteTimeout)) => self.cut(EndCause::WriteTimeout),
-            Some(Due::End(cause)) => self.end_in_time(cause),
-            Some(Due::Ping) | None => {}
+    /// Obeys orders and moves bytes, until there is nothing to do now.
+    fn work(&mut self, cx: &mut Context<'_>) {
+        self.obey(cx);
+        // A client's end is looked for first: a FIN that came before a write failed is still a FIN.
+        self.hear_client(cx);
+        self.relay(cx);
+        self.hear_out_backend(cx);
+    }
+
+    /// Does what the timer woke the session for.
+    fn heed(&mut self, due: Due) {
+        match due {
+            Due::Deadline => self.deadline_passed(),
+            Due::End(EndCause::WriteTimeout) => self.cut(EndCause::WriteTimeout),
+            Due::End(cause) => self.end_in_time(cause),
+            Due::Ping => {}
         }
+    }
+
+    fn obey(&mut self, cx: &mut Context<'_>) {
         match self.entered.entry().order() {
             Some(EndOrder { mode: DrainMode::Cut, cause }) => self.cut(cause),
             Some(EndOrder { mode: DrainMode::Close, cause }) if !self.is_over => match self.body.leave() {

@@ -341,7 +341,7 @@ async fn a_drain_waits_for_the_end_of_the_event() {
         bench.read_until("data: 1\n\r\n").await;
         assert_eq!(bench.order(DrainMode::Close, EndCause::Drained), 1);
         assert_eq!(bench.order(DrainMode::Close, EndCause::Drained), 0, "told once");
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
         bench.send(b"data: 2\n\ndata: 3\n").await;
         let rest = bench.read_all().await;
         let (event, goodbye) = rest.split_once("data: 2\n\n\r\n").unwrap();

@@ -2,4 +2,5 @@ mod closes;
 mod ends;
 mod flow;
 mod losses;
+mod pauses;
 mod rig;

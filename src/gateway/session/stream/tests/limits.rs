@@ -7,7 +7,7 @@ async fn an_idle_stream_is_told_to_come_back() {
     on_thread(async {
         let body = Reframe::new(CHUNKED, true, true);
         let mut bench = Bench::open_with(body, b"", |t| t.idle = Some(Duration::from_secs(60))).await;
-        tokio::time::advance(Duration::from_secs(50)).await;
+        tokio::time::sleep(Duration::from_secs(50)).await;
         bench.send(b"9\r\ndata: 1\n\n\r\n").await;
         bench.read_until("\n\n\r\n").await;
         assert!(bench.read_all().await.contains("retry: "));
