@@ -26,7 +26,8 @@ pub(crate) fn listener(socket: &Socket) -> io::Result<()> {
 
 /// Sets an accepted client of a session up: keepalive that finds half-open peers.
 ///
-/// Not TCP_USER_TIMEOUT, which kills live peers with a closed window. A dead socket's errors show when it is read.
+/// Not TCP_USER_TIMEOUT, which ends connections to live peers with a closed window (docs/decisions/0023-ends-and-timers.md). A dead socket's
+/// errors show when it is read.
 pub(crate) fn client(socket: &TcpStream, keepalive: &KeepalivePolicy) {
     let socket = SockRef::from(socket);
     match Probes::of(keepalive) {
