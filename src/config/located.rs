@@ -9,7 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_saphyr::Spanned;
 
-use super::units::{Amount, Count, OrNone, Period, PortRange, Rate, Scalar, Share, Size, Threads};
+use super::units::{Amount, Count, OrNone, Period, PortRange, Rate, Scalar, Sessions, Share, Size, Threads};
 
 /// A value and the line it stands on; line 0: nobody wrote it, it is the default.
 #[derive(Clone, Debug)]
@@ -154,6 +154,10 @@ macro_rules! scalars {
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
                 match $kind {
                     "integer" => json_schema!({ "description": Self::SHAPE, "type": "integer", "minimum": 0 }),
+                    "word" => json_schema!({
+                        "description": Self::SHAPE,
+                        "anyOf": [{ "type": "boolean" }, { "type": "string", "pattern": Self::PATTERN }],
+                    }),
                     "either" => json_schema!({
                         "description": Self::SHAPE,
                         "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": Self::PATTERN }],
@@ -168,6 +172,7 @@ macro_rules! scalars {
 scalars! {
     Period => "string", Rate => "string", Size => "string", Share => "string", PortRange => "string",
     Count => "integer", Amount => "either", Threads => "either",
+    Sessions => "word",
 }
 
 /// Whole numbers as numbers, all else as text.

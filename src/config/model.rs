@@ -10,6 +10,8 @@ use holdline_core::ids::FleetName;
 use holdline_core::policy::FleetPolicy;
 use holdline_core::wire::forwarded::Trusted;
 
+use super::units::Sessions;
+
 /// A whole configuration, every value present and in range.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -122,8 +124,8 @@ pub struct Route {
     pub path: String,
     /// The fleet.
     pub fleet: FleetName,
-    /// Long-poll: clients that ask here again and again are sessions. The fleet's affinity tells one from the other.
-    pub sessions: bool,
+    /// What opens a session; with [`Sessions::Polls`] the fleet's affinity tells one client from the other.
+    pub sessions: Sessions,
 }
 
 /// The host of a [`Route`], in lower case without port.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::located::{At, Entries, given};
 use super::raw_fleet::Fleet;
-use super::units::{Count, OrNone, Period, Rate, Size, Threads};
+use super::units::{Count, OrNone, Period, Rate, Sessions, Size, Threads};
 
 /// Configuration of Holdline. Durations are written `250ms`, `10s`, `5m` or `1h`, rates `100/s`, sizes `64KiB`, shares `80%`; `none` means
 /// no limit, or not used.
@@ -166,13 +166,14 @@ pub(super) struct Route {
     pub(super) path: At<String>,
     /// The fleet's name.
     pub(super) fleet: At<String>,
-    /// Long-poll: clients that ask here again and again are sessions.
-    #[serde(default = "no")]
-    pub(super) sessions: At<bool>,
+    /// What opens a session here besides a WebSocket handshake and a request that asks for an event stream: each GET and POST, since its
+    /// answer is one (streams) or since a client asks here again and again (polls, which needs the fleet's affinity).
+    #[serde(default = "auto")]
+    pub(super) sessions: At<Sessions>,
 }
 
-fn no() -> At<bool> {
-    At::from(false)
+fn auto() -> At<Sessions> {
+    At::from(Sessions::Auto)
 }
 
 fn root() -> At<String> {

@@ -294,6 +294,41 @@ impl fmt::Display for Threads {
     }
 }
 
+/// What opens a session on a route, besides a WebSocket handshake and a request that asks for an event stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// Nothing.
+    Auto,
+    /// GET and POST: their answers are event streams.
+    Streams,
+    /// GET and POST: a client asks again and again.
+    Polls,
+}
+
+impl Scalar for Sessions {
+    const SHAPE: &'static str = "auto (or false), streams, or polls (or true)";
+    const PATTERN: &'static str = "^(auto|streams|polls)$";
+
+    fn parse(text: &str) -> Result<Self, UnitError> {
+        match text {
+            "auto" | "false" => Ok(Sessions::Auto),
+            "streams" => Ok(Sessions::Streams),
+            "polls" | "true" => Ok(Sessions::Polls),
+            _ => Err(wrong::<Self>(text)),
+        }
+    }
+}
+
+impl fmt::Display for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Sessions::Auto => "auto",
+            Sessions::Streams => "streams",
+            Sessions::Polls => "polls",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -339,6 +374,11 @@ mod tests {
         assert_eq!(["0/s", "1e3/s", ".5/s", "5./s", "1.2.3/s", "nan/s"].map(|t| Rate::parse(t).ok()), [None; 6]);
         assert_eq!(["5-4", "0-4", "1-70000", "4"].map(|t| PortRange::parse(t).ok()), [None; 4]);
         assert_eq!(OrNone::<Count>::parse("none"), Ok(OrNone(None)));
+        for (text, meant) in [("auto", Sessions::Auto), ("streams", Sessions::Streams), ("polls", Sessions::Polls)] {
+            assert_eq!((Sessions::parse(text), meant.to_string().as_str()), (Ok(meant), text));
+        }
+        assert_eq!([Sessions::parse("false"), Sessions::parse("true")], [Ok(Sessions::Auto), Ok(Sessions::Polls)]);
+        assert_eq!(Sessions::parse("yes").unwrap_err().to_string(), "`yes` is not auto (or false), streams, or polls (or true)");
     }
 
     #[test]

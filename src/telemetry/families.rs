@@ -96,6 +96,8 @@ pub struct FleetMetrics {
     name: FleetName,
     /// In the order of [`names::handshake::ALL`].
     handshakes: [IntCounter; 4],
+    /// In the order of [`names::unasked::ALL`].
+    unasked: [IntCounter; 2],
     refused: Vec<IntCounter>,
     ended: Vec<IntCounter>,
     queue_wait: Histogram,
@@ -126,6 +128,7 @@ impl FleetMetrics {
         FleetMetrics {
             name: name.clone(),
             handshakes: names::handshake::ALL.map(|result| families.handshakes.with_label_values(&[fleet, result])),
+            unasked: names::unasked::ALL.map(|seat| families.unasked.with_label_values(&[fleet, seat])),
             refused: RefuseCause::ALL.iter().map(|c| families.refused.with_label_values(&[fleet, c.as_str()])).collect(),
             ended: EndCause::ALL.iter().map(|c| families.ended.with_label_values(&[fleet, c.as_str()])).collect(),
             queue_wait: families.queue_wait.with_label_values(&[fleet]),
@@ -154,6 +157,12 @@ impl FleetMetrics {
     /// A request for a session has its outcome: one of [`names::handshake`].
     pub fn handshake(&self, result: &'static str) {
         self.families.handshakes.with_label_values(&[self.name.as_str(), result]).inc();
+    }
+
+    /// A plain request was answered by an event stream; whether its seat is beyond the limit.
+    pub fn unasked_stream(&self, is_beyond: bool) {
+        self.unasked[usize::from(is_beyond)].inc();
+        self.handshake(names::handshake::OPENED);
     }
 
     /// A client was refused.
@@ -201,6 +210,7 @@ impl FleetMetrics {
 struct Families {
     queue_wait: HistogramVec,
     handshakes: IntCounterVec,
+    unasked: IntCounterVec,
     refused: IntCounterVec,
     ended: IntCounterVec,
     session_duration: HistogramVec,
@@ -221,6 +231,7 @@ impl Families {
         Families {
             queue_wait: histogram(registry, names::QUEUE_WAIT),
             handshakes: counter(registry, names::HANDSHAKES),
+            unasked: counter(registry, names::UNASKED_STREAMS),
             refused: counter(registry, names::REFUSED),
             ended: counter(registry, names::SESSIONS_ENDED),
             session_duration: histogram(registry, names::SESSION_DURATION),
@@ -240,9 +251,18 @@ impl Families {
     /// Removes every series of a fleet.
     fn forget(&self, name: &FleetName) {
         [&self.queue_wait, &self.session_duration, &self.request_duration].into_iter().for_each(|family| forget(family, name));
-        [&self.handshakes, &self.refused, &self.ended, &self.requests, &self.bytes, &self.scale_decisions, &self.moves]
-            .into_iter()
-            .for_each(|family| forget(family, name));
+        [
+            &self.handshakes,
+            &self.unasked,
+            &self.refused,
+            &self.ended,
+            &self.requests,
+            &self.bytes,
+            &self.scale_decisions,
+            &self.moves,
+        ]
+        .into_iter()
+        .for_each(|family| forget(family, name));
     }
 }
 

@@ -56,6 +56,17 @@ pub mod handshake {
     pub const ALL: [&str; 4] = [OPENED, ANSWERED, REFUSED, GONE];
 }
 
+/// Values of the label `seat` of [`UNASKED_STREAMS`].
+pub mod unasked {
+    /// There was a free one.
+    pub const FREE: &str = "free";
+    /// There was none, and the backend has more sessions than its limit until one ends.
+    pub const BEYOND_LIMIT: &str = "beyond_limit";
+
+    /// All of them.
+    pub const ALL: [&str; 2] = [FREE, BEYOND_LIMIT];
+}
+
 /// Values of the label `result` of [`CONFIG_RELOADS`].
 pub mod reload {
     /// It is in force.
@@ -93,6 +104,9 @@ metrics! {
     HANDSHAKES = Kind::Counter, "holdline_handshakes_total", ["fleet", "result"],
         "Requests for a session by what became of them: `opened`, `answered` (the backend's own answer was relayed), `refused` (see \
          holdline_refused_total), `gone` (the client went).";
+    UNASKED_STREAMS = Kind::Counter, "holdline_unasked_streams_total", ["fleet", "seat"],
+        "Event streams in answer to plain requests that did not ask for one, by their seat, which they take when the backend has answered; \
+         seat `free`: there was one, `beyond_limit`: there was none, and the backend has more sessions than its limit until one ends.";
     REFUSED = Kind::Counter, "holdline_refused_total", ["fleet", "cause"],
         "Requests and sessions that Holdline refused, by cause (header `Holdline-Cause`).";
     SESSIONS_ENDED = Kind::Counter, "holdline_sessions_ended_total", ["fleet", "cause"],

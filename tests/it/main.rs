@@ -40,6 +40,7 @@ mod security;
 #[cfg(feature = "demo")]
 mod soak;
 mod standstill;
+mod streams;
 mod tls;
 mod torn_frames;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]

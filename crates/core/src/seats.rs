@@ -89,6 +89,13 @@ impl Seats {
         self.reserve_if(now, |u| u == used)
     }
 
+    /// Takes a seat whatever limit and pace say: for a session that the backend holds already, and that nobody could know of before. Says
+    /// whether the count is above the limit with it; nobody else gets a seat then until it is below again.
+    pub fn take_beyond_limit(self: &Arc<Self>) -> (Seat, bool) {
+        let (limit, used) = unpack(self.word.fetch_add(1, Ordering::AcqRel));
+        (Seat { seats: Arc::clone(self) }, used >= limit)
+    }
+
     fn reserve_if(self: &Arc<Self>, now: Moment, expected: impl Fn(u32) -> bool) -> Result<Seat, NoSeat> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
@@ -197,6 +204,22 @@ mod tests {
         assert_eq!((seats.used(), seats.reserve(Moment::START).unwrap_err()), (1, NoSeat::Full));
         drop(held);
         assert_eq!((seats.used(), seats.reserve(Moment::START).unwrap_err()), (0, NoSeat::Full));
+    }
+
+    #[test]
+    fn beyond_the_limit_nobody_is_placed_until_the_count_is_below_it() {
+        let seats = Seats::new(1, Some(1.0));
+        let (first, is_beyond) = seats.take_beyond_limit();
+        assert!(!is_beyond);
+        let (second, is_beyond) = seats.take_beyond_limit();
+        assert!(is_beyond);
+        assert_eq!((seats.used(), seats.limit(), seats.reserve(Moment::START).unwrap_err()), (2, 1, NoSeat::Full));
+        drop(first);
+        assert_eq!(seats.reserve(Moment::START).unwrap_err(), NoSeat::Full);
+        drop(second);
+        assert!(seats.reserve(Moment::START).is_ok(), "it took nothing off the pace");
+        seats.set_limit(0);
+        assert!(seats.take_beyond_limit().1);
     }
 
     #[test]

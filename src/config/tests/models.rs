@@ -6,6 +6,7 @@ use holdline_core::policy::*;
 
 use super::model_of;
 use crate::config::model::{HostMatch, Listener, LogFormat, Route};
+use crate::config::units::Sessions;
 
 /// A file with nothing but what has no default.
 const LEAST: &str = r#"
@@ -21,7 +22,7 @@ fn defaults_are_those_of_the_contract() {
     assert!(config.trusted.is_empty());
     assert_eq!(config.admin, ([127, 0, 0, 1], 9900).into());
     assert_eq!((config.log.format, config.log.level, config.log.access), (LogFormat::Text, tracing::Level::INFO, true));
-    assert_eq!(config.routes, [Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into(), sessions: false }]);
+    assert_eq!(config.routes, [Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into(), sessions: Sessions::Auto }]);
     assert_eq!((config.limits.head, config.limits.head_timeout), (16 * 1024, s(10)));
     let limits = (config.limits.sessions_per_address, config.limits.handshakes_per_address, config.limits.memory);
     assert_eq!(limits, (None, None, None));

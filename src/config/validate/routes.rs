@@ -8,6 +8,7 @@ use super::super::located::{At, Entries};
 use super::super::model::{Fleet, HostMatch, Route};
 use super::super::raw;
 use super::super::raw_fleet;
+use super::super::units::Sessions;
 use super::check::Check;
 
 pub(super) fn routes(
@@ -60,8 +61,12 @@ fn only_route(
         );
         check.wrong(line, what, remedy);
     }
-    let to =
-        |fleet: &Fleet| Route { host: HostMatch::Any, path: "/".to_owned(), fleet: fleet.policy.name.clone(), sessions: false };
+    let to = |fleet: &Fleet| Route {
+        host: HostMatch::Any,
+        path: "/".to_owned(),
+        fleet: fleet.policy.name.clone(),
+        sessions: Sessions::Auto,
+    };
     fleets.first().map(to).into_iter().collect()
 }
 
@@ -134,7 +139,7 @@ fn path(check: &mut Check<'_>, raw: &At<String>) -> String {
 /// Between two polls a client is known by its affinity alone.
 fn polls(check: &mut Check<'_>, route: &raw::Route, fleets: &[Fleet]) {
     let named = fleets.iter().find(|f| f.policy.name.as_str() == route.fleet.value);
-    if route.sessions.value && named.is_some_and(|f| f.policy.affinity == Affinity::None) {
+    if route.sessions.value == Sessions::Polls && named.is_some_and(|f| f.policy.affinity == Affinity::None) {
         let fleet = &route.fleet.value;
         let what =
             format!("the requests of this route are sessions, but fleets.{fleet}.affinity says nothing of which client is which");

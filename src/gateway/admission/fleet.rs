@@ -187,8 +187,8 @@ impl Fleet {
         let is_gone = |m: &&Member| view.backends.iter().all(|seen| seen.id != m.0.id || seen.address.is_none());
         for gone in old.members.iter().filter(is_gone) {
             gone.0.set(Phase::Dead, 0);
-            // Its sessions live until their sockets fail, and are counted until then.
-            if gone.0.seats.used() > 0 {
+            // Its sessions live until their sockets fail, and are counted until then. A request may become one.
+            if gone.0.load() > 0 {
                 new.push(gone.clone());
             }
         }
@@ -227,13 +227,14 @@ impl Fleet {
         };
         let joined = self.joined.load();
         let count = |m: &Member| {
-            // Seats first: an end is counted before its seat is free.
+            // Requests first: one that becomes a session has its seat before it is no request any more. Then seats: an end is counted
+            // before its seat is free.
             let before = || joined.former.iter().filter(|f| f.0.id == m.0.id).map(|f| &f.0);
+            let requests = before().map(|b| b.requests.load(Ordering::Acquire));
+            let requests = requests.fold(m.0.requests.load(Ordering::Acquire), u32::saturating_add);
             let former: Vec<_> = before().map(|b| AddressCount { address: b.address, used: b.seats.used() }).collect();
             let used = former.iter().map(|f| f.used).fold(m.0.seats.used(), u32::saturating_add);
             let ends = m.0.ends();
-            let requests = before().map(|b| b.requests.load(Ordering::Relaxed));
-            let requests = requests.fold(m.0.requests.load(Ordering::Relaxed), u32::saturating_add);
             BackendCounts {
                 backend: m.0.id.clone(),
                 used,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::model::{HostMatch, Route};
+use crate::config::units::Sessions;
 
 use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::error::GatewayError;
@@ -17,8 +18,8 @@ pub(crate) struct Routes {
 #[derive(Clone, Debug)]
 pub(crate) struct To {
     pub(crate) fleet: Arc<Fleet>,
-    /// Its polls are sessions.
-    pub(crate) sessions: bool,
+    /// What opens a session there.
+    pub(crate) sessions: Sessions,
 }
 
 impl Routes {
@@ -43,7 +44,7 @@ impl Routes {
             }
         }
         if let ([], [only]) = (routes, fleets) {
-            ordered.push((HostMatch::Any, "/".to_owned(), To { fleet: Arc::clone(only), sessions: false }));
+            ordered.push((HostMatch::Any, "/".to_owned(), To { fleet: Arc::clone(only), sessions: Sessions::Auto }));
         }
         // Stable: of two equal routes the first of the file counts.
         ordered.sort_by_key(|(host, path, _)| (host_rank(host), std::cmp::Reverse(path.trim_end_matches('/').len())));
@@ -100,7 +101,7 @@ mod tests {
             host: host.clone(),
             path: (*path).into(),
             fleet: (*f).into(),
-            sessions: false,
+            sessions: Sessions::Auto,
         };
         Routes::new(&list.iter().map(route).collect::<Vec<_>>(), &fleets).unwrap()
     }

@@ -177,6 +177,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.of.value().fetch_sub(1, Ordering::Relaxed);
+        // Whoever sees the lower number sees the seat of a session that the request became.
+        self.of.value().fetch_sub(1, Ordering::Release);
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod outgoing;
 pub(crate) mod plain;
 pub(crate) mod poll;
 pub(crate) mod relay;
+pub(crate) mod seated;
 pub(crate) mod service;
 pub(crate) mod tap;
 pub(crate) mod unasked;

@@ -18,12 +18,14 @@ use rand::Rng;
 use super::body::{Counted, Counter};
 use super::caller::Caller;
 use super::headers;
+use super::seated::Seated;
 use crate::gateway::admission::admit::any_backend;
 use crate::gateway::admission::backend::Backend;
 use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::admission::poll::held::InFlight;
 use crate::gateway::context::thread::Thread;
 use crate::gateway::refuse::Refusal;
+use crate::gateway::session::seat::SeatGuard;
 use crate::gateway::upstream::checked::Ask;
 use crate::gateway::upstream::dial::DIALS_MAX;
 use crate::gateway::upstream::pool::Lease;
@@ -43,6 +45,8 @@ pub(crate) struct Outgoing {
     is_replayable: bool,
     /// Whatever it is answered belongs to the session that it has, an event stream, too.
     is_poll: bool,
+    /// Of the session that its answer is expected to begin: goes with its connection.
+    pub(crate) seat: Option<SeatGuard>,
 }
 
 /// A backend's answer, and the connection that its body comes from.
@@ -54,6 +58,8 @@ pub(crate) struct Answered {
     pub(crate) progress: Progress,
     /// The request is a poll of a session.
     pub(crate) poll: Option<Box<InFlight>>,
+    /// It was expected to begin a session.
+    pub(crate) seated: Option<Box<Seated>>,
 }
 
 /// Why a backend gave no answer.
@@ -103,6 +109,7 @@ impl Outgoing {
             headers,
             introduction,
             is_poll: false,
+            seat: None,
             method: parts.method,
             uri,
             body: (!is_empty).then(|| RequestBody::Client(body, progress.clone())),
@@ -137,7 +144,8 @@ impl Outgoing {
 
     /// Sends it to `backend` over a kept connection or a new one, and again over a new one if that may be.
     pub(crate) async fn at(&mut self, thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>) -> Result<Answered, AtBackend> {
-        let mut kept = if self.introduction.is_empty() { Lease::kept(&thread.pool, backend) } else { None };
+        let is_any = self.introduction.is_empty() && self.seat.is_none();
+        let mut kept = if is_any { Lease::kept(&thread.pool, backend) } else { None };
         loop {
             let counted = Counted::new(Counter::Backend(Arc::clone(backend)));
             // A replay does not trust another old connection.
@@ -145,6 +153,9 @@ impl Outgoing {
                 Some(lease) => lease,
                 None => connect(thread, fleet, backend, &self.introduction).await.map_err(AtBackend::NotConnected)?,
             };
+            if let Some(seat) = self.seat.take() {
+                lease.connection.watch.keep_seat(seat);
+            }
             let is_reused = lease.is_reused;
             match self.over(thread, fleet, lease, counted).await {
                 Ok(answered) => return Ok(answered),
@@ -156,9 +167,14 @@ impl Outgoing {
         }
     }
 
-    /// Names the session that it belongs to.
+    /// It is a poll of this session.
     pub(crate) fn of_session(&mut self, session: SessionId) {
         self.is_poll = true;
+        self.name_session(session);
+    }
+
+    /// Names the session that it belongs to, or is to begin.
+    pub(crate) fn name_session(&mut self, session: SessionId) {
         headers::name_session(&mut self.headers, session);
     }
 
@@ -182,7 +198,7 @@ impl Outgoing {
             late = late(thread, &self.progress, fleet.policy.timeouts.response) => return Err(Tried::Failed(late)),
         };
         match waited {
-            Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone(), poll: None }),
+            Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone(), poll: None, seated: None }),
             Err(unsent) => Err(self.failed(unsent, &lease)),
         }
     }

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use holdline_core::affinity::Preference;
+use holdline_core::wire::handshake;
 use http::request::Parts;
-use http::{Response, StatusCode, Version, header};
+use http::{Method, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use super::body::{AnswerBody, Counted, Counter, Relayed};
@@ -13,7 +14,9 @@ use super::caller::Caller;
 use super::headers;
 use super::outgoing::{Answered, Failure, Outgoing, late};
 use super::poll;
+use super::seated;
 use super::unasked::Unasked;
+use crate::config::units::Sessions;
 use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::context::thread::Thread;
 use crate::gateway::refuse::{self, problem};
@@ -25,8 +28,8 @@ pub(crate) struct Plain {
     pub(crate) body: Incoming,
     pub(crate) host: String,
     pub(crate) fleet: Arc<Fleet>,
-    /// Its route is one of long-poll clients.
-    pub(crate) sessions: bool,
+    /// What opens a session on its route.
+    pub(crate) sessions: Sessions,
     pub(crate) caller: Caller,
 }
 
@@ -45,14 +48,17 @@ pub(crate) async fn answer(thread: Rc<Thread>, request: Plain) -> Outcome {
     let Plain { parts, body, host, fleet, sessions, caller } = request;
     let (method, path, client) = (parts.method.clone(), parts.uri.clone(), caller.address);
     let in_flight = Counted::new(Counter::Fleet(Arc::clone(&fleet)));
-    let is_poll = sessions && poll::is_poll(&method);
-    let had = if is_poll { poll::who(&thread, &fleet, &parts, client.ip()) } else { fleet.preference(&parts, client.ip()) };
+    let opens = Opens::of(&parts, sessions);
+    let had = match opens {
+        Opens::Poll => poll::who(&thread, &fleet, &parts, client.ip()),
+        Opens::Nothing | Opens::Stream => fleet.preference(&parts, client.ip()),
+    };
     let outgoing = Outgoing::new(&thread, (parts, body), &host, &caller, &fleet);
-    let sent = if is_poll {
-        // In a box of its own, so that other requests' futures are no larger for it.
-        Box::pin(poll::send(&thread, &fleet, outgoing, &had, client)).await
-    } else {
-        outgoing.send(&thread, &fleet, &had).await
+    // Those of sessions are in boxes of their own, so that other requests' futures are no larger for them.
+    let sent = match opens {
+        Opens::Nothing => outgoing.send(&thread, &fleet, &had).await,
+        Opens::Stream => Box::pin(seated::send(&thread, &fleet, outgoing, &had, client)).await,
+        Opens::Poll => Box::pin(poll::send(&thread, &fleet, outgoing, &had, client)).await,
     };
     let (backend, answered) = match sent {
         Ok(answered) => {
@@ -89,6 +95,33 @@ pub(crate) async fn answer(thread: Rc<Thread>, request: Plain) -> Outcome {
     outcome
 }
 
+/// What is known of a request's session before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opens {
+    /// Nothing. Its answer may begin one all the same.
+    Nothing,
+    /// Its answer is an event stream.
+    Stream,
+    /// It is a poll.
+    Poll,
+}
+
+impl Opens {
+    fn of(parts: &Parts, sessions: Sessions) -> Self {
+        if !matches!(parts.method, Method::GET | Method::POST) {
+            // A preflight by OPTIONS, a goodbye by DELETE.
+            return Opens::Nothing;
+        }
+        let accept = || parts.headers.get_all(header::ACCEPT).iter().map(|value| ("accept", value.as_bytes())).collect();
+        match sessions {
+            Sessions::Polls => Opens::Poll,
+            Sessions::Streams => Opens::Stream,
+            Sessions::Auto if handshake::accepts_only_event_stream(&accept()) => Opens::Stream,
+            Sessions::Auto => Opens::Nothing,
+        }
+    }
+}
+
 /// The answer is an event stream, which begins when its request is whole: the rest could not be sent any more.
 async fn unasked(
     thread: &Thread,
@@ -97,18 +130,23 @@ async fn unasked(
     had: &Preference,
     caller: &Caller,
 ) -> Result<Outcome, Failure> {
-    let Answered { lease, progress, .. } = answered;
+    // The request counts as one until it has its seat.
+    let Answered { lease, progress, seated, counted: _counted, .. } = answered;
     tokio::select! {
         () = lease.connection.watch.written(|| progress.is_whole()) => {}
         late = late(thread, &progress, fleet.policy.timeouts.response) => return Err(late),
     }
-    let stream = Unasked::new(thread, fleet, lease, had, caller)?;
+    let stream = Unasked::new(thread, fleet, lease, had, caller, seated)?;
     Ok(Outcome::Stream(Box::new(stream)))
 }
 
 /// The answer for the client: hop-by-hop fields off, affinity on.
 fn relay(fleet: &Fleet, answered: Answered, had: &Preference, in_flight: Counted, caller: &Caller) -> Response<AnswerBody> {
-    let Answered { response, lease, counted, progress, poll } = answered;
+    let Answered { response, lease, counted, progress, poll, seated } = answered;
+    if let Some(seated) = seated {
+        drop(lease.connection.watch.take_seat());
+        seated.answered();
+    }
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers);

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use holdline_core::affinity::Preference;
 use holdline_core::cause::RefuseCause;
 use holdline_core::ids::{BackendId, SessionId};
-use http::Method;
 use http::request::Parts;
 use rand::Rng;
 
@@ -28,12 +27,6 @@ use crate::gateway::refuse::Refusal;
 use crate::gateway::upstream::dial::DIALS_MAX;
 use crate::net::is_ours;
 use crate::telemetry::names::handshake as handshake_result;
-
-/// Whether a request of this method is a poll where polls are sessions: it asks for what is new, or brings it. Others (a preflight by
-/// OPTIONS, a goodbye by DELETE) are plain requests.
-pub(crate) fn is_poll(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::POST)
-}
 
 /// What a poll says of its client. One that could be known by a cookie and brought none is given an identity.
 pub(crate) fn who(thread: &Thread, fleet: &Fleet, parts: &Parts, client: IpAddr) -> Preference {

@@ -1,4 +1,4 @@
-//! An event stream in answer to a plain request. From its head on it is a session like any: both sockets leave hyper, it holds a seat, and
+//! An event stream in answer to a plain request, expected or not. From its head on it is a session like any: both sockets leave hyper, it holds a seat, and
 //! what an event stream that was asked for does, it does.
 
 use std::net::SocketAddr;
@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use holdline_core::affinity::Preference;
-use holdline_core::cause::RefuseCause;
 use holdline_core::ids::SessionId;
 use holdline_core::policy::KeepalivePolicy;
 use holdline_core::wire::head;
@@ -14,6 +13,7 @@ use rand::Rng;
 use tokio::task::spawn_local;
 
 use super::caller::Caller;
+use super::seated::Seated;
 use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::context::thread::Thread;
 use crate::gateway::limits::permit::{ConnectionPermit, SessionPermit};
@@ -48,26 +48,40 @@ pub(crate) struct Taker {
 }
 
 impl Unasked {
-    /// Takes a seat on the backend of `lease`, whose answer is an event stream, and its socket from hyper.
+    /// Takes the socket of `lease`, whose answer is an event stream, from hyper. One that was not `seated` before takes a seat now, if need
+    /// be beyond the backend's limit: the backend holds it already.
     ///
     /// # Errors
-    /// There is no seat, no memory or descriptor, or too much of its address.
+    /// There is no memory or descriptor, or too much of its address.
     pub(crate) fn new(
         thread: &Thread,
         fleet: &Arc<Fleet>,
         lease: Lease,
         had: &Preference,
         caller: &Caller,
+        seated: Option<Box<Seated>>,
     ) -> Result<Self, Refusal> {
-        let session_permit = thread.shared.session_permit(caller.address)?;
-        let seat = lease.backend.seats.reserve(thread.shared.clock.now()).map_err(|_| Refusal::busy(RefuseCause::Capacity))?;
-        let seat = SeatGuard::new(seat, &fleet.turnover);
-        let (socket, stream) = lease.connection.watch.take_stream().ok_or(Refusal::UNREACHABLE)?;
+        let watch = &lease.connection.watch;
+        let (id, session_permit, seat) = match seated.zip(watch.take_seat()) {
+            Some((seated, seat)) => {
+                let (id, session_permit) = seated.opened();
+                (id, session_permit, seat)
+            }
+            None => {
+                let session_permit = thread.shared.session_permit(caller.address)?;
+                let seats = &lease.backend.seats;
+                let free = seats.reserve(thread.shared.clock.now()).map(|seat| (seat, false));
+                let (seat, is_beyond) = free.unwrap_or_else(|_| seats.take_beyond_limit());
+                fleet.metrics.unasked_stream(is_beyond);
+                (SessionId(thread.rng.borrow_mut().random()), session_permit, SeatGuard::new(seat, &fleet.turnover))
+            }
+        };
+        let (socket, stream) = watch.take_stream().ok_or(Refusal::UNREACHABLE)?;
         let keepalive = fleet.policy.keepalive;
         options::backend(socket.tcp(), &keepalive);
         Ok(Unasked {
             client: caller.address,
-            id: SessionId(thread.rng.borrow_mut().random()),
+            id,
             target: lease.backend.target(),
             upstream: Upstream::new(socket, seat),
             stream,

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::support::*;
+use crate::config::units::Sessions;
 use crate::gateway::admission::fleet::tests::ready;
 use crate::gateway::{SessionFilter, SessionInfo, SessionKind};
 
@@ -133,7 +134,7 @@ fn ended_at_all(rig: &Rig) -> u64 {
 
 #[tokio::test]
 async fn a_client_that_polls_again_is_one_session() {
-    let (rig, mut a) = (Rig::polled(by_header), Backend::start().await);
+    let (rig, mut a) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 9)]);
     let (ann, _) = polled(&rig, &mut a, "X-User: ann\r\n").await;
     let (bob, _) = polled(&rig, &mut a, "X-User: bob\r\nHoldline-Session: forged\r\n").await;
@@ -157,7 +158,7 @@ async fn a_client_that_polls_again_is_one_session() {
 
 #[tokio::test]
 async fn polls_that_overlap_share_one_seat_from_the_start() {
-    let (rig, mut a) = (Rig::polled(by_header), Backend::start().await);
+    let (rig, mut a) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 0)]);
     let mut waiting = vec![send(&rig, "X-User: ann\r\n").await];
     rig.until("one in the queue", |c| c.queued == 1).await;
@@ -187,7 +188,7 @@ async fn who_waits_behind_a_refusal_is_refused_with_it() {
         by_header(p);
         p.queue.timeout = Duration::from_millis(300);
     };
-    let (rig, a) = (Rig::polled(change), Backend::start().await);
+    let (rig, a) = (Rig::routed(Sessions::Polls, change), Backend::start().await);
     rig.adopt(vec![BackendView { phase: Phase::Suspect, ..ready("a", a.address, 0) }]);
     let (first, second) = tokio::join!(rig.raw(POLL_OF_ANN), rig.raw(POLL_OF_ANN));
     for answer in [first, second] {
@@ -202,7 +203,7 @@ const POLL_OF_ANN: &str = "GET /poll HTTP/1.1\r\nHost: h\r\nConnection: close\r\
 
 #[tokio::test]
 async fn an_error_as_the_first_answer_begins_no_session() {
-    let (rig, mut a) = (Rig::polled(by_header), Backend::start().await);
+    let (rig, mut a) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 1)]);
     for answer in [DENIED, FAILED, "no answer at all\r\n\r\n"] {
         let socket = send(&rig, "X-User: ann\r\n").await;
@@ -222,7 +223,10 @@ async fn an_error_as_the_first_answer_begins_no_session() {
 
 #[tokio::test]
 async fn a_cookie_tells_clients_apart() {
-    let (rig, mut a) = (Rig::polled(|p| p.affinity = Affinity::Cookie { name: "hl".into(), keys: None }), Backend::start().await);
+    let (rig, mut a) = (
+        Rig::routed(Sessions::Polls, |p| p.affinity = Affinity::Cookie { name: "hl".into(), keys: None }),
+        Backend::start().await,
+    );
     rig.adopt(vec![ready("a", a.address, 9)]);
     let (ann, answer) = polled(&rig, &mut a, "").await;
     let cookie = field(&answer, "set-cookie").split(';').next().unwrap().to_owned();
@@ -243,7 +247,7 @@ async fn a_cookie_tells_clients_apart() {
 
 #[tokio::test]
 async fn without_the_key_a_request_is_a_session_of_its_own() {
-    let (rig, mut a) = (Rig::polled(by_header), Backend::start().await);
+    let (rig, mut a) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 1)]);
     let (first, _) = polled(&rig, &mut a, "").await;
     rig.until("free with its answer", |c| c.backends[0].used == 0).await;
@@ -262,7 +266,7 @@ async fn without_the_key_a_request_is_a_session_of_its_own() {
 
 #[tokio::test]
 async fn told_to_leave_it_goes_between_two_polls() {
-    let (rig, mut a, mut b) = (Rig::polled(by_header), Backend::start().await, Backend::start().await);
+    let (rig, mut a, mut b) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await, Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 9)]);
     let (id, _) = polled(&rig, &mut a, "X-User: ann\r\n").await;
     let (_idle, _) = polled(&rig, &mut a, "X-User: bob\r\n").await;
@@ -287,7 +291,7 @@ async fn told_to_leave_it_goes_between_two_polls() {
 
 #[tokio::test]
 async fn a_cut_breaks_polls_off() {
-    let (rig, mut a) = (Rig::polled(by_header), Backend::start().await);
+    let (rig, mut a) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 9)]);
     polled(&rig, &mut a, "X-User: ann\r\n").await;
     let unanswered = send(&rig, "X-User: ann\r\n").await;
@@ -305,7 +309,7 @@ async fn a_cut_breaks_polls_off() {
 
 #[tokio::test]
 async fn a_lost_backend_ends_the_session_and_its_poll_begins_another() {
-    let (rig, mut a, mut b) = (Rig::polled(by_header), Backend::start().await, Backend::start().await);
+    let (rig, mut a, mut b) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await, Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 9)]);
     let (id, _) = polled(&rig, &mut a, "X-User: ann\r\n").await;
     rig.adopt(vec![ready("a", a.address, 9), ready("b", b.address, 9)]);
@@ -322,7 +326,7 @@ async fn a_lost_backend_ends_the_session_and_its_poll_begins_another() {
 
 #[tokio::test]
 async fn a_client_that_aborts_is_gone_only_before_its_first_answer() {
-    let (rig, mut a) = (Rig::polled(by_header), Backend::start().await);
+    let (rig, mut a) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 9)]);
     let first = send(&rig, "X-User: ann\r\n").await;
     let _hangs = a.next().await;
@@ -341,7 +345,7 @@ async fn a_client_that_aborts_is_gone_only_before_its_first_answer() {
 
 #[tokio::test]
 async fn other_methods_and_protocols_follow_the_session_and_are_no_polls() {
-    let (rig, mut a, mut b) = (Rig::polled(by_header), Backend::start().await, Backend::start().await);
+    let (rig, mut a, mut b) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await, Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 9)]);
     polled(&rig, &mut a, "X-User: ann\r\n").await;
     // Of five backends most keys have another first in their order.
@@ -365,7 +369,7 @@ async fn other_methods_and_protocols_follow_the_session_and_are_no_polls() {
 
 #[tokio::test]
 async fn a_gateway_that_stops_takes_leave_of_them() {
-    let (rig, mut a) = (Rig::polled(by_header), Backend::start().await);
+    let (rig, mut a) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await);
     rig.adopt(vec![ready("a", a.address, 9)]);
     polled(&rig, &mut a, "X-User: ann\r\n").await;
     let hanging = send(&rig, "X-User: bob\r\n").await;
@@ -383,7 +387,7 @@ async fn a_gateway_that_stops_takes_leave_of_them() {
 #[tokio::test]
 async fn a_hundred_clients_with_overlapping_polls_are_a_hundred_sessions() {
     const CLIENTS: usize = 100;
-    let (rig, a) = (Rig::polled(by_header), Backend::start().await);
+    let (rig, a) = (Rig::routed(Sessions::Polls, by_header), Backend::start().await);
     rig.adopt(vec![ready("a", a.address, CLIENTS as u32 / 2), ready("b", a.address, CLIENTS as u32 / 2)]);
     let Backend { mut asked, serving: _serving, .. } = a;
     let answering = tokio::spawn(async move {

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::config::model::{Config, Fleet, HostMatch, Limits, Listener, LogConfig, LogFormat, Route};
+use crate::config::units::Sessions;
 use crate::gateway::admission::fleet::tests::{policy, ready, view};
 use crate::gateway::*;
 
@@ -58,9 +59,9 @@ impl Rig {
         Self::start_on(2, Descriptors::raise(), change)
     }
 
-    /// With one route, where polls are sessions.
-    pub(super) fn polled(change: impl FnOnce(&mut FleetPolicy)) -> Self {
-        let route = Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into(), sessions: true };
+    /// With one route, where this opens sessions.
+    pub(super) fn routed(sessions: Sessions, change: impl FnOnce(&mut FleetPolicy)) -> Self {
+        let route = Route { host: HostMatch::Any, path: "/".into(), fleet: "chat".into(), sessions };
         Self::start_with(2, Descriptors::raise(), vec![route], change)
     }
 

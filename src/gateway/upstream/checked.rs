@@ -17,6 +17,8 @@ use holdline_core::wire::guard::{Answers, Fed, Refused};
 use holdline_core::wire::head;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::exchange::Upstream;
+use crate::gateway::session::seat::SeatGuard;
 use crate::net::socket::Socket;
 use crate::telemetry::Metrics;
 
@@ -34,6 +36,8 @@ pub(crate) struct Watch {
     asked: Cell<Option<Ask>>,
     /// Why the connection is of no use any more.
     wrong: Cell<Option<Refused>>,
+    /// Of the session that the answer is expected to begin.
+    seat: RefCell<Option<SeatGuard>>,
     metrics: Arc<Metrics>,
 }
 
@@ -74,6 +78,7 @@ impl Watch {
             waiting: Cell::default(),
             asked: Cell::new(None),
             wrong: Cell::new(None),
+            seat: RefCell::default(),
             metrics: Arc::clone(metrics),
         })
     }
@@ -81,6 +86,25 @@ impl Watch {
     /// To be told before a request is given to hyper.
     pub(crate) fn ask(&self, ask: Ask) {
         self.asked.set(Some(ask));
+    }
+
+    /// Keeps a seat until it is taken back. If the connection is given up before, the seat is free when the backend's end was seen.
+    pub(crate) fn keep_seat(&self, seat: SeatGuard) {
+        self.seat.replace(Some(seat));
+    }
+
+    /// The seat that was kept.
+    pub(crate) fn take_seat(&self) -> Option<SeatGuard> {
+        self.seat.take()
+    }
+
+    /// The connection is given up.
+    pub(super) fn part(&self) {
+        if let Some(seat) = self.seat.take()
+            && let Some(socket) = self.socket.take()
+        {
+            drop(Upstream::new(socket, seat));
+        }
     }
 
     /// Why the connection is of no use any more.

@@ -63,6 +63,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         // Without its sender, the task would still wait for the rest of a request's body.
         self.task.abort();
+        self.watch.part();
     }
 }
 

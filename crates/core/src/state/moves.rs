@@ -119,7 +119,8 @@ impl Fleet {
             let leaves_seats = room.is_some() && self.backends[at].shared.with_others;
             let room_here = if leaves_seats { self.room_once_left(at, now) } else { room };
             let Backend { used, ended, drain, .. } = &mut self.backends[at];
-            let Some(drain) = drain.as_mut().filter(|d| !d.done) else { continue };
+            // A request that was in flight may have become a session after the drain was done.
+            let Some(drain) = drain.as_mut().filter(|d| !d.done || *used > 0) else { continue };
             if drain.sessions.overdue(now) {
                 drain.deadline_came(*ended);
             }

@@ -65,7 +65,7 @@ pub fn classify(head: &RequestHead<'_>) -> Result<Kind, Rejection> {
     if head.is_http11 && fields.lists("connection", "upgrade") && fields.lists("upgrade", "websocket") {
         return upgrade(head).map(|accept| Kind::WebSocket { accept });
     }
-    // A stream that would come with a body is left to the plain path: it reads the body, and takes a seat if a stream is answered.
+    // A request with a body is left to the plain path, which reads it.
     let streams = head.method == "GET" && !has_body(fields) && accepts_event_stream(fields);
     Ok(if streams { Kind::EventStream } else { Kind::Plain })
 }
@@ -97,11 +97,25 @@ fn has_body(fields: &Fields<'_>) -> bool {
 
 /// Whether `text/event-stream` is named with a weight above zero (RFC 9110 12.5.1); `*/*` names nothing.
 fn accepts_event_stream(fields: &Fields<'_>) -> bool {
-    fields.list("accept").any(|range| {
+    accepted(fields).any(is_event_stream)
+}
+
+/// Whether a client accepts nothing but an event stream.
+pub fn accepts_only_event_stream(fields: &Fields<'_>) -> bool {
+    accepted(fields).next().is_some() && accepted(fields).all(is_event_stream)
+}
+
+/// Media ranges with a weight above zero, without their parameters.
+fn accepted<'a>(fields: &Fields<'a>) -> impl Iterator<Item = &'a [u8]> {
+    fields.list("accept").filter_map(|range| {
         let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
-        let named = parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"text/event-stream"));
-        named && !parts.any(is_weight_zero)
+        let media = parts.next()?;
+        (!parts.any(is_weight_zero)).then_some(media)
     })
+}
+
+fn is_event_stream(media: &[u8]) -> bool {
+    media.eq_ignore_ascii_case(b"text/event-stream")
 }
 
 fn is_weight_zero(parameter: &[u8]) -> bool {
@@ -201,6 +215,18 @@ mod tests {
             ("Sec-WebSocket-Version", b"13"),
             ("Sec-WebSocket-Key", KEY_SAMPLE),
         ]
+    }
+
+    #[test]
+    fn who_accepts_nothing_else_expects_a_stream() {
+        let only = |values: &[&'static str]| {
+            accepts_only_event_stream(&values.iter().map(|value| ("accept", value.as_bytes())).collect())
+        };
+        assert!(only(&["text/event-stream"]) && only(&["Text/Event-Stream; q=0.5", ", application/json;q=0"]));
+        for other in ["application/json, text/event-stream", "text/event-stream, */*", "text/event-stream;q=0", "", "text/html"] {
+            assert!(!only(&[other]), "{other}");
+        }
+        assert!(!only(&[]));
     }
 
     #[test]

@@ -116,8 +116,15 @@ impl World {
     /// Dials end, clients leave, ends are seen.
     pub(crate) fn sessions(&mut self) -> Checked {
         let now = self.now;
-        for backend in &mut self.gateway.backends {
-            backend.requests.retain(|until| *until > now);
+        for at in 0..self.gateway.backends.len() {
+            let requests = &mut self.gateway.backends[at].requests;
+            let in_flight = requests.len();
+            requests.retain(|until| *until > now);
+            for _ in requests.len()..in_flight {
+                if self.scenario.rough && self.rng.random_bool(0.3) {
+                    self.executed(at);
+                }
+            }
         }
         let ids: Vec<u64> = self.gateway.sessions.keys().copied().collect();
         for id in ids {
@@ -133,6 +140,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A plain request was answered by an event stream: the backend holds a session that nobody placed.
+    fn executed(&mut self, at: usize) {
+        let backend = &self.gateway.backends[at];
+        let id = backend.id.clone();
+        let Some(server) = self.servers.get_mut(&id).filter(|s| s.listens(self.now)) else { return };
+        let seat = (self.mutation != Mutation::ExecutedUncounted).then(|| backend.seats.take_beyond_limit().0);
+        self.last_client += 1;
+        server.sessions.insert(self.last_client);
+        self.shadow.executed(&id);
+        self.gateway.admitted += 1;
+        self.tally.executed += 1;
+        let leaves_at = self.now + self.scenario.stay_max.mul_f64(self.rng.random_range(0.05..1.0));
+        let session = Session { backend: id, seat, stage: Stage::Open, leaves_at, tried: Vec::new(), cause: None };
+        self.gateway.sessions.insert(self.last_client, session);
     }
 
     pub(crate) fn dialled(&mut self, id: u64) -> Checked {

@@ -117,7 +117,7 @@ impl Gateway {
         for view in &fleet.backends {
             let limit = match (self.mutation, view.phase) {
                 (Mutation::LimitOneTooHigh, Phase::Ready) => view.limit + 1,
-                (Mutation::DrainStaysOpen, Phase::Draining) => view.capacity.unwrap_or(0),
+                (Mutation::DrainStaysOpen, Phase::Draining) => view.capacity.unwrap_or(0).saturating_sub(view.foreign),
                 _ => view.limit,
             };
             match self.backends.iter().find(|b| b.id == view.id) {

@@ -23,6 +23,8 @@ pub(crate) enum Mutation {
     RefuseEarly,
     /// A client that waits after a failed dial may be sent back to where it failed.
     FailureForgotten,
+    /// A session that a backend began by itself takes no seat.
+    ExecutedUncounted,
     /// A draining backend is reported as empty before it is.
     ReportEmpty,
     /// Heartbeats go on being delivered for a backend that is silent.

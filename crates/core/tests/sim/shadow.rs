@@ -201,6 +201,14 @@ impl Shadow {
         ensure(!closed, Rule::DrainRises, || format!("`{id}` was given a session while it is drained"))
     }
 
+    /// The backend began a session by itself, which may raise even the count of one that drains.
+    pub(crate) fn executed(&mut self, id: &BackendId) {
+        self.rebalanced.entry(id.clone()).or_default().newcomers += 1;
+        if let Some((count, _)) = self.draining.get_mut(id) {
+            *count += 1;
+        }
+    }
+
     /// A client is refused by the gateway.
     pub(crate) fn refused(&self, client: &Client, cause: RefuseCause, gateway: &Gateway, now: Moment) -> Checked {
         let fleet = self.last.as_ref().and_then(|s| s.fleets.first());

@@ -53,6 +53,8 @@ pub(crate) struct Tally {
     pub(crate) sessions: u64,
     pub(crate) queued: u64,
     pub(crate) refused: u64,
+    /// Requests that became sessions.
+    pub(crate) executed: u64,
     pub(crate) crashes: u64,
     pub(crate) drained: u64,
     pub(crate) rebalanced: u64,
@@ -72,6 +74,7 @@ impl Tally {
         self.sessions += other.sessions;
         self.queued += other.queued;
         self.refused += other.refused;
+        self.executed += other.executed;
         self.crashes += other.crashes;
         self.drained += other.drained;
         self.rebalanced += other.rebalanced;

@@ -34,6 +34,19 @@ fn a_thousand_sessions_over_ten_seconds_at_the_quarters() {
 }
 
 #[test]
+fn a_session_that_a_drained_backend_began_by_itself_is_told_to_go() {
+    let mut bench = Bench::with(10, &[2, 0]);
+    bench.drain("b1", over(2)).unwrap();
+    bench.run(3_000);
+    assert_eq!(bench.phase("b1"), Phase::Drained);
+    bench.seen.clear();
+    // A request that was in flight until now.
+    bench.used.insert("b1".into(), 1);
+    bench.run(1_500);
+    assert_eq!(bench.used[&"b1".into()], 0, "{:?}", bench.seen);
+}
+
+#[test]
 fn over_beyond_the_deadline_names_both_and_the_remedy() {
     let mut bench = Bench::with(100, &[10, 0]);
     let text = bench.drain("b1", over(301)).unwrap_err().to_string();
