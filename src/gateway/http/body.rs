@@ -94,6 +94,8 @@ impl Relayed {
             _ => {}
         }
         self.end = match &frame {
+            // hyper asks for nothing behind trailers.
+            Some(Ok(frame)) if frame.is_trailers() => Some(End::Whole),
             Some(Ok(_)) => None,
             Some(Err(_)) => Some(End::Early),
             None => Some(End::Whole),

@@ -1,14 +1,21 @@
 //! Fields of plain requests and answers as they cross the gateway (RFC 9110 7.6); those of sessions are written by `core::wire::forward`.
 
 use holdline_core::ids::SessionId;
-use holdline_core::wire::fields::{Fields, is_reserved};
+use holdline_core::wire::fields::{Fields, is_reserved, may_trail};
 use holdline_core::wire::forwarded;
-use http::{HeaderMap, HeaderValue, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Version, header};
 
 use super::caller::Caller;
 
+/// Whether a client takes trailers (RFC 9110 10.1.4).
+pub(crate) fn takes_trailers(request: &Parts) -> bool {
+    let fields: Fields<'_> = request.headers.get_all(header::TE).iter().map(|value| ("te", value.as_bytes())).collect();
+    request.version == Version::HTTP_11 && fields.lists("te", "trailers")
+}
+
 /// What the backend gets of a client's fields.
-pub(crate) fn request(from: &HeaderMap, host: &str, caller: &Caller) -> HeaderMap {
+pub(crate) fn request(from: &HeaderMap, host: &str, caller: &Caller, takes_trailers: bool) -> HeaderMap {
     // hyper answered an Expect itself: the backend is sent the body in any case.
     let kept = |name: &str| caller.is_trusted && forwarded::is_kept(name);
     let mut to = crossing(from, |name| name == header::EXPECT || name == header::HOST, kept);
@@ -25,6 +32,11 @@ pub(crate) fn request(from: &HeaderMap, host: &str, caller: &Caller) -> HeaderMa
     let fields = from.get_all("x-forwarded-for").iter().map(|value| ("x-forwarded-for", value.as_bytes())).collect();
     set("x-forwarded-for", &forwarded::chain(&fields, caller.peer.address.ip(), caller.is_trusted));
     set("x-forwarded-proto", caller.peer.proto().as_bytes());
+    announce_trailers(from, &mut to);
+    if takes_trailers {
+        to.insert(header::TE, HeaderValue::from_static("trailers"));
+        to.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     to
 }
 
@@ -36,8 +48,24 @@ pub(crate) fn name_session(headers: &mut HeaderMap, session: SessionId) {
 }
 
 /// What the client gets of a backend's fields.
-pub(crate) fn response(from: &HeaderMap) -> HeaderMap {
-    crossing(from, |_| false, |_| false)
+pub(crate) fn response(from: &HeaderMap, takes_trailers: bool) -> HeaderMap {
+    let mut to = crossing(from, |_| false, |_| false);
+    if takes_trailers {
+        announce_trailers(from, &mut to);
+    }
+    to
+}
+
+/// Says which trailers come behind a message, of those that it said and that may cross: hyper sends these and no others.
+fn announce_trailers(from: &HeaderMap, to: &mut HeaderMap) {
+    if !from.contains_key(header::TRANSFER_ENCODING) {
+        return;
+    }
+    let fields: Fields<'_> = from.get_all(header::TRAILER).iter().map(|value| ("trailer", value.as_bytes())).collect();
+    let names: Vec<&[u8]> = fields.list("trailer").filter(|name| std::str::from_utf8(name).is_ok_and(may_trail)).collect();
+    if let (false, Ok(value)) = (names.is_empty(), HeaderValue::from_bytes(&names.join(&b", "[..]))) {
+        to.insert(header::TRAILER, value);
+    }
 }
 
 /// Fields but those of the connection, those that only Holdline may set save what is `kept`, and `drop`.
@@ -86,7 +114,7 @@ mod tests {
         };
         let told = |trusted: &[&str]| {
             let trusted = Trusted::new(&trusted.iter().map(|t| t.parse().unwrap()).collect::<Vec<_>>());
-            let to = request(&from, "a.example", &Caller::new(&from, peer, &trusted));
+            let to = request(&from, "a.example", &Caller::new(&from, peer, &trusted), false);
             let mut told: Vec<_> = to.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
             told.sort();
             told

@@ -1,6 +1,8 @@
 //! The opening of a session: seat, dial, head exchange, answer. Ends in a tunnel, a relayed answer or a refusal.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,7 @@ use crate::gateway::session::target::Session;
 use crate::gateway::session::tunnel::{self, Early};
 use crate::gateway::upstream::dial::DIALS_MAX;
 use crate::gateway::upstream::exchange::{ExchangeError, Upstream, close_lingering};
+use crate::gateway::upstream::interims::Interims;
 use crate::net::options;
 use crate::net::socket::Socket;
 use crate::telemetry::access;
@@ -78,11 +81,11 @@ enum Failure {
 }
 
 /// Opens the session that was asked for, or tells the client why not.
-pub(crate) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
+pub(crate) async fn open(thread: Rc<Thread>, asked: Asked, mut client: Client) {
     let had = asked.fleet.preference(&asked.parts, asked.caller.address.ip());
     let attempt = async {
         let session_permit = thread.shared.session_permit(asked.caller.address).map_err(Failure::Refused)?;
-        Ok((attempt(&thread, &asked, &client, &had).await?, session_permit))
+        Ok((attempt(&thread, &asked, &mut client, &had).await?, session_permit))
     };
     let answered = tokio::select! {
         biased;
@@ -97,13 +100,14 @@ pub(crate) async fn open(thread: Rc<Thread>, asked: Asked, client: Client) {
 }
 
 /// Goes from backend to backend until one answers: after connect failures only, and only as long as a handshake may take.
-async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preference) -> Result<Answered, Failure> {
+async fn attempt(thread: &Thread, asked: &Asked, client: &mut Client, had: &Preference) -> Result<Answered, Failure> {
     let fleet = &asked.fleet;
     let shared = &thread.shared;
     // From here on, so that a client that vanishes while it waits is found as well.
     options::client(client.stream.tcp(), &fleet.policy.keepalive);
     let mut failed: Vec<BackendId> = Vec::new();
     let mut left = fleet.policy.timeouts.handshake;
+    let interims = Interims::default();
     loop {
         let gone = client_gone(client.stream.tcp());
         let Admitted { backend, seat } = match admit(fleet, &had.wish, &failed, gone, shared.clock, &thread.rng).await {
@@ -114,11 +118,19 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
             Err(NotAdmitted::Refused(cause)) => return Err(Failure::Refused(Refusal::busy(cause))),
         };
         let began = shared.clock.now();
-        let tried = tokio::select! {
-            biased;
-            tried = clock::timeout(left, at_backend(thread, asked, &backend, seat)) => tried,
-            () = client_gone(client.stream.tcp()) => return Err(Failure::Gone),
+        let tried = {
+            let mut tried = pin!(clock::timeout(left, at_backend(thread, asked, &backend, seat, &interims)));
+            loop {
+                let heads = tokio::select! {
+                    biased;
+                    tried = &mut tried => break tried,
+                    heads = poll_fn(|cx| interims.poll_take(cx)) => heads,
+                    () = client_gone(client.stream.tcp()) => return Err(Failure::Gone),
+                };
+                pass_on(client, &heads, fleet).await?;
+            }
         };
+        pass_on(client, &interims.take(), fleet).await?;
         left = left.saturating_sub(shared.clock.now().since(began));
         match tried {
             Ok(Ok(answered)) => return Ok(answered),
@@ -134,13 +146,27 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &Client, had: &Preferen
     }
 }
 
+/// Interim responses go out before the answer.
+async fn pass_on(client: &mut Client, heads: &[u8], fleet: &Fleet) -> Result<(), Failure> {
+    if heads.is_empty() {
+        return Ok(());
+    }
+    write_within(&mut client.stream, heads, fleet.policy.timeouts.write).await.map_err(|_| Failure::Gone)
+}
+
 /// What came of one backend.
 enum Tried {
     NotConnected(io::Error),
     Broken(Refusal),
 }
 
-async fn at_backend(thread: &Thread, asked: &Asked, backend: &Arc<Backend>, seat: SeatGuard) -> Result<Answered, Tried> {
+async fn at_backend(
+    thread: &Thread,
+    asked: &Asked,
+    backend: &Arc<Backend>,
+    seat: SeatGuard,
+    interims: &Interims,
+) -> Result<Answered, Tried> {
     let policy = &asked.fleet.policy;
     let introduction = asked.caller.introduction(policy);
     let dialled = thread.shared.dial(backend, policy.timeouts.connect, &introduction).await;
@@ -155,7 +181,9 @@ async fn at_backend(thread: &Thread, asked: &Asked, backend: &Arc<Backend>, seat
     let Caller { peer, is_trusted, .. } = asked.caller;
     let origin = Origin { peer: peer.address.ip(), proto: peer.proto(), is_trusted, session: id };
     let request = forward::request(&head_of(&asked.parts, &asked.host), exchange, &origin);
-    match upstream.exchange(&request).await {
+    // A client of HTTP/1.0 knows none (RFC 9110 15.2).
+    let interims = (asked.parts.version == http::Version::HTTP_11).then_some(interims);
+    match upstream.exchange(&request, interims).await {
         Ok(read) => Ok(Answered { backend: Arc::clone(backend), upstream, read, id }),
         Err(error) => {
             tracing::debug!(backend = %backend.id, %error, "handshake");

@@ -28,6 +28,7 @@ use crate::gateway::refuse::Refusal;
 use crate::gateway::session::seat::SeatGuard;
 use crate::gateway::upstream::checked::Ask;
 use crate::gateway::upstream::dial::DIALS_MAX;
+use crate::gateway::upstream::interims::Interims;
 use crate::gateway::upstream::pool::Lease;
 use crate::gateway::upstream::request_body::{Progress, RequestBody};
 
@@ -47,6 +48,8 @@ pub(crate) struct Outgoing {
     is_poll: bool,
     /// Of the session that its answer is expected to begin: goes with its connection.
     pub(crate) seat: Option<SeatGuard>,
+    /// Where interim responses go; `None`: the client knows none.
+    pub(crate) interims: Option<Rc<Interims>>,
 }
 
 /// A backend's answer, and the connection that its body comes from.
@@ -97,11 +100,11 @@ impl Outgoing {
     pub(crate) fn new(thread: &Thread, (parts, body): (Parts, Incoming), host: &str, caller: &Caller, fleet: &Fleet) -> Self {
         let is_empty = body.is_end_stream();
         let progress = Progress::new(thread.shared.clock, is_empty);
-        let mut headers = headers::request(&parts.headers, host, caller);
+        let mut headers = headers::request(&parts.headers, host, caller, headers::takes_trailers(&parts));
         let introduction = caller.introduction(&fleet.policy);
         if !introduction.is_empty() {
             // The backend need not wait for a second request.
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers.append(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let uri = parts.uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
         Outgoing {
@@ -110,6 +113,7 @@ impl Outgoing {
             introduction,
             is_poll: false,
             seat: None,
+            interims: None,
             method: parts.method,
             uri,
             body: (!is_empty).then(|| RequestBody::Client(body, progress.clone())),
@@ -191,7 +195,11 @@ impl Outgoing {
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.headers.clone();
-        lease.connection.watch.ask(Ask { is_head: self.method == Method::HEAD, streams: !self.is_poll });
+        lease.connection.watch.ask(Ask {
+            is_head: self.method == Method::HEAD,
+            streams: !self.is_poll,
+            interims: self.interims.clone(),
+        });
         let answer = lease.connection.sender.try_send_request(request);
         let waited = tokio::select! {
             answer = answer => answer,

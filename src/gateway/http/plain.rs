@@ -20,6 +20,7 @@ use crate::config::units::Sessions;
 use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::context::thread::Thread;
 use crate::gateway::refuse::{self, problem};
+use crate::gateway::upstream::interims::Interims;
 use crate::telemetry::access;
 
 /// A plain request and where it goes.
@@ -31,6 +32,8 @@ pub(crate) struct Plain {
     /// What opens a session on its route.
     pub(crate) sessions: Sessions,
     pub(crate) caller: Caller,
+    /// Where interim responses go; `None`: the client knows none.
+    pub(crate) interims: Option<Rc<Interims>>,
 }
 
 /// What comes of a plain request.
@@ -45,15 +48,17 @@ pub(crate) enum Outcome {
 pub(crate) async fn answer(thread: Rc<Thread>, request: Plain) -> Outcome {
     let clock = thread.shared.clock;
     let started = clock.now();
-    let Plain { parts, body, host, fleet, sessions, caller } = request;
+    let Plain { parts, body, host, fleet, sessions, caller, interims } = request;
     let (method, path, client) = (parts.method.clone(), parts.uri.clone(), caller.address);
     let in_flight = Counted::new(Counter::Fleet(Arc::clone(&fleet)));
     let opens = Opens::of(&parts, sessions);
+    let takes_trailers = headers::takes_trailers(&parts);
     let had = match opens {
         Opens::Poll => poll::who(&thread, &fleet, &parts, client.ip()),
         Opens::Nothing | Opens::Stream => fleet.preference(&parts, client.ip()),
     };
-    let outgoing = Outgoing::new(&thread, (parts, body), &host, &caller, &fleet);
+    let mut outgoing = Outgoing::new(&thread, (parts, body), &host, &caller, &fleet);
+    outgoing.interims = interims;
     // Those of sessions are in boxes of their own, so that other requests' futures are no larger for them.
     let sent = match opens {
         Opens::Nothing => outgoing.send(&thread, &fleet, &had).await,
@@ -65,7 +70,7 @@ pub(crate) async fn answer(thread: Rc<Thread>, request: Plain) -> Outcome {
             let backend = Arc::clone(&answered.lease.backend);
             let outcome = match answered.lease.connection.watch.has_stream() {
                 true => unasked(&thread, &fleet, answered, &had, &caller).await,
-                false => Ok(Outcome::Answer(relay(&fleet, answered, &had, in_flight, &caller))),
+                false => Ok(Outcome::Answer(relay(&fleet, answered, &had, in_flight, &caller, takes_trailers))),
             };
             (Some(backend), outcome)
         }
@@ -141,7 +146,14 @@ async fn unasked(
 }
 
 /// The answer for the client: hop-by-hop fields off, affinity on.
-fn relay(fleet: &Fleet, answered: Answered, had: &Preference, in_flight: Counted, caller: &Caller) -> Response<AnswerBody> {
+fn relay(
+    fleet: &Fleet,
+    answered: Answered,
+    had: &Preference,
+    in_flight: Counted,
+    caller: &Caller,
+    takes_trailers: bool,
+) -> Response<AnswerBody> {
     let Answered { response, lease, counted, progress, poll, seated } = answered;
     if let Some(seated) = seated {
         drop(lease.connection.watch.take_seat());
@@ -149,7 +161,7 @@ fn relay(fleet: &Fleet, answered: Answered, had: &Preference, in_flight: Counted
     }
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
-    parts.headers = headers::response(&parts.headers);
+    parts.headers = headers::response(&parts.headers, takes_trailers);
     let cookie = fleet.joined().affinity.set_cookie(&lease.backend.id, had, caller.is_secure);
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);

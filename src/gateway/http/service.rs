@@ -70,11 +70,15 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
                 self.between.write_timeout.set(fleet.policy.timeouts.write);
                 let is_http11 = parts.version == Version::HTTP_11;
                 let caller = self.caller(&parts);
-                let request = plain::Plain { parts, body, host, fleet, sessions, caller };
+                let interims = is_http11.then(|| Rc::clone(&self.between.interims));
+                let request = plain::Plain { parts, body, host, fleet, sessions, caller, interims };
                 let (thread, between, taken) = (Rc::clone(&self.thread), Rc::clone(&self.between), Rc::clone(&self.taken));
                 return Box::pin(async move {
                     match plain::answer(thread, request).await {
-                        Outcome::Answer(answer) => give(answer),
+                        Outcome::Answer(answer) => {
+                            between.begin_answer();
+                            give(answer)
+                        }
                         Outcome::Stream(stream) => {
                             between.is_taken.set(true);
                             taken.replace(Some(Taken::Stream(stream, is_http11)));

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::clock::poll_elapsed;
+use crate::gateway::upstream::interims::Interims;
 use crate::net::socket::Socket;
 use crate::net::tls::is_about_tls;
 
@@ -39,6 +40,10 @@ pub(crate) struct Between {
     pub(crate) lingers: Cell<bool>,
     /// A request has come since this was last taken.
     pub(crate) asked: Cell<bool>,
+    /// Interim responses, which hyper's server has no way to send. They go out while it has nothing to write.
+    pub(crate) interims: Rc<Interims>,
+    /// hyper's last bytes are out, and it wrote nothing since.
+    is_flushed: Cell<bool>,
     /// Between two messages hyper asked for more, and there was not a byte anywhere.
     is_dry: Cell<bool>,
     /// Requests whose answers hyper has not done with.
@@ -72,9 +77,19 @@ impl Between {
             tls_failed: Cell::new(false),
             lingers: Cell::new(false),
             asked: Cell::new(false),
+            interims: Rc::default(),
+            is_flushed: Cell::new(true),
             is_dry: Cell::new(false),
             under_way: Cell::new(0),
         })
+    }
+
+    /// hyper is about to be given an answer. Behind an earlier one that is not out yet nobody could tell where it begins, so interim responses
+    /// that would come before it are dropped.
+    pub(crate) fn begin_answer(&self) {
+        if !self.is_flushed.get() {
+            drop(self.interims.take());
+        }
     }
 
     /// Asked after hyper was polled: it has answered everything and holds nothing of the client's or for it.
@@ -96,6 +111,8 @@ pub(crate) struct Tap {
     free: usize,
     /// A message was handed on in part.
     is_within: bool,
+    /// Interim responses that are being written.
+    interims: Bytes,
     /// Runs while a write is blocked; made when the first one is.
     patience: Option<Pin<Box<Sleep>>>,
 }
@@ -104,7 +121,17 @@ impl Tap {
     /// `head_max`: the longest head in bytes.
     pub(crate) fn new(stream: Socket, between: Rc<Between>, head_max: usize) -> Self {
         let guard = Requests::new(head_max);
-        Tap { stream, between, guard, held: BytesMut::new(), judged: 0, free: 0, is_within: false, patience: None }
+        Tap {
+            stream,
+            between,
+            guard,
+            held: BytesMut::new(),
+            judged: 0,
+            free: 0,
+            is_within: false,
+            interims: Bytes::new(),
+            patience: None,
+        }
     }
 
     /// A head began and is not whole.
@@ -253,13 +280,43 @@ impl AsyncRead for Tap {
     }
 }
 
+impl Tap {
+    /// Writes the interim responses that there are.
+    fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.interims.is_empty() {
+                self.interims = self.between.interims.take().into();
+            }
+            if self.interims.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.interims);
+            match ready!(self.watched(cx, written))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.interims.advance(n),
+            }
+        }
+    }
+
+    /// Before hyper's next bytes: if it had nothing to write until now, these are of the answer, and interim responses come before it.
+    fn poll_before_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.between.is_flushed.get() {
+            ready!(self.poll_interims(cx))?;
+            self.between.is_flushed.set(false);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncWrite for Tap {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_before_write(cx))?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.watched(cx, written)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_before_write(cx))?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.watched(cx, written)
     }
@@ -269,6 +326,10 @@ impl AsyncWrite for Tap {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when all of its own is written, and whenever it is polled.
+        self.between.is_flushed.set(true);
+        self.between.interims.listen(cx.waker());
+        ready!(self.poll_interims(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -4,6 +4,7 @@ mod admission;
 mod affinity;
 mod leaving;
 mod long_poll;
+mod messages;
 mod plain;
 mod sessions;
 mod shutdown;

@@ -18,6 +18,7 @@ use holdline_core::wire::head;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Upstream;
+use super::interims::{self, Interims};
 use crate::gateway::session::seat::SeatGuard;
 use crate::net::socket::Socket;
 use crate::telemetry::Metrics;
@@ -42,12 +43,13 @@ pub(crate) struct Watch {
 }
 
 /// What must be known of a request to read its answer.
-#[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
     /// It is a HEAD.
     pub(crate) is_head: bool,
     /// An answer that is an event stream is held back after its head.
     pub(crate) streams: bool,
+    /// Where interim responses go; `None`: nowhere.
+    pub(crate) interims: Option<Rc<Interims>>,
 }
 
 /// The beginning of an event stream.
@@ -168,6 +170,7 @@ pub(crate) struct Checked {
     answers: Answers,
     /// Streams are held back after their heads.
     streams: bool,
+    interims: Option<Rc<Interims>>,
     /// What has come of a head that is not whole; mostly nothing.
     head: Vec<u8>,
 }
@@ -175,7 +178,7 @@ pub(crate) struct Checked {
 impl Checked {
     /// `head_max`: the longest head of an answer in bytes.
     pub(crate) fn new(watch: Rc<Watch>, head_max: usize) -> Self {
-        Checked { watch, answers: Answers::new(head_max), streams: true, head: Vec::new() }
+        Checked { watch, answers: Answers::new(head_max), streams: true, interims: None, head: Vec::new() }
     }
 
     /// Before anything is written: if it is the beginning of a request, nothing may have come from the backend, for that would be
@@ -184,12 +187,13 @@ impl Checked {
         if let Some(refused) = self.watch.wrong() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
         }
-        if let Some(Ask { is_head, streams }) = self.watch.asked.take() {
+        if let Some(Ask { is_head, streams, interims }) = self.watch.asked.take() {
             if !self.answers.is_idle() || self.watch.socket.borrow().as_ref().is_some_and(Socket::has_unread) {
                 return Err(self.watch.refuse(Refused::Unasked));
             }
             self.answers.ask(is_head);
             self.streams = streams;
+            self.interims = interims;
         }
         Ok(())
     }
@@ -199,20 +203,22 @@ impl Checked {
         let fed = self.answers.feed(new).map_err(|refused| self.watch.refuse(refused))?;
         if fed == Fed::Head {
             self.head.extend_from_slice(new);
+            let left = interims::pass(&self.head, self.interims.as_deref()).len();
+            self.head.drain(..self.head.len() - left);
             return Ok(new.len());
         }
         let head_end = self.answers.head_end();
-        if head_end > 0 && !self.streams {
-            self.head = Vec::new();
-        } else if head_end > 0 {
+        if head_end > 0 {
             let mut heads = Cow::Borrowed(&new[..head_end]);
             if !self.head.is_empty() {
                 let first = std::mem::take(&mut self.head);
                 heads = Cow::Owned([&first, &new[..head_end]].concat());
             }
+            let last = interims::pass(&heads, self.interims.take().as_deref());
             // Without a body there is nothing to be taken.
-            if let Some(head) = event_stream(&heads).filter(|_| fed != Fed::End(head_end)) {
-                let stream = EventStream { head: head.to_vec(), early: new[head_end..].to_vec() };
+            let is_stream = self.streams && fed != Fed::End(head_end) && is_event_stream(last);
+            if is_stream {
+                let stream = EventStream { head: last.to_vec(), early: new[head_end..].to_vec() };
                 self.watch.stream.replace(Some(stream));
                 return Ok(head_end);
             }
@@ -230,22 +236,13 @@ impl Checked {
     }
 }
 
-/// The last of `heads`, which those of interim responses may precede, if it is that of an event stream. One that is longer than a session's
-/// may be is not looked at: its answer is relayed as any other.
-fn event_stream(mut heads: &[u8]) -> Option<&[u8]> {
+/// Whether a head is that of an event stream. One that is longer than a session's may be is not looked at: its answer is relayed as any
+/// other.
+fn is_event_stream(head: &[u8]) -> bool {
     const TYPE: &[u8] = b"text/event-stream";
     // hyper parses every head; here few are.
-    if !heads.windows(TYPE.len()).any(|w| w.eq_ignore_ascii_case(TYPE)) {
-        return None;
-    }
-    loop {
-        let head = head::parse(heads).ok()??;
-        let len = head.len;
-        if !head.is_interim() {
-            return (head.is_event_stream() && head.body().is_ok()).then(|| &heads[..len]);
-        }
-        heads = &heads[len..];
-    }
+    head.windows(TYPE.len()).any(|w| w.eq_ignore_ascii_case(TYPE))
+        && head::parse(head).ok().flatten().is_some_and(|head| head.is_event_stream() && head.body().is_ok())
 }
 
 impl AsyncRead for Checked {
@@ -318,7 +315,7 @@ mod tests {
         })
         .await
         .unwrap();
-        checked.watch.ask(Ask { is_head: false, streams: true });
+        checked.watch.ask(Ask { is_head: false, streams: true, interims: None });
         assert!(checked.write(b"GET / HTTP/1.1\r\n\r\n").await.is_err());
         assert_eq!(checked.watch.wrong(), Some(Refused::Unasked));
         assert!(checked.write(b"GET / HTTP/1.1\r\n\r\n").await.is_err() && checked.read(&mut [0; 9]).await.is_err());
@@ -332,7 +329,7 @@ mod tests {
     async fn an_answer_is_handed_on_and_what_follows_it_is_not() {
         let (mut checked, mut backend) = pair().await;
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-        checked.watch.ask(Ask { is_head: false, streams: true });
+        checked.watch.ask(Ask { is_head: false, streams: true, interims: None });
         checked.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         backend.write_all(&[&answer[..], b"more"].concat()).await.unwrap();
         let mut seen = vec![0; answer.len()];

@@ -7,6 +7,7 @@ use holdline_core::wire::head::{self, HEAD_MAX, HeadError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::spawn_local;
 
+use super::interims::Interims;
 use crate::gateway::session::seat::SeatGuard;
 use crate::net::socket::Socket;
 use crate::net::socket::Transport;
@@ -50,22 +51,29 @@ impl Upstream {
         self.inner.take()
     }
 
-    /// Sends `request` and reads until a whole head that is not interim has come. Returns all that was read from that head on.
+    /// Sends `request` and reads until a whole head that is not interim has come; those that are go to `passed`. Returns all that was read
+    /// from that head on.
     ///
     /// # Errors
     /// [`ExchangeError`].
-    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Vec<u8>, ExchangeError> {
+    pub(crate) async fn exchange(&mut self, request: &[u8], passed: Option<&Interims>) -> Result<Vec<u8>, ExchangeError> {
         let Some((stream, _)) = &mut self.inner else { return Err(lost(io::ErrorKind::NotConnected)) };
         stream.write_all(request).await.map_err(ExchangeError::Lost)?;
         let mut read = Vec::with_capacity(READ_AT_ONCE);
         let mut interims = 0;
         loop {
-            while let Some(interim) = parsed(&read)? {
-                let Some(len) = interim else { return Ok(read) };
+            while let Some(head) = head::parse(&read).map_err(ExchangeError::Invalid)? {
+                if !head.is_interim() {
+                    return Ok(read);
+                }
                 interims += 1;
                 if interims > INTERIMS_MAX {
                     return Err(ExchangeError::Endless);
                 }
+                if let Some(passed) = passed {
+                    passed.push(&head);
+                }
+                let len = head.len;
                 read.drain(..len);
             }
             read.reserve(READ_AT_ONCE);
@@ -75,12 +83,6 @@ impl Upstream {
             }
         }
     }
-}
-
-/// `None`: incomplete. `Some(Some(len))`: an interim head of this length. `Some(None)`: the answer's head is there.
-fn parsed(read: &[u8]) -> Result<Option<Option<usize>>, ExchangeError> {
-    let head = head::parse(read).map_err(ExchangeError::Invalid)?;
-    Ok(head.map(|h| h.is_interim().then_some(h.len)))
 }
 
 fn lost(kind: io::ErrorKind) -> ExchangeError {

@@ -3,5 +3,6 @@
 pub(crate) mod checked;
 pub(crate) mod dial;
 pub(crate) mod exchange;
+pub(crate) mod interims;
 pub(crate) mod pool;
 pub(crate) mod request_body;

@@ -84,12 +84,13 @@ impl Body for RequestBody {
             return Poll::Pending;
         };
         progress.moved.set(progress.clock.now());
+        let is_last = frame.as_ref().is_some_and(|f| f.as_ref().is_ok_and(Frame::is_trailers));
         let data = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref());
         progress.bytes.set(progress.bytes.get() + data.map_or(0, |d| d.len() as u64));
         progress.stage.set(match frame {
             Some(Err(_)) => Stage::Broken,
             None => Stage::Whole,
-            Some(Ok(_)) if body.is_end_stream() => Stage::Whole,
+            Some(Ok(_)) if is_last || body.is_end_stream() => Stage::Whole,
             Some(Ok(_)) => Stage::Sent,
         });
         Poll::Ready(frame)

@@ -14,6 +14,37 @@ const HOP_BY_HOP: &[&str] = &[
     "upgrade",
 ];
 
+/// Fields that no trailer section may have: they say how a message is framed, routed, conditioned, authenticated, cached or decoded, which
+/// must be known before its body (RFC 9110 6.5.1).
+const NOT_TRAILING: &[&str] = &[
+    "age",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "location",
+    "max-forwards",
+    "pragma",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "vary",
+    "warning",
+    "www-authenticate",
+];
+
 /// Fields that a `Connection` header may not nominate away: the message would mean something else without them, or come from somebody else.
 const NOT_NOMINABLE: &[&str] =
     &["content-length", "content-type", "host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
@@ -72,6 +103,12 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Whether a field called `name` may cross the gateway in a trailer section.
+pub fn may_trail(name: &str) -> bool {
+    let is = |other: &&str| name.eq_ignore_ascii_case(other);
+    !HOP_BY_HOP.iter().any(is) && !NOT_TRAILING.iter().any(is) && !is_reserved(name)
+}
+
 /// Whether only Holdline itself may say this: the client's own are dropped before ours are set. An underscore counts as a hyphen,
 /// because CGI-like backends cannot tell them apart.
 pub fn is_reserved(name: &str) -> bool {
@@ -105,6 +142,14 @@ mod tests {
             !fields.stays_behind("host") && !fields.stays_behind("sec-websocket-key") && !fields.stays_behind("Content-Length")
         );
         assert!(!fields.stays_behind("cookie") && !fields.stays_behind("x-forwarded-for"));
+    }
+
+    #[test]
+    fn what_must_be_known_before_the_body_does_not_trail() {
+        for name in ["Transfer-Encoding", "host", "Authorization", "Set-Cookie", "TE", "X-Forwarded-For", "holdline_cause"] {
+            assert!(!may_trail(name), "{name}");
+        }
+        assert!(["grpc-status", "Server-Timing", "digest", "x-sum"].into_iter().all(may_trail));
     }
 
     #[test]

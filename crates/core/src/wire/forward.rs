@@ -113,6 +113,14 @@ pub fn reply(head: &ResponseHead<'_>, reply: &Reply<'_>) -> Vec<u8> {
     out.finish()
 }
 
+/// An interim response (RFC 9110 15.2) as the client is sent it, to the blank line.
+pub fn interim(head: &ResponseHead<'_>) -> Vec<u8> {
+    let status = head.status.to_string();
+    let mut out = Writer::with_start(&[b"HTTP/1.1 ", status.as_bytes(), b" ", head.reason.as_bytes()]);
+    out.forward(&head.fields, |name| name.eq_ignore_ascii_case("content-length") || is_reserved(name));
+    out.finish()
+}
+
 /// A head under construction.
 struct Writer(Vec<u8>);
 
@@ -237,6 +245,15 @@ mod tests {
         assert_eq!(reply(ReplyBody::Chunked), format!("{common}Transfer-Encoding: chunked\r\n{own}"));
         assert_eq!(reply(ReplyBody::Length(3)), format!("{common}Content-Length: 3\r\n{own}"));
         assert_eq!(reply(ReplyBody::UntilClose), format!("{common}{own}"));
+    }
+
+    #[test]
+    fn an_interim_response_is_written_anew() {
+        let bytes =
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: x-b\r\nX-B: 1\r\nContent-Length: 0\r\n\
+            Holdline-Session: forged\r\n\r\n";
+        let got = interim(&head::parse(bytes).unwrap().unwrap());
+        assert_eq!(String::from_utf8(got).unwrap(), "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n");
     }
 
     #[test]
