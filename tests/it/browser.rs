@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::clients::{Front, Way};
+use crate::clients::{Front, Way, each_way};
 use crate::support::backend::{After, Backend, raw};
 use crate::support::chat::chat;
 
@@ -63,12 +63,4 @@ async fn a_page_talks_is_moved_and_comes_back(way: Way) {
     assert_eq!((ended("drained").await, ended("protocol_error").await, ended("backend_lost").await), (2.0, 0.0, 0.0));
 }
 
-#[tokio::test]
-async fn a_page_in_chromium_talks_is_moved_and_comes_back() {
-    a_page_talks_is_moved_and_comes_back(Way::Plain).await;
-}
-
-#[tokio::test]
-async fn a_page_in_chromium_talks_is_moved_and_comes_back_over_tls() {
-    a_page_talks_is_moved_and_comes_back(Way::Tls).await;
-}
+each_way!(a_page_talks_is_moved_and_comes_back: a_page_in_chromium_talks_is_moved_and_comes_back, a_page_in_chromium_talks_is_moved_and_comes_back_over_tls);

@@ -1,6 +1,7 @@
 //! Clients that nobody here wrote, through `holdline run`, plain and over TLS: Python `websockets`, Node `ws` and `eventsource`, curl.
 //! `browser.rs` has the browser.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -9,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::TestDir;
-use crate::support::backend::Backend;
+use crate::support::backend::{After, Backend, raw};
 use crate::support::chat::chat;
 use crate::support::client::{self, PATIENCE};
 use crate::support::holdline::Holdline;
@@ -76,6 +77,22 @@ pub(crate) enum Way {
     Tls,
 }
 
+/// A check as two tests, one each way.
+macro_rules! each_way {
+    ($check:ident: $plain:ident, $tls:ident) => {
+        #[tokio::test]
+        async fn $plain() {
+            $check(crate::clients::Way::Plain).await;
+        }
+
+        #[tokio::test]
+        async fn $tls() {
+            $check(crate::clients::Way::Tls).await;
+        }
+    };
+}
+pub(crate) use each_way;
+
 /// A Holdline, and how clients reach it.
 pub(crate) struct Front {
     pub(crate) holdline: Holdline,
@@ -136,15 +153,7 @@ async fn they_talk_and_leave(way: Way) {
     assert_eq!(front.holdline.metric("holdline_sessions_ended_total", "client_closed").await, 40.0);
 }
 
-#[tokio::test]
-async fn python_websockets_and_node_ws_talk_and_leave() {
-    they_talk_and_leave(Way::Plain).await;
-}
-
-#[tokio::test]
-async fn python_websockets_and_node_ws_talk_and_leave_over_tls() {
-    they_talk_and_leave(Way::Tls).await;
-}
+each_way!(they_talk_and_leave: python_websockets_and_node_ws_talk_and_leave, python_websockets_and_node_ws_talk_and_leave_over_tls);
 
 async fn both_are_told_1012(way: Way) {
     let (_backends, front) = two_backends(way).await;
@@ -164,15 +173,7 @@ async fn both_are_told_1012(way: Way) {
     assert_eq!(holdline.metric("holdline_sessions_ended_total", "cause=\"drained\"").await, 40.0);
 }
 
-#[tokio::test]
-async fn both_are_told_1012_by_a_drain() {
-    both_are_told_1012(Way::Plain).await;
-}
-
-#[tokio::test]
-async fn both_are_told_1012_by_a_drain_over_tls() {
-    both_are_told_1012(Way::Tls).await;
-}
+each_way!(both_are_told_1012: both_are_told_1012_by_a_drain, both_are_told_1012_by_a_drain_over_tls);
 
 async fn eventsource_is_moved(way: Way) {
     let [a, b] = [chat().await, chat().await];
@@ -214,15 +215,7 @@ async fn eventsource_is_moved(way: Way) {
     assert_eq!(holdline.metric("holdline_sessions_ended_total", "cause=\"drained\"").await, 1.0);
 }
 
-#[tokio::test]
-async fn node_eventsource_hears_is_moved_and_comes_back() {
-    eventsource_is_moved(Way::Plain).await;
-}
-
-#[tokio::test]
-async fn node_eventsource_hears_is_moved_and_comes_back_over_tls() {
-    eventsource_is_moved(Way::Tls).await;
-}
+each_way!(eventsource_is_moved: node_eventsource_hears_is_moved_and_comes_back, node_eventsource_hears_is_moved_and_comes_back_over_tls);
 
 /// What curl prints: the answer, head and all.
 async fn curl(front: &Front, path: &str, more: &[&str]) -> String {
@@ -234,12 +227,13 @@ async fn curl(front: &Front, path: &str, more: &[&str]) -> String {
     String::from_utf8(command.output().await.unwrap().stdout).unwrap()
 }
 
+/// A server that says hello.
+async fn hello() -> SocketAddr {
+    raw(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n", After::Close).await
+}
+
 async fn curl_makes_requests(way: Way) {
-    let backend = crate::support::backend::raw(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n",
-        crate::support::backend::After::Close,
-    )
-    .await;
+    let backend = hello().await;
     let front = Front::start(
         way,
         &format!(
@@ -256,23 +250,11 @@ async fn curl_makes_requests(way: Way) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-#[tokio::test]
-async fn curl_makes_plain_requests() {
-    curl_makes_requests(Way::Plain).await;
-}
-
-#[tokio::test]
-async fn curl_makes_plain_requests_over_tls() {
-    curl_makes_requests(Way::Tls).await;
-}
+each_way!(curl_makes_requests: curl_makes_plain_requests, curl_makes_plain_requests_over_tls);
 
 /// Each poll is another process with another connection: the cookie alone says that they are one client.
 async fn curl_polls_with_a_cookie_jar(way: Way) {
-    let backend = crate::support::backend::raw(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n",
-        crate::support::backend::After::Close,
-    )
-    .await;
+    let backend = hello().await;
     let front = Front::start(
         way,
         &format!(
@@ -296,12 +278,4 @@ async fn curl_polls_with_a_cookie_jar(way: Way) {
     assert_eq!(front.holdline.fleet().await["sessions"], 2);
 }
 
-#[tokio::test]
-async fn curl_with_a_cookie_jar_is_one_session() {
-    curl_polls_with_a_cookie_jar(Way::Plain).await;
-}
-
-#[tokio::test]
-async fn curl_with_a_cookie_jar_is_one_session_over_tls() {
-    curl_polls_with_a_cookie_jar(Way::Tls).await;
-}
+each_way!(curl_polls_with_a_cookie_jar: curl_with_a_cookie_jar_is_one_session, curl_with_a_cookie_jar_is_one_session_over_tls);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, stream};
 use tokio::time::timeout;
 
-use super::{Entries, QueueError};
+use super::{Entries, Publish, QueueError, Subscribe};
 use crate::delta::{Delta, Entry};
 
 /// Entries that are asked for at once, and the most that a subscriber holds: the next page is read when this one was taken.
@@ -39,6 +39,45 @@ pub(super) trait Pages: Send + Sized + 'static {
             }
             Ok(stream::try_unfold(Reader { pages: self, at, last: after, page: first.into_iter() }, Reader::next).boxed())
         }
+    }
+}
+
+/// A queue on a server.
+pub(super) trait Server: Send + Sync {
+    type Log: Pages;
+
+    /// The newest position that it has; 0 with none.
+    fn newest_pos(&self) -> impl Future<Output = Result<u64, QueueError>> + Send;
+
+    /// Adds at most [`PAGE`] entries, those alone that it does not have.
+    fn add(&self, entries: &[Entry]) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// What a subscriber reads.
+    fn log(&self) -> impl Future<Output = Result<Self::Log, QueueError>> + Send;
+}
+
+impl<S: Server> Publish for S {
+    fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
+        Box::pin(self.newest_pos())
+    }
+
+    fn publish<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<(), QueueError>> {
+        Box::pin(async move {
+            for page in entries.chunks(PAGE) {
+                self.add(page).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl<S: Server> Subscribe for S {
+    fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
+        Box::pin(self.newest_pos())
+    }
+
+    fn subscribe(&self, after: u64) -> BoxFuture<'_, Result<Entries, QueueError>> {
+        Box::pin(async move { self.log().await?.follow(after).await })
     }
 }
 

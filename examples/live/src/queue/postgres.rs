@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, poll_fn};
+use futures_util::future::poll_fn;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -11,8 +11,8 @@ use tokio_postgres::config::Host;
 use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, tls};
 
-use super::pages::{self, ANSWER, KEPT, PAGE, Pages, down, within};
-use super::{Entries, Publish, QueueError, Subscribe, WrongUrl};
+use super::pages::{self, ANSWER, KEPT, PAGE, Pages, Server, down, within};
+use super::{QueueError, WrongUrl};
 use crate::delta::Entry;
 
 /// All of it is one transaction. Two that make the table at once would fail without the lock, `IF NOT EXISTS` or not. `json` keeps a delta's text as it is.
@@ -81,6 +81,14 @@ impl Postgres {
         Ok(answer)
     }
 
+    fn down(&self, error: &tokio_postgres::Error) -> QueueError {
+        down(&self.at, reason(error))
+    }
+}
+
+impl Server for Postgres {
+    type Log = Reader;
+
     async fn newest_pos(&self) -> Result<u64, QueueError> {
         let newest: i64 = self.ask(async |client| client.query_typed_one(NEWEST, &[]).await?.try_get(0)).await?;
         Ok(newest.cast_unsigned())
@@ -104,8 +112,12 @@ impl Postgres {
         Ok(())
     }
 
-    fn down(&self, error: &tokio_postgres::Error) -> QueueError {
-        down(&self.at, reason(error))
+    async fn log(&self) -> Result<Reader, QueueError> {
+        let session = self.open().await?;
+        // Before the table is read: what comes in between is heard.
+        within(ANSWER, &self.at, async { session.client.batch_execute("LISTEN live_deltas").await.map_err(|e| self.down(&e)) })
+            .await?;
+        Ok(Reader { session, at: self.at.clone() })
     }
 }
 
@@ -128,41 +140,8 @@ fn reason(error: &tokio_postgres::Error) -> String {
     told
 }
 
-impl Publish for Postgres {
-    fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
-        Box::pin(self.newest_pos())
-    }
-
-    fn publish<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<(), QueueError>> {
-        Box::pin(async move {
-            for page in entries.chunks(PAGE) {
-                self.add(page).await?;
-            }
-            Ok(())
-        })
-    }
-}
-
-impl Subscribe for Postgres {
-    fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
-        Box::pin(self.newest_pos())
-    }
-
-    fn subscribe(&self, after: u64) -> BoxFuture<'_, Result<Entries, QueueError>> {
-        Box::pin(async move {
-            let session = self.open().await?;
-            // Before the table is read: what comes in between is heard.
-            within(ANSWER, &self.at, async {
-                session.client.batch_execute("LISTEN live_deltas").await.map_err(|e| self.down(&e))
-            })
-            .await?;
-            Reader { session, at: self.at.clone() }.follow(after).await
-        })
-    }
-}
-
 /// A subscriber's session.
-struct Reader {
+pub(super) struct Reader {
     session: Session,
     at: String,
 }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamMaxlen, StreamRangeReply, StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, RedisError, RedisResult};
 use tokio::sync::Mutex;
 
-use super::pages::{self, ANSWER, KEPT, PAGE, Pages, down, within};
-use super::{Entries, Publish, QueueError, Subscribe, WrongUrl};
+use super::pages::{self, ANSWER, KEPT, PAGE, Pages, Server, down, within};
+use super::{QueueError, WrongUrl};
 use crate::delta::Entry;
 
 /// The one stream of all rooms: one order, one number to resume from.
@@ -57,6 +56,10 @@ impl Redis {
         *held = Some(connection);
         Ok(answer)
     }
+}
+
+impl Server for Redis {
+    type Log = Reader;
 
     async fn newest_pos(&self) -> Result<u64, QueueError> {
         let newest: StreamRangeReply = self.ask(async |c| c.xrevrange_count(STREAM, "+", "-", 1).await).await?;
@@ -79,6 +82,10 @@ impl Redis {
             None => Ok(()),
         }
     }
+
+    async fn log(&self) -> Result<Reader, QueueError> {
+        Ok(Reader { connection: self.open().await?, at: self.at.clone() })
+    }
 }
 
 /// Redis takes ids in growing order alone.
@@ -86,33 +93,8 @@ fn is_there_already(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("equal or smaller than the target stream top item"))
 }
 
-impl Publish for Redis {
-    fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
-        Box::pin(self.newest_pos())
-    }
-
-    fn publish<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<(), QueueError>> {
-        Box::pin(async move {
-            for page in entries.chunks(PAGE) {
-                self.add(page).await?;
-            }
-            Ok(())
-        })
-    }
-}
-
-impl Subscribe for Redis {
-    fn newest(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
-        Box::pin(self.newest_pos())
-    }
-
-    fn subscribe(&self, after: u64) -> BoxFuture<'_, Result<Entries, QueueError>> {
-        Box::pin(async move { Reader { connection: self.open().await?, at: self.at.clone() }.follow(after).await })
-    }
-}
-
 /// A subscriber's connection: a read that waits blocks it for everything else.
-struct Reader {
+pub(super) struct Reader {
     connection: MultiplexedConnection,
     at: String,
 }
