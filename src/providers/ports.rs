@@ -58,16 +58,34 @@ fn is_free(port: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use socket2::{Domain, Socket, Type};
+
     use super::*;
+
+    /// Two ports that the kernel gives to nobody else as long as the sockets are there. Who asks for one by its number may listen there:
+    /// SO_REUSEADDR lets sockets share a port while none of the others listens.
+    fn two_neighbours() -> ([Socket; 2], (u16, u16)) {
+        let reserve = |port: u16| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+            Ok::<_, std::io::Error>(socket)
+        };
+        loop {
+            let one = reserve(0).unwrap();
+            let first = one.local_addr().unwrap().as_socket().unwrap().port();
+            if let Some(Ok(other)) = first.checked_add(1).map(reserve) {
+                return ([one, other], (first, first + 1));
+            }
+        }
+    }
 
     #[test]
     fn skips_held_and_foreign_ports_and_goes_round() {
-        // Two neighbours that are free at present.
-        let (first, foreign) = (20_000..40_000)
-            .step_by(7)
-            .find_map(|p| is_free(p).then(|| TcpListener::bind((Ipv4Addr::LOCALHOST, p + 1)).ok().map(|l| (p, l)))?)
-            .unwrap();
-        let last = foreign.local_addr().unwrap().port();
+        let (_reserved, (first, last)) = two_neighbours();
+        let foreign = TcpListener::bind((Ipv4Addr::LOCALHOST, last)).unwrap();
         let ports = Arc::new(Ports::default());
 
         let held = ports.take((first, last)).unwrap();

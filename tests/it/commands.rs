@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use crate::support::backend::Backend;
 use crate::support::client;
 use crate::support::holdline::{BINARY, Holdline};
+use crate::support::network;
 
 fn holdline(args: &[&str]) -> Output {
     Command::new(BINARY).args(args).env_remove("HOLDLINE_ADMIN").output().unwrap()
@@ -40,10 +41,11 @@ fn completions_are_made_for_each_shell() {
 
 #[test]
 fn nobody_at_the_admin_address_is_status_3_and_usage_is_2() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let network = network::own();
+    let free = format!("127.0.0.1:{}", network.ports().0);
     let output = holdline(&["status", "--admin", &format!("http://{free}")]);
     assert_eq!(output.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&output.stderr).contains(&free.to_string()));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&free));
     assert_eq!(holdline(&["no-such-command"]).status.code(), Some(2));
     assert_eq!(holdline(&["run", "--config", "no/such/file.yaml"]).status.code(), Some(2));
 }

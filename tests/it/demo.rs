@@ -6,9 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::holdline::BINARY;
+use crate::support::network;
 
 #[tokio::test]
 async fn the_show_grows_shrinks_and_loses_nobody() {
+    // The usual ports are free there.
+    let _network = network::own();
     let args = ["demo", "--clients", "40", "--capacity", "10", "--wave", "4s", "--seconds", "25", "-o", "json"];
     let demo = tokio::process::Command::new(BINARY).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_secs(120), demo).await.expect("it ends by itself").unwrap();

@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::backend::{After, Backend, raw};
 use crate::support::client::{self, PATIENCE, refusal};
 use crate::support::holdline::{Holdline, run_to_failure};
+use crate::support::network;
 
 fn fleet_at(address: impl std::fmt::Display, rest: &str) -> String {
     format!(
@@ -35,7 +36,7 @@ fn a_taken_port_is_named_with_what_to_do() {
 #[test]
 fn a_command_that_does_not_exist_is_named_before_anything_starts() {
     let (status, stderr) = run_to_failure(
-        "fleets:\n  chat:\n    backends:\n      process: { command: [no-such-program, \"{port}\"], ports: \"24000-24009\" }\n    capacity: 10\n    scale: { min: 1, max: 5 }\n",
+        "fleets:\n  chat:\n    backends:\n      process: { command: [no-such-program, \"{port}\"], ports: \"20000-20009\" }\n    capacity: 10\n    scale: { min: 1, max: 5 }\n",
     );
     assert_eq!(status, 2, "{stderr}");
     assert!(stderr.contains("no-such-program"), "{stderr}");
@@ -43,10 +44,12 @@ fn a_command_that_does_not_exist_is_named_before_anything_starts() {
 
 #[tokio::test]
 async fn a_child_that_never_becomes_ready_is_stopped_and_said() {
-    let holdline = Holdline::start(
-        "fleets:\n  chat:\n    backends:\n      process: { command: [sleep, \"1000\"], ports: \"24100-24199\", env: { PORT: \"{port}\" }, ready_timeout: 1s, stop_timeout: 1s }\n    \
-         capacity: 10\n    scale: { min: 1, max: 1 }\n",
-    );
+    let network = network::own();
+    let (first, last) = network.ports();
+    let holdline = Holdline::start(&format!(
+        "fleets:\n  chat:\n    backends:\n      process: {{ command: [sleep, \"1000\"], ports: \"{first}-{last}\", env: {{ PORT: \"{{port}}\" }}, ready_timeout: 1s, stop_timeout: 1s }}\n    \
+         capacity: 10\n    scale: {{ min: 1, max: 1 }}\n"
+    ));
     let line = holdline.log_line("no good heartbeat");
     assert!(line.to_string().contains("chat-1"), "{line}");
     // It is tried again, with a backoff, under a new id.
@@ -55,7 +58,8 @@ async fn a_child_that_never_becomes_ready_is_stopped_and_said() {
 
 #[tokio::test]
 async fn a_backend_that_refuses_is_no_backend() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let network = network::own();
+    let closed = format!("127.0.0.1:{}", network.ports().0);
     let holdline = Holdline::start(&fleet_at(closed, "queue: { length: 10, timeout: 500ms }"));
     let error = client::websocket(holdline.address, "/").await.unwrap_err();
     let (status, cause) = refusal(&error);

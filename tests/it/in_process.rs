@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::support::backend::Backend;
 use crate::support::holdline::BINARY;
+use crate::support::network;
 use crate::support::witness::Witness;
 use crate::support::{TestDir, client, soon};
 
@@ -79,12 +80,14 @@ async fn it_tells_where_it_listens_and_ends_when_it_is_asked() {
 
 #[tokio::test]
 async fn asked_again_it_cuts_sessions_and_kills_children_at_once() {
-    let (dir, witness, clock) = (TestDir::new(), Witness::new().await, Clock::start());
+    let network = network::own();
+    let (dir, witness, clock) = (TestDir::new(), Witness::new(&network).await, Clock::start());
     // Children that ignore SIGTERM and are given an hour for it.
     let command = serde_json::to_string(&witness.command("stubborn listens={port}")).unwrap();
+    let (first, last) = network.ports();
     let run = Run::start(&format!(
         "shutdown: {{ deadline: 1h }}\nfleets:\n  chat:\n    backends:\n      process: {{ command: {command}, \
-         ports: \"23300-23399\", stop_timeout: 1h, log_dir: \"{}\" }}\n    capacity: 10\n",
+         ports: \"{first}-{last}\", stop_timeout: 1h, log_dir: \"{}\" }}\n    capacity: 10\n",
         dir.path().display()
     ))
     .await;

@@ -32,9 +32,10 @@ async fn sigterm_closes_sessions_with_1001_and_exits_0() {
 #[tokio::test]
 async fn children_end_with_holdline_even_when_it_is_killed() {
     use super::scaling::process_fleet;
-    for (signal, ports) in [("TERM", 23000u16), ("KILL", 23100)] {
+    let network = crate::support::network::own();
+    for signal in ["TERM", "KILL"] {
         let rest = "capacity: 20\n    scale: { min: 2, max: 2 }";
-        let holdline = Holdline::start(&process_fleet(&format!("{ports}-{}", ports + 99), rest));
+        let holdline = Holdline::start(&process_fleet(network.ports(), rest));
         let fleet = holdline
             .until("two ready", |f| f["backends"].as_array().unwrap().iter().filter(|b| b["phase"] == "ready").count() == 2)
             .await;
@@ -55,15 +56,14 @@ async fn children_end_with_holdline_even_when_it_is_killed() {
 #[tokio::test]
 async fn a_crashed_backend_is_replaced() {
     use super::reload::sessions;
-    use super::scaling::{LOBBY, NO_API, process_fleet};
+    use super::scaling::{LOBBY, process_fleet};
     use crate::support::soon;
-    let holdline = Holdline::start(&process_fleet("23200-23299", "capacity: 20\n    scale: { min: 1, max: 2 }"));
+    let network = crate::support::network::own();
+    let holdline = Holdline::start(&process_fleet(network.ports(), "capacity: 20\n    scale: { min: 1, max: 2 }"));
     let fleet = holdline.until_ready().await;
     let first = fleet["backends"][0]["id"].as_str().unwrap().to_owned();
-    let port = fleet["backends"][0]["address"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
-    let child = process_with_arguments(&["live", "node", "--api", NO_API, "--port", &port]);
     let _held = sessions(&holdline, LOBBY, 20).await;
-    assert!(std::process::Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap().success());
+    holdline.kill_backend(fleet["backends"][0]["address"].as_str().unwrap());
     holdline
         .until("another one", |fleet| {
             fleet["backends"].as_array().unwrap().iter().any(|b| b["phase"] == "ready" && b["id"] != first.as_str())
@@ -79,16 +79,4 @@ async fn a_crashed_backend_is_replaced() {
     })
     .await;
     assert!(failed["message"].as_str().unwrap().contains(" with 20 sessions"), "{failed}");
-}
-
-/// The process whose command line ends like this; the supervisor's has it too, but begins otherwise.
-#[cfg(feature = "demo")]
-fn process_with_arguments(arguments: &[&str]) -> u32 {
-    let is_it = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|b| *b == 0).filter(|w| !w.is_empty()).collect();
-        words.len() == arguments.len() + 1 && words[1..].iter().zip(arguments).all(|(a, b)| *a == b.as_bytes())
-    };
-    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
-    pids.into_iter().find(is_it).expect("the backend's process")
 }

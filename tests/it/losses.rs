@@ -1,5 +1,7 @@
 //! Peers that go without a word: a backend that is killed, clients that have vanished.
 
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -10,26 +12,26 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::scaling::{LOBBY, NO_API};
-use crate::support::backend::Backend;
+use crate::support::backend::{Backend, read_head};
 use crate::support::holdline::{BINARY, Holdline};
 use crate::support::{client, soon};
 
 /// A node that is nobody's child but the test's.
 struct Node {
     process: Child,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Node {
     fn start() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(BINARY);
-        command
-            .args(["live", "node", "--api", NO_API, "--port", &port.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Node { process: command.spawn().unwrap(), port }
+        command.args(["live", "node", "--api", NO_API, "--port", "0"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listens on ").unwrap().parse().unwrap();
+        Node { process, address }
     }
 
     /// SIGKILL: the kernel ends its connections, nobody says anything.
@@ -49,8 +51,8 @@ impl Drop for Node {
 async fn clients_of_a_backend_that_is_killed_are_told_to_come_back() {
     let mut node = Node::start();
     let holdline = Holdline::start(&format!(
-        "fleets:\n  chat:\n    backends: {{ static: [ {{ address: \"127.0.0.1:{}\" }} ] }}\n    capacity: 1000\n",
-        node.port
+        "fleets:\n  chat:\n    backends: {{ static: [ {{ address: \"{}\" }} ] }}\n    capacity: 1000\n",
+        node.address
     ));
     holdline.until_ready().await;
     let mut clients = JoinSet::new();
@@ -60,13 +62,14 @@ async fn clients_of_a_backend_that_is_killed_are_told_to_come_back() {
     }
     let mut stream = TcpStream::connect(holdline.address).await.unwrap();
     stream.write_all(b"GET /live/events/lobby HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n").await.unwrap();
+    // Answered: its seat was counted before that.
+    let mut told = String::from_utf8(soon("the stream begins", read_head(&mut stream)).await.unwrap()).unwrap();
     holdline.until("all are there", |fleet| fleet["sessions"] == 101).await;
 
     node.kill();
     while let Some(code) = clients.join_next().await {
         assert_eq!(code.unwrap(), Some(1012));
     }
-    let mut told = String::new();
     soon("the stream ends", stream.read_to_string(&mut told)).await.unwrap();
     assert!(told.contains("retry: ") && told.ends_with("\r\n0\r\n\r\n"), "{told}");
     drop(stream);

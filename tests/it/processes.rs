@@ -1,7 +1,7 @@
 //! The process provider with real children: none is lost, none stays.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,10 @@ use holdline_core::event::{Effect, Event, Observation};
 use holdline_core::policy::{FleetPolicy, ProcessPolicy, ProviderPolicy};
 use tokio::sync::mpsc;
 
+use crate::support::network;
 use crate::support::policy::{fleet, process};
-use crate::support::soon;
 use crate::support::witness::Witness;
+use crate::support::{TestDir, parent_of, soon};
 
 const HOLDLINE: &str = env!("CARGO_BIN_EXE_holdline");
 /// Holdline's limit, as it was before the gateway raised it.
@@ -80,18 +81,13 @@ impl Fleet {
     }
 }
 
-fn directory(name: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&directory);
-    directory
-}
-
 #[tokio::test]
 async fn a_child_gets_its_port_its_id_and_a_log_and_ends_on_sigterm() {
-    let (witness, logs) = (Witness::new().await, directory("child"));
+    let (network, logs) = (network::own(), TestDir::new());
+    let witness = Witness::new(&network).await;
     let mut command = witness.command("plain");
     command.extend(["--listen={port}", "{id}"]);
-    let mut fleet = Fleet::new(process(&command, &logs));
+    let mut fleet = Fleet::new(process(&command, network.ports(), logs.path()));
 
     fleet.start("chat-1").await;
     let (id, address) = fleet.started().await;
@@ -102,17 +98,17 @@ async fn a_child_gets_its_port_its_id_and_a_log_and_ends_on_sigterm() {
     fleet.retire("chat-1").await;
     assert!(fleet.exited().await.contains("SIGTERM"));
     child.gone().await;
-    assert_eq!(std::fs::read_to_string(logs.join("chat-1.log")).unwrap(), "a line for the log\n");
+    assert_eq!(std::fs::read_to_string(logs.path().join("chat-1.log")).unwrap(), "a line for the log\n");
 }
 
 #[tokio::test]
 async fn a_child_has_the_limit_of_open_files_that_holdline_was_given() {
-    let logs = directory("files");
-    let mut fleet = Fleet::new(process(&["sh", "-c", "ulimit -Sn; ulimit -Hn"], &logs));
+    let (network, logs) = (network::own(), TestDir::new());
+    let mut fleet = Fleet::new(process(&["sh", "-c", "ulimit -Sn; ulimit -Hn"], network.ports(), logs.path()));
     fleet.start("chat-1").await;
     fleet.started().await;
     assert_eq!(fleet.exited().await, "exit status: 0");
-    let log = std::fs::read_to_string(logs.join("chat-1.log")).unwrap();
+    let log = std::fs::read_to_string(logs.path().join("chat-1.log")).unwrap();
     let (soft, hard) = log.trim_end().split_once('\n').unwrap();
     assert_eq!(soft, OPEN_FILES.to_string());
     assert!(hard == "unlimited" || hard.parse::<u64>().unwrap() >= OPEN_FILES, "it may raise it for itself: {hard}");
@@ -120,7 +116,8 @@ async fn a_child_has_the_limit_of_open_files_that_holdline_was_given() {
 
 #[tokio::test]
 async fn a_supervisor_that_ends_without_a_word_is_a_failed_start() {
-    let mut fleet = Fleet::with(process(&["true"], &directory("wordless")), "/bin/false");
+    let (network, logs) = (network::own(), TestDir::new());
+    let mut fleet = Fleet::with(process(&["true"], network.ports(), logs.path()), "/bin/false");
     fleet.start("chat-1").await;
     let reason = fleet.failed().await;
     assert!(reason.contains("its supervisor ended (exit status: 1) before"), "{reason}");
@@ -128,20 +125,21 @@ async fn a_supervisor_that_ends_without_a_word_is_a_failed_start() {
 
 #[tokio::test]
 async fn a_crash_is_told_with_its_status() {
-    let logs = directory("crash");
-    let mut fleet = Fleet::new(process(&["sh", "-c", "echo out; echo err >&2; exit 3"], &logs));
+    let (network, logs) = (network::own(), TestDir::new());
+    let mut fleet = Fleet::new(process(&["sh", "-c", "echo out; echo err >&2; exit 3"], network.ports(), logs.path()));
     fleet.start("chat-1").await;
     fleet.started().await;
     assert_eq!(fleet.exited().await, "exit status: 3");
-    let log = std::fs::read_to_string(logs.join("chat-1.log")).unwrap();
+    let log = std::fs::read_to_string(logs.path().join("chat-1.log")).unwrap();
     assert_eq!(log, "out\nerr\n");
 }
 
 #[tokio::test]
 async fn who_ignores_sigterm_is_killed_after_the_stop_timeout() {
-    let (witness, clock) = (Witness::new().await, Clock::start());
+    let (network, logs) = (network::own(), TestDir::new());
+    let (witness, clock) = (Witness::new(&network).await, Clock::start());
     let stop_timeout = Duration::from_millis(400);
-    let policy = ProcessPolicy { stop_timeout, ..process(&witness.command("stubborn family"), &directory("stubborn")) };
+    let policy = ProcessPolicy { stop_timeout, ..process(&witness.command("stubborn family"), network.ports(), logs.path()) };
     let mut fleet = Fleet::new(policy);
     fleet.start("chat-1").await;
     fleet.started().await;
@@ -156,10 +154,11 @@ async fn who_ignores_sigterm_is_killed_after_the_stop_timeout() {
 
 #[tokio::test]
 async fn what_a_crashed_leader_leaves_behind_goes_and_then_its_port_is_free() {
-    let witness = Witness::new().await;
+    let (network, logs) = (network::own(), TestDir::new());
+    let witness = Witness::new(&network).await;
     let policy = ProcessPolicy {
         stop_timeout: Duration::from_millis(200),
-        ..process(&witness.command("stubborn family leaves"), &directory("left"))
+        ..process(&witness.command("stubborn family leaves"), network.ports(), logs.path())
     };
     let mut fleet = Fleet::new(policy);
     fleet.start("chat-1").await;
@@ -172,8 +171,9 @@ async fn what_a_crashed_leader_leaves_behind_goes_and_then_its_port_is_free() {
 
 #[tokio::test]
 async fn who_left_the_group_goes_with_it() {
-    let witness = Witness::new().await;
-    let mut fleet = Fleet::new(process(&witness.command("stubborn family escaped leaves"), &directory("escaped")));
+    let (network, logs) = (network::own(), TestDir::new());
+    let witness = Witness::new(&network).await;
+    let mut fleet = Fleet::new(process(&witness.command("stubborn family escaped leaves"), network.ports(), logs.path()));
     fleet.start("chat-1").await;
     fleet.started().await;
     let child = witness.seen().await;
@@ -183,41 +183,40 @@ async fn who_left_the_group_goes_with_it() {
 
 #[tokio::test]
 async fn a_command_that_is_not_there_or_not_executable_is_told_with_a_remedy() {
-    let logs = directory("missing");
-    let mut fleet = Fleet::new(process(&["holdline-no-such-program"], &logs));
+    let (network, logs) = (network::own(), TestDir::new());
+    let mut fleet = Fleet::new(process(&["holdline-no-such-program"], network.ports(), logs.path()));
     fleet.start("chat-1").await;
     let reason = fleet.failed().await;
     assert!(reason.starts_with("command not found: `holdline-no-such-program`"), "{reason}");
     assert!(reason.contains("fleets.chat.backends.process.command"), "{reason}");
 
-    let script = logs.join("script");
+    let script = logs.path().join("script");
     std::fs::write(&script, "#!/bin/sh\n").unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let mut fleet = Fleet::new(process(&[script.to_str().unwrap()], &logs));
+    let mut fleet = Fleet::new(process(&[script.to_str().unwrap()], network.ports(), logs.path()));
     fleet.start("chat-2").await;
     assert!(fleet.failed().await.contains("chmod +x"));
 }
 
 #[tokio::test]
 async fn a_log_file_that_cannot_be_written_is_told_with_a_remedy() {
+    let (network, dir) = (network::own(), TestDir::new());
     // A file where the directory should be: even root cannot.
-    let logs = directory("no-directory");
+    let logs = dir.path().join("logs");
     std::fs::write(&logs, "").unwrap();
-    let mut fleet = Fleet::new(process(&["true"], &logs));
+    let mut fleet = Fleet::new(process(&["true"], network.ports(), &logs));
     fleet.start("chat-1").await;
     let reason = fleet.failed().await;
     assert!(reason.contains("chat-1.log") && reason.contains("process.log_dir"), "{reason}");
-    std::fs::remove_file(&logs).unwrap();
 }
 
 #[tokio::test]
 async fn without_a_free_port_nothing_is_started() {
-    let witness = Witness::new().await;
-    // Below the kernel's own choice: none of the connections of other tests takes it when it is let go.
-    let taken = (31_000..32_000).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok()).unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let policy = ProcessPolicy { ports: (port, port), ..process(&witness.command("plain"), &directory("ports")) };
-    let mut fleet = Fleet::new(policy);
+    let (network, logs) = (network::own(), TestDir::new());
+    let witness = Witness::new(&network).await;
+    let (port, _) = network.ports();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let mut fleet = Fleet::new(process(&witness.command("plain"), (port, port), logs.path()));
     fleet.start("chat-1").await;
     assert!(fleet.failed().await.contains("process.ports"));
 
@@ -234,8 +233,9 @@ async fn without_a_free_port_nothing_is_started() {
 
 #[tokio::test]
 async fn shutdown_stops_all_and_starts_no_more() {
-    let witness = Witness::new().await;
-    let mut fleet = Fleet::new(process(&witness.command("family"), &directory("shutdown")));
+    let (network, logs) = (network::own(), TestDir::new());
+    let witness = Witness::new(&network).await;
+    let mut fleet = Fleet::new(process(&witness.command("family"), network.ports(), logs.path()));
     let mut children = Vec::new();
     for id in ["chat-1", "chat-2", "chat-3"] {
         fleet.start(id).await;
@@ -255,9 +255,12 @@ async fn shutdown_stops_all_and_starts_no_more() {
 
 #[tokio::test]
 async fn kill_does_not_wait_for_the_stop_timeout() {
-    let witness = Witness::new().await;
-    let policy =
-        ProcessPolicy { stop_timeout: Duration::from_secs(3600), ..process(&witness.command("stubborn"), &directory("kill")) };
+    let (network, logs) = (network::own(), TestDir::new());
+    let witness = Witness::new(&network).await;
+    let policy = ProcessPolicy {
+        stop_timeout: Duration::from_secs(3600),
+        ..process(&witness.command("stubborn"), network.ports(), logs.path())
+    };
     let mut fleet = Fleet::new(policy);
     fleet.start("chat-1").await;
     fleet.started().await;
@@ -271,22 +274,17 @@ async fn kill_does_not_wait_for_the_stop_timeout() {
 
 #[tokio::test]
 async fn a_child_does_not_survive_its_supervisor() {
-    let witness = Witness::new().await;
-    let mut fleet = Fleet::new(process(&witness.command("stubborn"), &directory("supervisor")));
+    let (network, logs) = (network::own(), TestDir::new());
+    let witness = Witness::new(&network).await;
+    let mut fleet = Fleet::new(process(&witness.command("stubborn"), network.ports(), logs.path()));
     fleet.start("chat-1").await;
     fleet.started().await;
     let child = witness.seen().await;
     let pid: u32 = child.line.split(' ').next().unwrap().parse().unwrap();
-    let supervisor = parent_of(pid);
-    let supervisor = rustix::process::Pid::from_raw(supervisor).unwrap();
+    let supervisor = parent_of(pid).and_then(|parent| rustix::process::Pid::from_raw(parent as i32)).unwrap();
     rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
     assert!(fleet.exited().await.contains("its supervisor ended"));
     child.gone().await;
-}
-
-fn parent_of(pid: u32) -> i32 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|l| l.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
 }
 
 #[tokio::test]
@@ -295,7 +293,8 @@ async fn no_child_stays_when_holdline_is_killed() {
     const PARENT: &str = "import subprocess, sys, signal\n\
         p = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n\
         signal.pause()";
-    let witness = Witness::new().await;
+    let network = network::own();
+    let witness = Witness::new(&network).await;
     let mut parent = Command::new("python3")
         .args(["-c", PARENT, HOLDLINE, "supervise", "--stop-timeout", "300ms", "--"])
         .args(witness.command("stubborn family"))

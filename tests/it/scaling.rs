@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::support::client;
 use crate::support::holdline::{BINARY, Holdline};
+use crate::support::network;
 
 /// Where nobody listens: a node holds sessions without an api.
 pub(crate) const NO_API: &str = "http://127.0.0.1:1";
@@ -15,9 +16,9 @@ pub(crate) const NO_API: &str = "http://127.0.0.1:1";
 pub(crate) const LOBBY: &str = "/live/ws/lobby";
 
 /// A fleet of nodes.
-pub(crate) fn process_fleet(ports: &str, rest: &str) -> String {
+pub(crate) fn process_fleet((first, last): (u16, u16), rest: &str) -> String {
     format!(
-        "fleets:\n  chat:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, node, --api, \"{NO_API}\", --port, \"{{port}}\"], ports: \"{ports}\", stop_timeout: 20s }}\n    \
+        "fleets:\n  chat:\n    backends:\n      process: {{ command: [\"{BINARY}\", live, node, --api, \"{NO_API}\", --port, \"{{port}}\"], ports: \"{first}-{last}\", stop_timeout: 20s }}\n    \
          heartbeat: {{ probe: http, interval: 200ms }}\n    {rest}\n"
     )
 }
@@ -28,8 +29,9 @@ pub(crate) fn running(fleet: &Value) -> usize {
 
 #[tokio::test]
 async fn seventy_come_at_once_and_sixty_five_leave() {
+    let network = network::own();
     let holdline = Holdline::start(&process_fleet(
-        "22000-22099",
+        network.ports(),
         "capacity: 20\n    queue: { length: 100, timeout: 30s }\n    drain: { deadline: 30s }\n    \
          scale: { min: 1, max: 10, behavior: { down: { stabilization: 2s } } }",
     ));
@@ -91,7 +93,8 @@ async fn seventy_come_at_once_and_sixty_five_leave() {
     let explained = holdline.cli(&["scale", "chat", "--explain"]).await;
     assert!(explained.status.success());
 
-    let ports: Vec<_> = (22000..22100).filter(|port| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok()).collect();
+    let (first, last) = network.ports();
+    let ports: Vec<_> = (first..=last).filter(|port| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok()).collect();
     assert_eq!(ports.len(), 1, "only the last backend's process is left: {ports:?}");
     stay.abort_all();
 }
@@ -105,8 +108,9 @@ async fn client_that_comes_back(address: std::net::SocketAddr, mut socket: clien
 
 #[tokio::test]
 async fn a_fleet_of_zero_wakes_for_the_first_handshake() {
+    let network = network::own();
     let holdline = Holdline::start(&process_fleet(
-        "22100-22199",
+        network.ports(),
         "capacity: 20\n    queue: { length: 10, timeout: 30s }\n    scale: { min: 0, max: 2, idle_to_zero_after: 1s, behavior: { down: { stabilization: 0s } } }",
     ));
     holdline.until("nothing runs", |fleet| running(fleet) == 0).await;
@@ -119,8 +123,9 @@ async fn a_fleet_of_zero_wakes_for_the_first_handshake() {
 
 #[tokio::test]
 async fn an_operator_fixes_the_number_and_gives_it_back() {
+    let network = network::own();
     let holdline = Holdline::start(&process_fleet(
-        "22200-22299",
+        network.ports(),
         "capacity: 20\n    scale: { min: 1, max: 5, behavior: { down: { stabilization: 0s } } }",
     ));
     holdline.until_ready().await;

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use crate::scaling::process_fleet;
 use crate::support::client::{self, PATIENCE, Socket, refusal};
 use crate::support::holdline::Holdline;
+use crate::support::network;
 
 /// What the soak itself does, and so the only causes there may be.
 const CAUSES: [&str; 5] = ["client_closed", "client_lost", "drained", "rebalanced", "cut"];
@@ -47,7 +48,8 @@ async fn whatever_happens_every_seat_is_free_afterwards_and_every_end_is_explain
     let (seed, clients) = (env("HOLDLINE_SOAK_SEED", 1), env("HOLDLINE_SOAK_CLIENTS", 200));
     let span = Duration::from_secs(env("HOLDLINE_SOAK_SECONDS", 60));
     println!("seed {seed}, {clients} clients, {span:?}");
-    let holdline = Holdline::start(&config(clients, 30));
+    let network = network::own();
+    let holdline = Holdline::start(&config(network.ports(), clients, 30));
     holdline.until_ready().await;
 
     let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
@@ -62,7 +64,8 @@ async fn whatever_happens_every_seat_is_free_afterwards_and_every_end_is_explain
         };
         crowd.spawn(life.live());
     }
-    let mut operator = Operator { holdline: &holdline, clients, rng: SmallRng::seed_from_u64(seed), reloads: 0 };
+    let mut operator =
+        Operator { holdline: &holdline, ports: network.ports(), clients, rng: SmallRng::seed_from_u64(seed), reloads: 0 };
     // It has no end of its own.
     let _ = tokio::time::timeout(span, operator.work()).await;
     let reloads = operator.reloads;
@@ -78,10 +81,10 @@ async fn whatever_happens_every_seat_is_free_afterwards_and_every_end_is_explain
 }
 
 /// Seats for everybody at 80 %, so that the fleet has to breathe when some of it is drained.
-fn config(clients: u64, queue_timeout_s: u64) -> String {
+fn config(ports: (u16, u16), clients: u64, queue_timeout_s: u64) -> String {
     let capacity = clients.div_ceil(5).max(2);
     process_fleet(
-        "22400-22599",
+        ports,
         &format!(
             "capacity: {capacity}\n    affinity: {{ by: cookie }}\n    queue: {{ length: {clients}, timeout: {queue_timeout_s}s }}\n    \
              drain: {{ deadline: 20s }}\n    scale: {{ min: 2, max: 8, behavior: {{ down: {{ stabilization: 5s }} }} }}"
@@ -230,6 +233,7 @@ impl Session {
 /// Whoever runs the fleet, restlessly.
 struct Operator<'h> {
     holdline: &'h Holdline,
+    ports: (u16, u16),
     clients: u64,
     rng: SmallRng,
     reloads: u64,
@@ -249,7 +253,7 @@ impl Operator<'_> {
                 8 => self.ask("PUT", "/v1/fleets/chat/scale", Some(json!({ "to": null }))).await,
                 _ => {
                     self.reloads += 1;
-                    self.holdline.configure(&config(self.clients, 30 + self.reloads % 2));
+                    self.holdline.configure(&config(self.ports, self.clients, 30 + self.reloads % 2));
                     self.holdline.signal("HUP");
                 }
             }

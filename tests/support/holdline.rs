@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use super::TestDir;
 use super::client::{self, PATIENCE};
+#[cfg(feature = "demo")]
+use super::parent_of;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_holdline");
@@ -106,6 +108,22 @@ impl Holdline {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// SIGKILL to the backend that listens here: the kernel ends its connections, nobody says anything.
+    #[cfg(feature = "demo")]
+    pub(crate) fn kill_backend(&self, address: &str) {
+        let port = address.rsplit(':').next().unwrap();
+        let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        let is_it = |pid: &u32| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            // Other tests' backends may have the same port, each in its network. Between the two is a supervisor.
+            line.contains(&format!("\0--port\0{port}\0")) && parent_of(*pid).and_then(parent_of) == Some(self.pid())
+        };
+        let found: Vec<u32> = all.filter(is_it).collect();
+        let [pid] = *found else { panic!("{found:?} listen at {address}") };
+        let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
 
     pub(crate) fn signal(&self, signal: &str) {

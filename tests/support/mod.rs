@@ -7,6 +7,7 @@ pub(crate) mod client;
 #[cfg(feature = "demo")]
 pub(crate) mod clock;
 pub(crate) mod holdline;
+pub(crate) mod network;
 pub(crate) mod policy;
 pub(crate) mod witness;
 
@@ -20,6 +21,12 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("did not happen within {:?}: {what}", client::PATIENCE),
     }
+}
+
+/// `None`: the process has ended.
+pub(crate) fn parent_of(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// A directory of its own for one test, removed afterwards.

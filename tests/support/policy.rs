@@ -51,11 +51,11 @@ pub(crate) fn fleet(name: &str, provider: ProviderPolicy) -> FleetPolicy {
     }
 }
 
-/// Children that run `command`, with their logs in `log_dir`.
-pub(crate) fn process(command: &[&str], log_dir: &Path) -> ProcessPolicy {
+/// Children that run `command` on `ports`, the first and the last, with their logs in `log_dir`.
+pub(crate) fn process(command: &[&str], ports: (u16, u16), log_dir: &Path) -> ProcessPolicy {
     ProcessPolicy {
         command: command.iter().map(|part| (*part).to_owned()).collect(),
-        ports: (21_000, 29_999),
+        ports,
         env: Vec::new(),
         ready_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(10),

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::network::Network;
 use super::soon;
 
 pub(crate) struct Witness {
@@ -17,7 +18,8 @@ pub(crate) struct Seen {
 }
 
 impl Witness {
-    pub(crate) async fn new() -> Self {
+    /// For children that start in this network.
+    pub(crate) async fn new(_network: &Network) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port().to_string();
         Witness { listener, port }

@@ -175,7 +175,7 @@ async fn a_command_that_cannot_be_is_refused_with_what_there_is() {
 
 #[tokio::test(start_paused = true)]
 async fn a_child_is_started_observed_and_replaced_when_it_crashes() {
-    let process = policy::process(&["server"], std::path::Path::new("logs"));
+    let process = policy::process(&["server"], (20_000, 20_099), std::path::Path::new("logs"));
     let mut scene = Scene::new(ProviderPolicy::Process(process));
     let started = |effect| match effect {
         Some(Effect::Start { backend, .. }) => backend,
@@ -202,7 +202,7 @@ async fn a_child_is_started_observed_and_replaced_when_it_crashes() {
 
 #[tokio::test(start_paused = true)]
 async fn once_stopping_nothing_is_started_and_in_the_end_nobody_answers() {
-    let process = policy::process(&["server"], std::path::Path::new("logs"));
+    let process = policy::process(&["server"], (20_000, 20_099), std::path::Path::new("logs"));
     let mut scene = Scene::new(ProviderPolicy::Process(process));
     let Some(Effect::Start { backend, .. }) = scene.providers.recv().await else { panic!("min is 1") };
     scene.control.shut_down().await.unwrap();

@@ -1,29 +1,28 @@
 //! The application behind a `holdline run`, and what an operator does to it.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::TestDir;
 use crate::support::holdline::{BINARY, Holdline};
+use crate::support::network::{self, Network};
 
 /// Holdline, with the application behind it.
 pub(super) struct Fleet {
     pub(super) holdline: Holdline,
     /// The api's database.
     _dir: TestDir,
+    _network: Network,
 }
-
-/// Ports of one test: the api's own two are the first, then the nodes'.
-pub(super) struct Ports(pub(super) u16);
 
 impl Fleet {
     /// `queue`: of the api and of the nodes. `nodes`: settings of the fleet of nodes.
-    pub(super) async fn start(ports: &Ports, queue: &str, nodes: &str) -> Self {
-        let dir = TestDir::new();
-        let (api, internal, first, last) = (ports.0, ports.0 + 1, ports.0 + 2, ports.0 + 99);
+    pub(super) async fn start(queue: &str, nodes: &str) -> Self {
+        let (network, dir) = (network::own(), TestDir::new());
+        let (first, last) = network.ports();
+        let (api, internal, first) = (first, first + 1, first + 2);
         let db = dir.path().join("live.db");
         let holdline = Holdline::start(&format!(
             r#"routes:
@@ -42,7 +41,7 @@ fleets:
     {nodes}
 "#
         ));
-        let fleet = Fleet { holdline, _dir: dir };
+        let fleet = Fleet { holdline, _dir: dir, _network: network };
         fleet.holdline.until_status("the api is there", |status| phases(status, "api") == ["ready"]).await;
         fleet
     }
@@ -79,6 +78,10 @@ fleets:
         assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
+    pub(super) fn kill(&self, backend: &Value) {
+        self.holdline.kill_backend(backend["address"].as_str().unwrap());
+    }
+
     /// The ready node with the most sessions.
     pub(super) async fn fullest(&self) -> Value {
         let backends = self.backends().await;
@@ -103,20 +106,6 @@ pub(super) fn id(backend: &Value) -> String {
 
 pub(super) fn address(backend: &Value) -> SocketAddr {
     backend["address"].as_str().unwrap().parse().unwrap()
-}
-
-/// SIGKILL to the node that listens here: the kernel ends its connections, nobody says anything.
-pub(super) fn kill(node: SocketAddr) {
-    let words = ["live", "node", "--port", &node.port().to_string()].map(str::to_owned);
-    let is_it = |pid: &u32| {
-        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        // Behind the program; its supervisor has these words further behind.
-        line.split('\0').skip(1).take(words.len()).eq(words.iter().map(String::as_str))
-    };
-    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let pids: Vec<u32> = all.filter(is_it).collect();
-    assert_eq!(pids.len(), 1, "{pids:?} listen at {node}");
-    assert!(Command::new("kill").args(["-KILL", &pids[0].to_string()]).status().unwrap().success());
 }
 
 /// Seconds from the environment.

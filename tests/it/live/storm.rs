@@ -8,7 +8,7 @@ use std::time::Duration;
 use holdline_live::wall::Recovery;
 
 use super::audience::{Audience, Group};
-use super::fleet::{Fleet, Ports, address, kill};
+use super::fleet::{Fleet, address};
 use crate::support::client::{PATIENCE, http};
 use crate::support::clock;
 
@@ -31,7 +31,7 @@ async fn a_crowd_that_lost_its_node_is_let_in_at_the_pace_that_was_set() {
             "capacity: {CAPACITY}\n    admit_rate: {rate}\n    queue: {{ length: 1000, timeout: 10s }}\n    scale: {{ min: 1, max: 4 }}"
         )
     };
-    let fleet = Fleet::start(&Ports(26_100), "embedded", &settings(&format!("{RATE}/s"))).await;
+    let fleet = Fleet::start("embedded", &settings(&format!("{RATE}/s"))).await;
     fleet.scale(1).await;
     let mut audience = Audience::new(fleet.holdline.address.to_string());
     let crowd = Group {
@@ -54,7 +54,7 @@ async fn a_crowd_that_lost_its_node_is_let_in_at_the_pace_that_was_set() {
     assert_eq!(full["sessions"], USERS, "nobody moved by itself: {full}");
 
     let start = clock::now();
-    kill(address(&full));
+    fleet.kill(&full);
     let ended = || totals.moved.load(Ordering::Relaxed) + totals.lost.load(Ordering::Relaxed);
     let mut admissions = Admissions::default();
     let coming_back = async {

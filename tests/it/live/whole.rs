@@ -9,7 +9,7 @@ use holdline_live::wall::Recovery;
 use tokio::time::Instant;
 
 use super::audience::{Audience, Group, Left, Totals};
-use super::fleet::{Fleet, Ports, address, id, kill, seconds};
+use super::fleet::{Fleet, id, seconds};
 use crate::support::clock;
 
 /// After this, an eventual room must agree with the log: all of its users fetched it again by then.
@@ -21,7 +21,7 @@ const NODES: &str = "capacity: 1250\n    queue: { length: 3000, timeout: 30s }\n
 
 #[tokio::test]
 async fn two_thousand_users_miss_nothing_while_nodes_come_and_go() {
-    let fleet = Fleet::start(&Ports(26_000), "embedded", NODES).await;
+    let fleet = Fleet::start("embedded", NODES).await;
     run(&fleet, seconds("HOLDLINE_LIVE_SECONDS", 120), async |_| {}).await;
 }
 
@@ -29,7 +29,7 @@ async fn two_thousand_users_miss_nothing_while_nodes_come_and_go() {
 #[tokio::test]
 async fn nor_do_they_over_a_redis_that_is_restarted_in_the_middle() {
     let mut redis = super::redis::Redis::start().await;
-    let fleet = Fleet::start(&Ports(26_200), &redis.url(), NODES).await;
+    let fleet = Fleet::start(&redis.url(), NODES).await;
     run(&fleet, seconds("HOLDLINE_LIVE_REDIS_SECONDS", 45), async |middle| {
         tokio::time::sleep_until(middle).await;
         redis.restart(Duration::from_secs(3)).await;
@@ -96,7 +96,7 @@ async fn operate(fleet: &Fleet, start: Instant, span: Duration) {
     let until = async |share: f64| tokio::time::sleep_until(start + span.mul_f64(share)).await;
     let note = |what: &str| println!("{:>5.1} s: {what}", start.elapsed().as_secs_f64());
     until(0.12).await;
-    kill(address(&fleet.fullest().await));
+    fleet.kill(&fleet.fullest().await);
     fleet.until_ready(3).await;
     note("one of three was killed and is back");
     fleet.scale(8).await;
@@ -109,7 +109,7 @@ async fn operate(fleet: &Fleet, start: Instant, span: Duration) {
         let drained = id(&drained);
         tokio::join!(fleet.drain_and_undrain(&drained, "3s"), async {
             if let Some(node) = killed {
-                kill(address(node));
+                fleet.kill(node);
             }
         });
         fleet.until_ready(8).await;

@@ -1,5 +1,6 @@
 //! A page, typed.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,16 +10,19 @@ use tokio::process::Command;
 
 use crate::support::client::{self, PATIENCE};
 use crate::support::holdline::BINARY;
+use crate::support::network::{self, Network};
 use crate::support::{TestDir, soon};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A copy of a page's directory in which its commands are typed. What they leave running ends with it.
+/// Where the page's Holdline has its admin API, and the command line expects it.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+
+/// A copy of a page's directory in which its commands are typed, in a network where its ports are free. What they leave running ends with it.
 pub(super) struct Desk {
     dir: TestDir,
-    /// Ports of the page, and those that stand for them here: tests run beside each other.
-    ports: Vec<(&'static str, u16)>,
     groups: Vec<u32>,
+    _network: Network,
 }
 
 /// A block of a page.
@@ -28,14 +32,13 @@ struct Block<'a> {
 }
 
 impl Desk {
-    /// Of a directory of the repository. `first` is the first of some ports below 20,000 that are this test's alone; `used` are the page's.
-    pub(super) fn new(dir: &str, first: u16, used: &[&'static str]) -> Self {
-        let desk = Desk { dir: TestDir::new(), ports: used.iter().copied().zip(first..).collect(), groups: Vec::new() };
+    /// Of a directory of the repository.
+    pub(super) fn new(dir: &str) -> Self {
+        let desk = Desk { dir: TestDir::new(), groups: Vec::new(), _network: network::own() };
         for file in std::fs::read_dir(Path::new(ROOT).join(dir)).unwrap() {
             let file = file.unwrap();
             if file.file_type().unwrap().is_file() {
-                let text = std::fs::read_to_string(file.path()).unwrap();
-                std::fs::write(desk.path(file.file_name().to_str().unwrap()), desk.mapped(&text)).unwrap();
+                std::fs::copy(file.path(), desk.path(file.file_name().to_str().unwrap())).unwrap();
             }
         }
         // Where `npm install` would have put it.
@@ -46,22 +49,12 @@ impl Desk {
     /// Copies another file of the repository to its place.
     #[cfg(feature = "demo")]
     pub(super) fn brings(&self, file: &str) {
-        let text = std::fs::read_to_string(Path::new(ROOT).join(file)).unwrap();
         std::fs::create_dir_all(self.path(file).parent().unwrap()).unwrap();
-        std::fs::write(self.path(file), self.mapped(&text)).unwrap();
+        std::fs::copy(Path::new(ROOT).join(file), self.path(file)).unwrap();
     }
 
     pub(super) fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join(file)
-    }
-
-    /// What stands for this port of the page.
-    pub(super) fn port(&self, of_page: &str) -> u16 {
-        self.ports.iter().find(|(page, _)| *page == of_page).unwrap_or_else(|| panic!("the page does not use {of_page}")).1
-    }
-
-    pub(super) fn mapped(&self, text: &str) -> String {
-        self.ports.iter().fold(text.to_owned(), |text, (page, port)| text.replace(page, &port.to_string()))
     }
 
     /// Types all of `file`, and compares what it says is seen.
@@ -94,7 +87,8 @@ impl Desk {
         let path = [bin(Path::new(BINARY)), bin(&python), std::env::var("PATH").unwrap()].join(":");
         let mut shell = Command::new("bash");
         shell.args(["-euc", commands]).current_dir(self.dir.path()).env("PATH", path).process_group(0);
-        shell.env("HOLDLINE_ADMIN", format!("http://127.0.0.1:{}", self.port("9900")));
+        // The machine's settings are no part of the page.
+        shell.env_remove("HOLDLINE_ADMIN").env("no_proxy", "127.0.0.1");
         shell.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
         let mut child = shell.spawn().unwrap();
         self.groups.push(child.id().unwrap());
@@ -109,9 +103,8 @@ impl Desk {
 
     /// Looks at the only fleet until `is_so`.
     pub(super) async fn until(&self, is_so: impl Fn(&Value) -> bool) {
-        let admin = ([127, 0, 0, 1], self.port("9900")).into();
         soon("a status", async {
-            while !is_so(&client::http("GET", admin, "/v1/status", None).await.1["fleets"][0]) {
+            while !is_so(&client::http("GET", ADMIN, "/v1/status", None).await.1["fleets"][0]) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         })
@@ -120,13 +113,12 @@ impl Desk {
 
     /// Looks until every backend is ready.
     async fn serves(&self) {
-        let admin = ([127, 0, 0, 1], self.port("9900")).into();
         let ready = async {
-            while tokio::net::TcpStream::connect(admin).await.is_err() {
+            while tokio::net::TcpStream::connect(ADMIN).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             loop {
-                let (_, status) = client::http("GET", admin, "/v1/status", None).await;
+                let (_, status) = client::http("GET", ADMIN, "/v1/status", None).await;
                 let fleets = status["fleets"].as_array().cloned().unwrap_or_default();
                 let mut backends = fleets.iter().flat_map(|f| f["backends"].as_array().unwrap());
                 if !fleets.is_empty() && backends.all(|b: &Value| b["phase"] == "ready") {

@@ -97,7 +97,7 @@ pub(crate) fn snapshots(c: &mut Criterion) {
 
 pub(crate) fn decisions(c: &mut Criterion) {
     let mut group = c.benchmark_group("scale decision");
-    let provider = ProviderPolicy::Process(policy::process(&["server"], "logs".as_ref()));
+    let provider = ProviderPolicy::Process(policy::process(&["server"], (20_000, 20_999), "logs".as_ref()));
     let fleet = FleetPolicy { capacity: Some(1_000), ..policy::fleet("chat", provider) };
     for backends in [20, BACKENDS] {
         let load = |n| BackendLoad {

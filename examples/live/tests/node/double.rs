@@ -133,7 +133,7 @@ impl Double {
 }
 
 /// Several sockets may have an address as long as one of them listens at the most.
-fn bound(address: SocketAddr) -> TcpSocket {
+pub(crate) fn bound(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket.bind(address).unwrap();

@@ -6,8 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
+use crate::double::bound;
 use crate::support::{Node, hear, seqs, until};
 
 /// `live api` with a room of each kind, in a directory of its own.
@@ -15,32 +16,46 @@ struct Api {
     child: Child,
     public: SocketAddr,
     internal: SocketAddr,
+    /// Keeps the internal port while no api is there.
+    _place: TcpSocket,
     dir: tempfile::TempDir,
 }
 
 impl Api {
     fn start() -> Api {
         let dir = tempfile::tempdir().unwrap();
-        let (child, public, internal) = Api::run(&dir, "0");
-        Api { child, public, internal, dir }
+        let place = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let internal = place.local_addr().unwrap();
+        let (child, public) = Api::run(&dir, internal);
+        Api { child, public, internal, _place: place, dir }
     }
 
-    fn run(dir: &tempfile::TempDir, internal: &str) -> (Child, SocketAddr, SocketAddr) {
+    fn run(dir: &tempfile::TempDir, internal: SocketAddr) -> (Child, SocketAddr) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_live"));
-        command.args(["api", "--port", "0", "--internal", internal, "--room", "strong:strong", "--room", "eventual:eventual:30"]);
+        let internal = internal.port().to_string();
+        command.args([
+            "api",
+            "--port",
+            "0",
+            "--internal",
+            &internal,
+            "--room",
+            "strong:strong",
+            "--room",
+            "eventual:eventual:30",
+        ]);
         let mut child = command.arg("--db").arg(dir.path().join("live.db")).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let (public, internal) = line.trim().strip_prefix("listens on ").unwrap().split_once(", for nodes on ").unwrap();
-        (child, public.parse().unwrap(), internal.parse().unwrap())
+        let (public, _) = line.trim().strip_prefix("listens on ").unwrap().split_once(", for nodes on ").unwrap();
+        (child, public.parse().unwrap())
     }
 
     /// SIGKILL, and another one in its place.
     fn restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let (child, public, _) = Api::run(&self.dir, &self.internal.port().to_string());
-        (self.child, self.public) = (child, public);
+        (self.child, self.public) = Api::run(&self.dir, self.internal);
     }
 
     fn for_nodes(&self) -> String {
