@@ -95,19 +95,7 @@ impl Adoption {
         let served = self.shared.served.load_full();
         let fleets = self.fleets_of(snapshot, &served);
         if !same(&served.fleets, &fleets) {
-            let (limits, groups, written) = (served.limits, served.groups.clone(), served.written.clone());
-            let (trusted, tls) = (Arc::clone(&served.trusted), Arc::clone(&served.tls));
-            let addresses = served.addresses.clone();
-            self.serve(Served {
-                routes: Routes::of(&written, &fleets),
-                fleets,
-                limits,
-                trusted,
-                addresses,
-                groups,
-                tls,
-                written,
-            });
+            self.serve(served.over(fleets));
         }
         self.obey(snapshot);
     }

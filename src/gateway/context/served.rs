@@ -31,6 +31,20 @@ pub(crate) struct Served {
 }
 
 impl Served {
+    /// The same over other fleets.
+    pub(super) fn over(&self, fleets: Vec<Arc<Fleet>>) -> Self {
+        Served {
+            routes: Routes::of(&self.written, &fleets),
+            fleets,
+            limits: self.limits,
+            addresses: self.addresses.clone(),
+            trusted: Arc::clone(&self.trusted),
+            groups: self.groups.clone(),
+            tls: Arc::clone(&self.tls),
+            written: self.written.clone(),
+        }
+    }
+
     /// # Errors
     /// [`GatewayError::UnknownFleet`].
     pub(crate) fn new(

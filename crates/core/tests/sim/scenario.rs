@@ -1,11 +1,15 @@
 //! What a seed decides before the first step: the fleet's policy, and how rough the world is.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdline_core::policy::*;
 use rand::Rng;
 use rand::rngs::SmallRng;
+
+#[path = "../../../../tests/support/policy.rs"]
+mod fleet;
 
 /// A world to live in.
 #[derive(Clone, Debug)]
@@ -79,49 +83,17 @@ impl Scenario {
 
 /// One fleet with the defaults of the contract, and timeouts that fit a short run.
 pub(crate) fn base() -> FleetPolicy {
-    let seconds = Duration::from_secs;
-    FleetPolicy {
-        name: "chat".into(),
-        provider: process(),
-        capacity: Some(10),
-        fill: 0.8,
-        balance: Balance::LeastSessions,
-        affinity: Affinity::None,
-        queue: QueuePolicy { length: QUEUE_LENGTH_DEFAULT, timeout: seconds(10) },
-        admit_rate: None,
-        refuse: RefusePolicy { with: RefuseWith::Status, retry_after: seconds(5) },
-        heartbeat: HeartbeatPolicy {
-            probe: Probe::Http,
-            path: "/heartbeat".to_owned(),
-            interval: seconds(1),
-            timeout: seconds(1),
-            suspect_after: seconds(3),
-            dead_after: seconds(10),
-        },
-        drain: DrainPolicy { mode: DrainMode::Close, deadline: seconds(60), rate_max: None },
-        timeouts: Timeouts {
-            connect: seconds(2),
-            handshake: seconds(10),
-            response: seconds(60),
-            write: seconds(30),
-            idle: None,
-            session: None,
-        },
-        keepalive: KeepalivePolicy { tcp: None, ping: None, timeout: seconds(20) },
-        proxy_protocol: ProxyProtocol::None,
-        scale: scale(1, 20, seconds(300)),
-    }
+    let mut policy = fleet::fleet("chat", process());
+    policy.capacity = Some(10);
+    (policy.heartbeat.probe, policy.heartbeat.interval) = (Probe::Http, Duration::from_secs(1));
+    policy.drain.deadline = Duration::from_secs(60);
+    policy.scale = scale(1, 20, Duration::from_secs(300));
+    policy
 }
 
 fn process() -> ProviderPolicy {
-    ProviderPolicy::Process(ProcessPolicy {
-        command: vec!["server".to_owned()],
-        ports: (20_000, 20_999),
-        env: Vec::new(),
-        ready_timeout: Duration::from_secs(30),
-        stop_timeout: Duration::from_secs(30),
-        log_dir: "logs".into(),
-    })
+    let stop_timeout = Duration::from_secs(30);
+    ProviderPolicy::Process(ProcessPolicy { stop_timeout, ..fleet::process(&["server"], (20_000, 20_999), Path::new("logs")) })
 }
 
 pub(crate) fn fixed(count: u16) -> ProviderPolicy {

@@ -1,13 +1,17 @@
 //! Queues that take entries from whoever has some.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::join;
 use holdline_live::delta::{Action, Delta, Entry};
-use holdline_live::queue::Publish;
+use holdline_live::queue::{Publish, Subscribe};
+use tempfile::TempDir;
 
 use crate::checks::rooms;
 use crate::rig::{Rig, take};
+use crate::server::Server;
 
 /// A rig with such a queue.
 pub(crate) trait Published: Rig {
@@ -15,6 +19,92 @@ pub(crate) trait Published: Rig {
     fn url(&self) -> String;
 
     fn publisher(&self) -> Box<dyn Publish>;
+}
+
+/// A server of this kind, in a directory of its own.
+pub(crate) struct Served<K: Kind> {
+    pub(crate) log: Log,
+    pub(crate) publisher: K::Queue,
+    pub(crate) server: Option<Server>,
+    pub(crate) dir: TempDir,
+    kind: K,
+}
+
+/// What distinguishes a kind of server.
+pub(crate) trait Kind: Default {
+    type Queue: Publish + Subscribe + 'static;
+
+    /// As `--queue` takes it.
+    fn url(dir: &Path) -> String;
+
+    fn connect(url: &str) -> Self::Queue;
+
+    /// Makes what the server needs in its directory.
+    fn prepare(_dir: &Path) {}
+
+    fn start(&self, dir: &Path) -> Server;
+
+    /// Has the server end all connections.
+    async fn cut(dir: &Path);
+}
+
+impl<K: Kind> Served<K> {
+    pub(crate) fn new(kind: K) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        K::prepare(dir.path());
+        let publisher = K::connect(&K::url(dir.path()));
+        let server = Some(kind.start(dir.path()));
+        Served { log: Log::default(), publisher, server, dir, kind }
+    }
+
+    fn connect(&self) -> K::Queue {
+        K::connect(&self.url())
+    }
+}
+
+impl<K: Kind> Rig for Served<K> {
+    async fn start() -> Self {
+        Self::new(K::default())
+    }
+
+    async fn put(&mut self, rooms: &[&str]) {
+        self.log.write(rooms);
+        self.log.publish(&self.publisher).await;
+    }
+
+    fn written(&self) -> &[Entry] {
+        &self.log.entries
+    }
+
+    async fn outgrow(&mut self) {
+        self.put(&vec!["lobby"; 101_000]).await;
+    }
+
+    fn subscriber(&self) -> Arc<dyn Subscribe> {
+        Arc::new(self.connect())
+    }
+
+    async fn cut(&mut self) {
+        K::cut(self.dir.path()).await;
+    }
+
+    fn kill(&mut self) {
+        self.server = None;
+    }
+
+    fn restart(&mut self) {
+        self.server = Some(self.kind.start(self.dir.path()));
+    }
+}
+
+impl<K: Kind> Published for Served<K> {
+    fn url(&self) -> String {
+        K::url(self.dir.path())
+    }
+
+    fn publisher(&self) -> Box<dyn Publish> {
+        Box::new(self.connect())
+    }
 }
 
 /// What `live api` has in its file: the log that is published.

@@ -1,109 +1,76 @@
 //! A real redis-server, and what only it can do.
 
+use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use holdline_live::delta::Entry;
 use holdline_live::queue::redis::Redis;
-use holdline_live::queue::{Publish, QueueError, Subscribe};
+use holdline_live::queue::{Publish, QueueError};
 use rustix::process::Signal;
-use tempfile::TempDir;
 
-use crate::published::{Log, Published};
-use crate::rig::{self, next, take};
+use crate::published::{Kind, Served};
+use crate::rig::{Rig as _, next, take};
 use crate::server::Server;
 
-pub(crate) struct Rig {
-    log: Log,
-    publisher: Redis,
-    server: Option<Server>,
+pub(crate) type Rig = Served<RedisServer>;
+
+pub(crate) struct RedisServer {
     /// Whether it remembers what it had when it was killed.
     keeps: bool,
-    dir: TempDir,
 }
 
-impl Rig {
-    fn new(keeps: bool) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let publisher = Redis::connect(&url(&dir)).unwrap();
-        let mut rig = Rig { log: Log::default(), publisher, server: None, keeps, dir };
-        rig::Rig::restart(&mut rig);
-        rig
-    }
-
-    async fn command(&self, words: &[&str]) {
-        let mut connection = redis::Client::open(url(&self.dir)).unwrap().get_multiplexed_async_connection().await.unwrap();
-        redis::cmd(words[0]).arg(&words[1..]).exec_async(&mut connection).await.unwrap();
-    }
-
-    /// Bytes that the server uses.
-    async fn memory(&self) -> usize {
-        let mut connection = redis::Client::open(url(&self.dir)).unwrap().get_multiplexed_async_connection().await.unwrap();
-        let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut connection).await.unwrap();
-        info.get("used_memory").unwrap()
+impl Default for RedisServer {
+    fn default() -> Self {
+        RedisServer { keeps: true }
     }
 }
 
-fn url(dir: &TempDir) -> String {
-    format!("redis+unix://{}/redis.sock", dir.path().display())
-}
+impl Kind for RedisServer {
+    type Queue = Redis;
 
-impl rig::Rig for Rig {
-    async fn start() -> Self {
-        Self::new(true)
+    fn url(dir: &Path) -> String {
+        format!("redis+unix://{}/redis.sock", dir.display())
     }
 
-    async fn put(&mut self, rooms: &[&str]) {
-        self.log.write(rooms);
-        self.log.publish(&self.publisher).await;
+    fn connect(url: &str) -> Redis {
+        Redis::connect(url).unwrap()
     }
 
-    fn written(&self) -> &[Entry] {
-        &self.log.entries
-    }
-
-    async fn outgrow(&mut self) {
-        self.put(&vec!["lobby"; 101_000]).await;
-    }
-
-    fn subscriber(&self) -> Arc<dyn Subscribe> {
-        Arc::new(Redis::connect(&url(&self.dir)).unwrap())
-    }
-
-    async fn cut(&mut self) {
-        self.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
-    }
-
-    fn kill(&mut self) {
-        self.server = None;
-    }
-
-    fn restart(&mut self) {
+    fn start(&self, dir: &Path) -> Server {
         let mut command = Command::new("redis-server");
-        command.args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--dir"]).arg(self.dir.path());
+        command.args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--dir"]).arg(dir).current_dir(dir);
         if self.keeps {
             command.args(["--appendonly", "yes", "--appendfsync", "no"]);
         }
-        command.current_dir(self.dir.path());
-        self.server = Some(Server::start(command, "ready to accept connections", Signal::KILL).0);
+        Server::start(command, "ready to accept connections", Signal::KILL).0
+    }
+
+    async fn cut(dir: &Path) {
+        command(dir, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
     }
 }
 
-impl Published for Rig {
-    fn url(&self) -> String {
-        url(&self.dir)
-    }
+fn forgetful() -> Rig {
+    Served::new(RedisServer { keeps: false })
+}
 
-    fn publisher(&self) -> Box<dyn Publish> {
-        Box::new(Redis::connect(&url(&self.dir)).unwrap())
-    }
+async fn connection(dir: &Path) -> redis::aio::MultiplexedConnection {
+    redis::Client::open(RedisServer::url(dir)).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+async fn command(dir: &Path, words: &[&str]) {
+    redis::cmd(words[0]).arg(&words[1..]).exec_async(&mut connection(dir).await).await.unwrap();
+}
+
+/// Bytes that the server uses.
+async fn memory(dir: &Path) -> usize {
+    let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut connection(dir).await).await.unwrap();
+    info.get("used_memory").unwrap()
 }
 
 /// Redis keeps what it has in memory, unless it is told otherwise.
 #[tokio::test]
 async fn a_redis_that_forgets_everything_is_filled_again_from_the_log() {
-    use rig::Rig as _;
-    let mut rig = Rig::new(false);
+    let mut rig = forgetful();
     rig.put(&["lobby"; 100]).await;
     let queue = rig.subscriber();
     let mut entries = queue.subscribe(0).await.unwrap();
@@ -124,8 +91,7 @@ async fn a_redis_that_forgets_everything_is_filled_again_from_the_log() {
 
 #[tokio::test]
 async fn what_neither_redis_nor_the_log_has_any_more_is_told() {
-    use rig::Rig as _;
-    let mut rig = Rig::new(false);
+    let mut rig = forgetful();
     rig.put(&["lobby"; 100]).await;
     rig.kill();
     rig.restart();
@@ -141,14 +107,13 @@ async fn what_neither_redis_nor_the_log_has_any_more_is_told() {
 /// With room for some of a batch, too.
 #[tokio::test]
 async fn a_full_redis_is_down_and_takes_no_half() {
-    use rig::Rig as _;
-    let mut rig = Rig::new(false);
+    let mut rig = forgetful();
     rig.put(&["lobby"; 10]).await;
     rig.log.write(&["lobby"; 200]);
-    let used = rig.memory().await;
+    let used = memory(rig.dir.path()).await;
     let mut refused = 0;
     for room in (0..).step_by(4_096) {
-        rig.command(&["CONFIG", "SET", "maxmemory", &(used + room).to_string()]).await;
+        command(rig.dir.path(), &["CONFIG", "SET", "maxmemory", &(used + room).to_string()]).await;
         let Err(error) = rig.publisher.publish(&rig.log.entries[10..]).await else { break };
         assert!(error.to_string().contains("maxmemory"), "{error}");
         assert_eq!(rig.subscriber().newest().await.unwrap(), 10);
@@ -160,8 +125,7 @@ async fn a_full_redis_is_down_and_takes_no_half() {
 
 #[tokio::test]
 async fn a_stopped_redis_is_down_and_goes_on() {
-    use rig::Rig as _;
-    let mut rig = Rig::new(false);
+    let mut rig = forgetful();
     rig.put(&["lobby"]).await;
     let queue = rig.subscriber();
     let mut entries = queue.subscribe(1).await.unwrap();
@@ -177,9 +141,8 @@ async fn a_stopped_redis_is_down_and_goes_on() {
 
 #[tokio::test]
 async fn an_entry_of_somebody_else_is_told() {
-    use rig::Rig as _;
-    let rig = Rig::new(false);
-    rig.command(&["XADD", "live:deltas", "7-1", "who", "knows"]).await;
+    let rig = forgetful();
+    command(rig.dir.path(), &["XADD", "live:deltas", "7-1", "who", "knows"]).await;
     for error in [rig.subscriber().newest().await.err(), rig.subscriber().subscribe(0).await.err()] {
         assert!(matches!(&error, Some(QueueError::Down { reason, .. }) if reason.contains("7-1")), "{error:?}");
     }
