@@ -4,8 +4,8 @@
 //! listeners, the State task, then what feeds it and carries out its effects. Order of the end: no more connections, sessions
 //! closed at a pace, then the backends, then this.
 
+mod adapters;
 mod error;
-mod ports;
 mod reload;
 mod stop;
 
@@ -87,7 +87,7 @@ impl Default for Hooks {
 /// A Holdline that listens.
 #[derive(Clone)]
 pub struct Running {
-    /// Where clients connect; ports that the kernel chose are filled in.
+    /// Where clients connect; ports chosen by the kernel are filled in.
     pub listeners: Vec<SocketAddr>,
     /// The admin API.
     pub admin: SocketAddr,
@@ -147,7 +147,7 @@ impl Holdline {
         // Before there are children, which would share its control group.
         let meter = Meter::find();
         let gateway = Gateway::start(&config, clock, Arc::clone(&metrics), events.clone(), seed)?;
-        let plane = ports::data_plane(&gateway);
+        let plane = adapters::data_plane(&gateway);
         let (drainer, drain_orders) = mpsc::channel(DRAIN_ORDERS_MAX);
         let (orders, provider_orders) = mpsc::channel(PROVIDER_ORDERS_MAX);
         let fleets = config.fleets.iter().map(|f| Arc::clone(&f.policy)).collect();
@@ -256,7 +256,7 @@ fn serve_admin(
     clock: Clock,
 ) -> (Arc<AdminState>, (oneshot::Sender<()>, JoinHandle<()>)) {
     let address = listener.local_addr().unwrap_or(config.admin);
-    let sessions = ports::sessions(gateway);
+    let sessions = adapters::sessions(gateway);
     let state = AdminState::new(Arc::new(control.clone()), sessions, metrics, clock, address);
     state.heartbeat_tokens.store(Arc::new(heartbeat_tokens(config)));
     // The gateway has bound its listeners, and the first snapshot is there.

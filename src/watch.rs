@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 ///
 /// Make it before the files are read: what changes before it is made is not told.
 #[derive(Debug)]
-pub struct Watch {
+pub struct FileWatch {
     paths: Arc<[PathBuf]>,
     /// In the order of `paths`.
     files: Vec<File>,
@@ -45,14 +45,14 @@ struct Mark {
     changed: (i64, i64),
 }
 
-impl Watch {
+impl FileWatch {
     /// Watches `paths` from now on; they may be missing. To be made within a runtime.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let paths: Arc<[PathBuf]> = paths.into_iter().collect();
         let files = marks(&paths).into_iter().map(|mark| File { told: mark, last: mark }).collect();
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Watch { paths, files, looks }
+        FileWatch { paths, files, looks }
     }
 
     /// Resolves when files have changed, appeared or vanished, and for a second have not changed again: somebody may still be writing. Says
@@ -136,7 +136,7 @@ pub(crate) mod tests {
         }
     }
 
-    async fn looks(watch: &mut Watch, count: u32) -> Option<Vec<PathBuf>> {
+    async fn looks(watch: &mut FileWatch, count: u32) -> Option<Vec<PathBuf>> {
         tokio::time::timeout(LOOK_EVERY * count, watch.changed()).await.ok()
     }
 
@@ -144,7 +144,7 @@ pub(crate) mod tests {
     async fn a_write_a_rename_an_appearance_and_an_end_are_told_once_each_and_a_still_file_never() {
         let dir = Dir::new("kinds");
         let (a, b, still) = (dir.file("a", "1"), dir.0.join("b"), dir.file("still", "1"));
-        let mut watch = Watch::new([a.clone(), b.clone(), still]);
+        let mut watch = FileWatch::new([a.clone(), b.clone(), still]);
         assert_eq!(looks(&mut watch, 3).await, None);
         fs::write(&a, "22").unwrap();
         assert_eq!(watch.changed().await, std::slice::from_ref(&a));
@@ -168,7 +168,7 @@ pub(crate) mod tests {
         symlink("..v1", dir.0.join("..data")).unwrap();
         symlink("..data/tls.crt", dir.0.join("tls.crt")).unwrap();
         let path = dir.0.join("tls.crt");
-        let mut watch = Watch::new([path.clone()]);
+        let mut watch = FileWatch::new([path.clone()]);
         symlink("..v2", dir.0.join("..data_tmp")).unwrap();
         fs::rename(dir.0.join("..data_tmp"), dir.0.join("..data")).unwrap();
         assert_eq!(watch.changed().await, std::slice::from_ref(&path));
@@ -181,7 +181,7 @@ pub(crate) mod tests {
     async fn a_file_that_is_being_written_is_told_when_it_rests() {
         let dir = Dir::new("rests");
         let path = dir.file("a", "");
-        let mut watch = Watch::new([path.clone()]);
+        let mut watch = FileWatch::new([path.clone()]);
         let (mut looked, mut length) = (0, 0);
         while looked < 10 {
             length += 1;
@@ -193,7 +193,7 @@ pub(crate) mod tests {
     }
 
     /// One look, without its clock.
-    fn step(watch: &mut Watch, path: &Path) -> Vec<PathBuf> {
+    fn step(watch: &mut FileWatch, path: &Path) -> Vec<PathBuf> {
         watch.compare(&marks(&[path.to_owned()]))
     }
 
@@ -201,7 +201,7 @@ pub(crate) mod tests {
     async fn a_wait_that_is_given_up_loses_nothing() {
         let dir = Dir::new("given-up");
         let path = dir.file("a", "1");
-        let mut watch = Watch::new([path.clone()]);
+        let mut watch = FileWatch::new([path.clone()]);
         fs::write(&path, "22").unwrap();
         for _ in 0..20 {
             assert_eq!(watch.changed().now_or_never(), None);

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::api::EventBody;
-use super::ports::{Answering, Plane, Sessions};
+use super::interfaces::{Answering, Plane, Sessions};
 use crate::controller::{ControlError, Stopped};
 use crate::gateway::{SessionFilter, SessionInfo, SessionKind};
 use crate::test_policy as policy;

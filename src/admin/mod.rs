@@ -11,9 +11,9 @@ mod events;
 mod fleets;
 mod guard;
 mod heartbeats;
+mod interfaces;
 mod live;
 mod page;
-mod ports;
 mod probes;
 mod problem;
 #[cfg(test)]
@@ -40,7 +40,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::telemetry::Metrics;
-pub use ports::{Answering, Plane, Sessions};
+pub use interfaces::{Answering, Plane, Sessions};
 pub use problem::Problem;
 pub use serve::serve;
 pub use view::status_body;

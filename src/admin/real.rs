@@ -25,9 +25,9 @@ use crate::controller::{DataPlane, EndOrder, Outlets, StateTask, drain};
 
 /// Sessions on the backend `b-1`.
 #[derive(Default)]
-struct Held(Mutex<u32>);
+struct HeldSeats(Mutex<u32>);
 
-impl DataPlane for Held {
+impl DataPlane for HeldSeats {
     fn adopt(&self, _: &Snapshot) {}
 
     fn report(&self) -> GatewayReport {
@@ -68,7 +68,7 @@ impl DataPlane for Held {
 }
 
 struct Real {
-    plane: Arc<Held>,
+    plane: Arc<HeldSeats>,
     app: Router,
     task: JoinHandle<()>,
     _providers: mpsc::Receiver<holdline_core::event::Effect>,
@@ -79,7 +79,7 @@ impl Real {
         let mut policy = pushed("chat");
         let backend = |id: &str| StaticBackend { id: id.into(), address: ([127, 0, 0, 1], 9).into(), capacity: None };
         policy.provider = ProviderPolicy::Static(vec![backend("b-1"), backend("b-2")]);
-        let plane = Arc::new(Held::default());
+        let plane = Arc::new(HeldSeats::default());
         let (events, received) = mpsc::channel(16);
         let (drainer, orders) = mpsc::channel(16);
         let (providers, retired) = mpsc::channel(16);

@@ -105,7 +105,7 @@ pub(super) async fn drain(args: &DrainArgs, out: &mut Out) -> Result<(), Failure
     let client = args.client.client()?;
     let fleet = fleet_of(&args.backend, args.fleet.as_deref(), &client.status().await?.body)?;
     let path = drain_path(&fleet, &args.backend);
-    let target = Target { fleet, backend: Some(args.backend.as_str().into()) };
+    let target = MoveTarget { fleet, backend: Some(args.backend.as_str().into()) };
     carry_out(&client, &path, &target, &args.how, args.client.output, out).await
 }
 
@@ -122,7 +122,7 @@ pub(super) async fn undrain(args: &UndrainArgs, out: &mut Out) -> Result<(), Fai
 pub(super) async fn rebalance(args: &RebalanceArgs, out: &mut Out) -> Result<(), Failure> {
     let client = args.client.client()?;
     let path = format!("/v1/fleets/{}/rebalance", encode(&args.fleet));
-    let target = Target { fleet: args.fleet.as_str().into(), backend: None };
+    let target = MoveTarget { fleet: args.fleet.as_str().into(), backend: None };
     carry_out(&client, &path, &target, &args.how, args.client.output, out).await
 }
 
@@ -133,7 +133,7 @@ fn drain_path(fleet: &FleetName, backend: &str) -> String {
 async fn carry_out(
     client: &Client,
     path: &str,
-    target: &Target,
+    target: &MoveTarget,
     how: &HowArgs,
     format: Format,
     out: &mut Out,
@@ -162,7 +162,7 @@ async fn carry_out(
     }
 }
 
-fn describe(plan: &MovePlan, target: &Target, out: &Out) -> String {
+fn describe(plan: &MovePlan, target: &MoveTarget, out: &Out) -> String {
     let mode = match plan.mode {
         DrainMode::Close => "close",
         DrainMode::Cut => "cut",
@@ -200,13 +200,13 @@ fn shares(word: &str, shares: &[Share]) -> String {
 }
 
 /// What is being moved off.
-struct Target {
+struct MoveTarget {
     fleet: FleetName,
     /// `None`: a rebalance.
     backend: Option<BackendId>,
 }
 
-impl Target {
+impl MoveTarget {
     fn verb(&self) -> String {
         match &self.backend {
             Some(backend) => format!("drain of {backend} in {}", self.fleet),
@@ -216,15 +216,15 @@ impl Target {
 }
 
 /// Watches a move to its end and says how it ended.
-async fn follow(client: &Client, target: &Target, plan: &MovePlan, out: Option<&mut Out>) -> Result<String, Failure> {
+async fn follow(client: &Client, target: &MoveTarget, plan: &MovePlan, out: Option<&mut Out>) -> Result<String, Failure> {
     let clock = Clock::start();
     let mut progress = Progress::new(plan.sessions, out.filter(|out| out.terminal).map(|out| out.style));
-    let mut watch = Watch::new(target, plan);
+    let mut tracked = MoveProgress::new(target, plan);
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
-        match watch.look(&client.status().await?.body, clock.now()) {
-            Step::Moving(m) => progress.show(&m),
-            Step::Ended(ending) => {
+        match tracked.look(&client.status().await?.body, clock.now()) {
+            MoveState::Moving(m) => progress.show(&m),
+            MoveState::Ended(ending) => {
                 progress.end();
                 return ending.map_err(Failure::Failed);
             }
@@ -240,29 +240,29 @@ async fn follow(client: &Client, target: &Target, plan: &MovePlan, out: Option<&
 }
 
 #[derive(Debug, PartialEq)]
-enum Step {
+enum MoveState {
     Moving(MoveBody),
     /// For people: what came of it, or what went wrong.
     Ended(Result<String, String>),
 }
 
 /// Judges a move by looking at the status now and then.
-struct Watch<'a> {
-    target: &'a Target,
+struct MoveProgress<'a> {
+    target: &'a MoveTarget,
     total: u32,
     started: Option<Moment>,
     last: Option<(MoveBody, Moment)>,
 }
 
-impl<'a> Watch<'a> {
-    fn new(target: &'a Target, plan: &MovePlan) -> Self {
-        Watch { target, total: plan.sessions, started: None, last: None }
+impl<'a> MoveProgress<'a> {
+    fn new(target: &'a MoveTarget, plan: &MovePlan) -> Self {
+        MoveProgress { target, total: plan.sessions, started: None, last: None }
     }
 
-    fn look(&mut self, status: &StatusBody, now: Moment) -> Step {
+    fn look(&mut self, status: &StatusBody, now: Moment) -> MoveState {
         let started = *self.started.get_or_insert(now);
         let Some(fleet) = status.fleets.iter().find(|f| f.name == self.target.fleet) else {
-            return Step::Ended(Err(format!("fleet `{}` is gone", self.target.fleet)));
+            return MoveState::Ended(Err(format!("fleet `{}` is gone", self.target.fleet)));
         };
         let backend = self.target.backend.as_ref().map(|id| fleet.backends.iter().find(|b| b.id == *id));
         let under_way = match backend {
@@ -271,17 +271,17 @@ impl<'a> Watch<'a> {
         };
         if let Some(progress) = under_way {
             self.last = Some((progress, now));
-            return Step::Moving(progress);
+            return MoveState::Moving(progress);
         }
         match backend.flatten().map(|b| b.phase) {
-            Some(Phase::Dead) => Step::Ended(Err(format!("{}: the backend died", self.target.verb()))),
+            Some(Phase::Dead) => MoveState::Ended(Err(format!("{}: the backend died", self.target.verb()))),
             // No drain, and not drained either: somebody took it back.
             Some(Phase::Ready | Phase::Starting | Phase::Suspect) => {
-                Step::Ended(Err(format!("{}: it was taken back", self.target.verb())))
+                MoveState::Ended(Err(format!("{}: it was taken back", self.target.verb())))
             }
             Some(Phase::Draining | Phase::Drained) | None => {
                 let cut = backend.flatten().and_then(|b| b.drained).map(|done| done.cut);
-                Step::Ended(self.ending(cut, now, now.since(started)))
+                MoveState::Ended(self.ending(cut, now, now.since(started)))
             }
         }
     }
@@ -317,8 +317,8 @@ mod tests {
         Moment::from_millis(ms)
     }
 
-    fn target() -> Target {
-        Target { fleet: "chat".into(), backend: Some("b-2".into()) }
+    fn target() -> MoveTarget {
+        MoveTarget { fleet: "chat".into(), backend: Some("b-2".into()) }
     }
 
     fn status(fleets: Vec<FleetView>) -> StatusBody {
@@ -345,10 +345,10 @@ mod tests {
         status(vec![fleet("chat", vec![view])])
     }
 
-    fn ending(step: Step) -> Result<String, String> {
+    fn ending(step: MoveState) -> Result<String, String> {
         match step {
-            Step::Ended(ending) => ending,
-            Step::Moving(m) => panic!("still moving: {m:?}"),
+            MoveState::Ended(ending) => ending,
+            MoveState::Moving(m) => panic!("still moving: {m:?}"),
         }
     }
 
@@ -356,33 +356,33 @@ mod tests {
     fn a_drain_ends_drained_or_with_its_backend_gone() {
         for end in [now_is(Phase::Drained), status(vec![fleet("chat", vec![])])] {
             let target = target();
-            let mut watch = Watch::new(&target, &plan());
-            assert!(matches!(watch.look(&draining(12, 30_000), at(0)), Step::Moving(m) if m.remaining == 12));
-            assert_eq!(ending(watch.look(&end, at(2_000))), Ok("drain of b-2 in chat: done, 40 sessions in 2.0s".into()));
+            let mut tracked = MoveProgress::new(&target, &plan());
+            assert!(matches!(tracked.look(&draining(12, 30_000), at(0)), MoveState::Moving(m) if m.remaining == 12));
+            assert_eq!(ending(tracked.look(&end, at(2_000))), Ok("drain of b-2 in chat: done, 40 sessions in 2.0s".into()));
         }
     }
 
     #[test]
     fn what_was_left_at_the_deadline_was_cut() {
         let target = target();
-        let mut watch = Watch::new(&target, &plan());
-        watch.look(&draining(12, 100), at(0));
-        let error = ending(watch.look(&drained(12), at(250))).expect_err("cut");
+        let mut tracked = MoveProgress::new(&target, &plan());
+        tracked.look(&draining(12, 100), at(0));
+        let error = ending(tracked.look(&drained(12), at(250))).expect_err("cut");
         assert_eq!(error, "drain of b-2 in chat: the deadline passed with 12 sessions left, which were cut");
-        let error = ending(watch.look(&drained(1), at(250))).expect_err("cut");
+        let error = ending(tracked.look(&drained(1), at(250))).expect_err("cut");
         assert!(error.contains("with 1 session left"), "the others went in time: {error}");
-        let done = ending(watch.look(&drained(0), at(250)));
+        let done = ending(tracked.look(&drained(0), at(250)));
         assert_eq!(done, Ok("drain of b-2 in chat: done, 40 sessions in 250ms".into()), "all went in time");
     }
 
     #[test]
     fn of_a_backend_that_went_at_once_the_last_count_is_known() {
         let target = target();
-        let mut watch = Watch::new(&target, &plan());
+        let mut tracked = MoveProgress::new(&target, &plan());
         let mut status_then = draining(2, 0);
         status_then.fleets[0].backends[0].draining.as_mut().expect("a drain").cut = 3;
-        watch.look(&status_then, at(0));
-        let error = ending(watch.look(&status(vec![fleet("chat", vec![])]), at(250))).expect_err("cut");
+        tracked.look(&status_then, at(0));
+        let error = ending(tracked.look(&status(vec![fleet("chat", vec![])]), at(250))).expect_err("cut");
         assert!(error.contains("with 3 sessions left, which were cut"), "{error}");
     }
 
@@ -390,23 +390,23 @@ mod tests {
     fn taken_back_dead_or_gone_is_no_success() {
         for (status, word) in [(now_is(Phase::Ready), "taken back"), (now_is(Phase::Dead), "died"), (status(vec![]), "gone")] {
             let target = target();
-            let mut watch = Watch::new(&target, &plan());
-            watch.look(&draining(12, 30_000), at(0));
-            assert!(ending(watch.look(&status, at(250))).expect_err("no success").contains(word), "{word}");
+            let mut tracked = MoveProgress::new(&target, &plan());
+            tracked.look(&draining(12, 30_000), at(0));
+            assert!(ending(tracked.look(&status, at(250))).expect_err("no success").contains(word), "{word}");
         }
     }
 
     #[test]
     fn a_rebalance_is_watched_on_its_fleet() {
-        let target = Target { fleet: "chat".into(), backend: None };
-        let mut watch = Watch::new(&target, &plan());
+        let target = MoveTarget { fleet: "chat".into(), backend: None };
+        let mut tracked = MoveProgress::new(&target, &plan());
         let mut view = fleet("chat", vec![]);
         view.rebalance = Some(moving(5, 40));
-        assert!(matches!(watch.look(&status(vec![view]), at(0)), Step::Moving(m) if m.remaining == 5));
-        let done = ending(watch.look(&status(vec![fleet("chat", vec![])]), at(500)));
+        assert!(matches!(tracked.look(&status(vec![view]), at(0)), MoveState::Moving(m) if m.remaining == 5));
+        let done = ending(tracked.look(&status(vec![fleet("chat", vec![])]), at(500)));
         assert_eq!(done, Ok("rebalance of chat: done, 40 sessions in 500ms".into()));
-        watch.last = watch.last.map(|(m, at)| (MoveBody { deadline_in_ms: 0, ..m }, at));
-        let late = ending(watch.look(&status(vec![fleet("chat", vec![])]), at(600)));
+        tracked.last = tracked.last.map(|(m, at)| (MoveBody { deadline_in_ms: 0, ..m }, at));
+        let late = ending(tracked.look(&status(vec![fleet("chat", vec![])]), at(600)));
         assert_eq!(late, Err("rebalance of chat: the deadline passed with 5 sessions left, which stay where they are".into()));
     }
 }

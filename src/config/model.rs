@@ -26,7 +26,7 @@ pub struct Config {
     /// In order of precedence: the first that matches counts.
     pub routes: Vec<Route>,
     /// At least one, in the file's order.
-    pub fleets: Vec<Fleet>,
+    pub fleets: Vec<FleetConfig>,
     /// Bounds on what a client may do.
     pub limits: Limits,
     /// Data-plane threads; `None`: one a core.
@@ -86,7 +86,7 @@ pub struct BackendTls {
 
 /// A fleet's policy, and what only shells need of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fleet {
+pub struct FleetConfig {
     /// What its owner decided.
     pub policy: Arc<FleetPolicy>,
     /// Bearer token that a pushed heartbeat must carry; `None`: loopback is trusted.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::located::{At, Entries, given};
-use super::raw_fleet::Fleet;
+use super::raw_fleet::RawFleet;
 use super::units::{Count, OrNone, Period, Rate, Sessions, Size, Threads};
 
 /// Configuration of Holdline. Durations are written `250ms`, `10s`, `5m` or `1h`, rates `100/s`, sizes `64KiB`, shares `80%`; `none` means
@@ -28,7 +28,7 @@ pub(super) struct Config {
     /// fleet.
     pub(super) routes: At<Vec<Route>>,
     /// Fleets by name; at least one.
-    pub(super) fleets: Entries<Fleet>,
+    pub(super) fleets: Entries<RawFleet>,
     /// Bounds on what a client may do.
     pub(super) limits: Limits,
     /// Data-plane threads; `auto`: one a core.

@@ -10,7 +10,8 @@ use super::units::{Count, OrNone, Period, PortRange, Rate, Share};
 /// Interchangeable backends that are scaled together.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Fleet {
+#[schemars(rename = "Fleet")]
+pub(super) struct RawFleet {
     /// Where its backends come from: exactly one provider.
     pub(super) backends: Backends,
     /// Sessions a backend takes, or `none`; a heartbeat may report a lower one. There is no default.
@@ -40,9 +41,9 @@ pub(super) struct Fleet {
     pub(super) scale: Scale,
 }
 
-impl Default for Fleet {
+impl Default for RawFleet {
     fn default() -> Self {
-        Fleet {
+        RawFleet {
             backends: Backends::default(),
             capacity: None,
             fill: At::from(Share::percent(80.0)),

@@ -53,12 +53,12 @@ pub(super) struct Up {
     /// Which policy counts.
     pub(super) select: Select,
     /// Bounds on the change within a period; empty: none.
-    pub(super) policies: Vec<Step>,
+    pub(super) policies: Vec<RawScalingPolicy>,
 }
 
 impl Default for Up {
     fn default() -> Self {
-        let step = |amount| Step { amount: At::from(amount), period: At::from(Period::secs(15)) };
+        let step = |amount| RawScalingPolicy { amount: At::from(amount), period: At::from(Period::secs(15)) };
         Up {
             stabilization: At::from(Period::secs(0)),
             select: Select::Max,
@@ -76,7 +76,7 @@ pub(super) struct Down {
     /// Which policy counts.
     pub(super) select: Select,
     /// Bounds on the change within a period; empty: none.
-    pub(super) policies: Vec<Step>,
+    pub(super) policies: Vec<RawScalingPolicy>,
 }
 
 impl Default for Down {
@@ -100,7 +100,8 @@ pub(super) enum Select {
 /// A bound on the change within a period.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Step {
+#[schemars(rename = "Step")]
+pub(super) struct RawScalingPolicy {
     /// So many backends, or a share of those there were at the period's start.
     pub(super) amount: At<Amount>,
     /// The period.

@@ -5,14 +5,14 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::files;
-use crate::watch::Watch;
+use crate::watch::FileWatch;
 
 /// A file that is watched for what it says.
 pub struct Watched {
     path: PathBuf,
     /// What it said when it was last looked at, or why it cannot be the configuration.
     seen: Result<Vec<u8>, ErrorKind>,
-    watch: Watch,
+    watch: FileWatch,
 }
 
 impl Watched {
@@ -26,7 +26,7 @@ impl Watched {
             // A pipe can be read once.
             return Err(io::Error::other("it is no regular file"));
         }
-        Ok(Watched { watch: Watch::new([path.clone()]), path, seen: Ok(seen) })
+        Ok(Watched { watch: FileWatch::new([path.clone()]), path, seen: Ok(seen) })
     }
 
     /// Its reader has seen this: it is no news any more.

@@ -14,14 +14,14 @@ const ENTRIES_MAX: usize = 1024;
 /// A bounded ring of notices. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
 pub struct EventLog {
-    entries: Arc<Mutex<VecDeque<Entry>>>,
+    entries: Arc<Mutex<VecDeque<LoggedEvent>>>,
     /// The id of the newest; zero: none yet.
     newest: Arc<watch::Sender<u64>>,
 }
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Entry {
+pub struct LoggedEvent {
     /// Grows by one with each; the first is 1.
     pub id: u64,
     /// Wall clock, milliseconds since 1970 (UTC).
@@ -39,7 +39,7 @@ impl Default for EventLog {
 
 impl EventLog {
     /// The entries after `id`, oldest first; all that are kept when `id` is of an earlier run, and so higher than any.
-    pub fn since(&self, id: u64) -> Vec<Entry> {
+    pub fn since(&self, id: u64) -> Vec<LoggedEvent> {
         let entries = self.entries.lock();
         let newest = entries.back().map_or(0, |e| e.id);
         let after = if id > newest { 0 } else { id };
@@ -61,7 +61,7 @@ impl EventLog {
         if entries.len() == ENTRIES_MAX {
             entries.pop_front();
         }
-        entries.push_back(Entry { id, at_unix_ms, notice });
+        entries.push_back(LoggedEvent { id, at_unix_ms, notice });
         drop(entries);
         self.newest.send_replace(id);
     }
@@ -87,7 +87,7 @@ mod tests {
         Notice { fleet: Some("chat".into()), backend: None, kind: NoticeKind::Scale, message: message.to_owned() }
     }
 
-    fn ids(entries: &[Entry]) -> Vec<u64> {
+    fn ids(entries: &[LoggedEvent]) -> Vec<u64> {
         entries.iter().map(|e| e.id).collect()
     }
 

@@ -31,7 +31,7 @@ use crate::net::tls::Connector;
 
 pub use control::{Adopt, Control, ControlError, Stopped};
 pub use drainer::drain;
-pub use event_log::{Entry, EventLog};
+pub use event_log::{EventLog, LoggedEvent};
 pub use prober::Prober;
 pub use report::{BadReport, REPORT_MAX, read_report};
 pub use state_task::{Outlets, StateTask};

@@ -104,7 +104,7 @@ impl Prober {
         let starting = Arc::new(AtomicBool::new(true));
         let mut hash = DefaultHasher::new();
         (self.seed, fleet, backend).hash(&mut hash);
-        let target = Target {
+        let target = ProbeTarget {
             fleet: fleet.clone(),
             backend: backend.clone(),
             interval: policy.heartbeat.interval,
@@ -121,7 +121,7 @@ impl Prober {
 }
 
 /// One backend, as its task sees it.
-struct Target {
+struct ProbeTarget {
     fleet: FleetName,
     backend: BackendId,
     interval: Duration,
@@ -135,7 +135,7 @@ struct Target {
     complaint: Option<String>,
 }
 
-impl Target {
+impl ProbeTarget {
     async fn run(mut self) {
         // The first probe is at once, the second one anywhere within an interval: from then on fleets do not beat in step.
         let mut phase = Some(self.random.random_range(0.0..1.0));

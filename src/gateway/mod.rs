@@ -101,7 +101,7 @@ impl Gateway {
         let mut key = [0; 32];
         OsRng.try_fill_bytes(&mut key).map_err(|error| GatewayError::Thread(io::Error::other(error)))?;
         let keys = Keys::new(key);
-        let fleet = |(number, f): (usize, &crate::config::model::Fleet)| {
+        let fleet = |(number, f): (usize, &crate::config::model::FleetConfig)| {
             Fleet::new(number, Arc::clone(&f.policy), metrics.fleet(&f.policy.name), keys.clone())
         };
         let fleets: Vec<_> = config.fleets.iter().enumerate().map(fleet).collect();

@@ -17,10 +17,10 @@ use crate::files;
 
 pub(super) fn fleets(
     check: &mut Check<'_>,
-    named: &Entries<raw::Fleet>,
+    named: &Entries<raw::RawFleet>,
     listeners: &[Listener],
     admin: SocketAddr,
-) -> Vec<model::Fleet> {
+) -> Vec<model::FleetConfig> {
     if named.0.is_empty() {
         check.wrong(
             0,
@@ -57,7 +57,7 @@ struct Addresses {
     backends: Vec<(SocketAddr, String, u64)>,
 }
 
-fn fleet(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, addresses: &mut Addresses) -> model::Fleet {
+fn fleet(check: &mut Check<'_>, name: &str, raw: &raw::RawFleet, addresses: &mut Addresses) -> model::FleetConfig {
     let (heartbeat, heartbeat_token) = heartbeat(check, name, &raw.heartbeat);
     let timeouts = timeouts(check, name, &raw.timeouts);
     let policy = FleetPolicy {
@@ -101,14 +101,14 @@ fn fleet(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, addresses: &mut Ad
         scale: scale::scale(check, name, &raw.scale),
     };
     let tls = raw.backends.tls.as_ref().map(|raw| tls::backends(check, name, &raw.value, raw.line));
-    model::Fleet { policy: Arc::new(policy), heartbeat_token, tls }
+    model::FleetConfig { policy: Arc::new(policy), heartbeat_token, tls }
 }
 
 fn per_second(rate: OrNone<Rate>) -> Option<f64> {
     rate.0.map(|Rate(per_second)| per_second)
 }
 
-fn provider(check: &mut Check<'_>, name: &str, raw: &raw::Fleet, addresses: &mut Addresses) -> ProviderPolicy {
+fn provider(check: &mut Check<'_>, name: &str, raw: &raw::RawFleet, addresses: &mut Addresses) -> ProviderPolicy {
     match (&raw.backends.static_, &raw.backends.process) {
         (Some(list), None) => ProviderPolicy::Static(static_backends(check, name, list, addresses)),
         (None, Some(child)) => ProviderPolicy::Process(process(check, name, child, &raw.scale)),
@@ -190,7 +190,7 @@ fn seats(check: &mut Check<'_>, key: &str, line: u64, Count(capacity): Count) ->
     capacity
 }
 
-fn capacity(check: &mut Check<'_>, name: &str, raw: &raw::Fleet) -> Option<u32> {
+fn capacity(check: &mut Check<'_>, name: &str, raw: &raw::RawFleet) -> Option<u32> {
     let elastic = raw.backends.process.is_some();
     let key = format!("fleets.{name}.capacity");
     match &raw.capacity {
@@ -211,7 +211,7 @@ fn capacity(check: &mut Check<'_>, name: &str, raw: &raw::Fleet) -> Option<u32> 
     }
 }
 
-fn fill(check: &mut Check<'_>, name: &str, raw: &raw::Fleet) -> f64 {
+fn fill(check: &mut Check<'_>, name: &str, raw: &raw::RawFleet) -> f64 {
     let fill = raw.fill.value.ratio();
     if fill <= 0.0 || fill > 1.0 {
         check.wrong(raw.fill.line, format!("fleets.{name}.fill is {}", raw.fill.value), "write more than 0% and at most 100%");

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use holdline_core::policy::Affinity;
 
 use super::super::located::{At, Entries};
-use super::super::model::{Fleet, HostMatch, Route};
+use super::super::model::{FleetConfig, HostMatch, Route};
 use super::super::raw;
 use super::super::raw_fleet;
 use super::super::units::Sessions;
@@ -14,8 +14,8 @@ use super::check::Check;
 pub(super) fn routes(
     check: &mut Check<'_>,
     raw: &At<Vec<raw::Route>>,
-    named: &Entries<raw_fleet::Fleet>,
-    fleets: &[Fleet],
+    named: &Entries<raw_fleet::RawFleet>,
+    fleets: &[FleetConfig],
 ) -> Vec<Route> {
     if raw.value.is_empty() {
         return only_route(check, raw, named, fleets);
@@ -48,8 +48,8 @@ pub(super) fn routes(
 fn only_route(
     check: &mut Check<'_>,
     raw: &At<Vec<raw::Route>>,
-    named: &Entries<raw_fleet::Fleet>,
-    fleets: &[Fleet],
+    named: &Entries<raw_fleet::RawFleet>,
+    fleets: &[FleetConfig],
 ) -> Vec<Route> {
     if let [(first, _), (second, _), ..] = named.0.as_slice() {
         let line = if raw.line == 0 { first.line } else { raw.line };
@@ -61,7 +61,7 @@ fn only_route(
         );
         check.wrong(line, what, remedy);
     }
-    let to = |fleet: &Fleet| Route {
+    let to = |fleet: &FleetConfig| Route {
         host: HostMatch::Any,
         path: "/".to_owned(),
         fleet: fleet.policy.name.clone(),
@@ -137,7 +137,7 @@ fn path(check: &mut Check<'_>, raw: &At<String>) -> String {
 }
 
 /// Between two polls a client is known by its affinity alone.
-fn polls(check: &mut Check<'_>, route: &raw::Route, fleets: &[Fleet]) {
+fn polls(check: &mut Check<'_>, route: &raw::Route, fleets: &[FleetConfig]) {
     let named = fleets.iter().find(|f| f.policy.name.as_str() == route.fleet.value);
     if route.sessions.value == Sessions::Polls && named.is_some_and(|f| f.policy.affinity == Affinity::None) {
         let fleet = &route.fleet.value;
@@ -152,12 +152,12 @@ fn polls(check: &mut Check<'_>, route: &raw::Route, fleets: &[Fleet]) {
 }
 
 /// Two fleets that one browser may reach must not overwrite each other's cookie.
-fn shared_cookies(check: &mut Check<'_>, routes: &[Route], named: &Entries<raw_fleet::Fleet>, fleets: &[Fleet]) {
+fn shared_cookies(check: &mut Check<'_>, routes: &[Route], named: &Entries<raw_fleet::RawFleet>, fleets: &[FleetConfig]) {
     let hosts =
-        |fleet: &Fleet| routes.iter().filter(|r| r.fleet == fleet.policy.name).map(|r| r.host.clone()).collect::<Vec<_>>();
+        |fleet: &FleetConfig| routes.iter().filter(|r| r.fleet == fleet.policy.name).map(|r| r.host.clone()).collect::<Vec<_>>();
     for (n, fleet) in fleets.iter().enumerate() {
         let Affinity::Cookie { name, .. } = &fleet.policy.affinity else { continue };
-        let shares = |other: &&Fleet| {
+        let shares = |other: &&FleetConfig| {
             other.policy.name != fleet.policy.name
                 && matches!(&other.policy.affinity, Affinity::Cookie { name: theirs, .. } if theirs == name)
                 && hosts(fleet).iter().any(|a| hosts(other).iter().any(|b| meet(a, b)))

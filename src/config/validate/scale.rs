@@ -5,7 +5,7 @@ use std::time::Duration;
 use holdline_core::policy::{Buffer, ScalePolicy, ScaleRules, ScaleStep, SelectPolicy, StepAmount};
 
 use super::super::located::At;
-use super::super::raw_scale::{Behavior, Scale, Select, Step};
+use super::super::raw_scale::{Behavior, RawScalingPolicy, Scale, Select};
 use super::super::units::{Amount, Count, Period};
 use super::check::{Check, default_mark, later};
 
@@ -41,7 +41,13 @@ pub(super) fn scale(check: &mut Check<'_>, fleet: &str, raw: &Scale) -> ScalePol
     }
 }
 
-fn rules(check: &mut Check<'_>, at: &str, stabilization: &At<Period>, select: Select, policies: &[Step]) -> ScaleRules {
+fn rules(
+    check: &mut Check<'_>,
+    at: &str,
+    stabilization: &At<Period>,
+    select: Select,
+    policies: &[RawScalingPolicy],
+) -> ScaleRules {
     ScaleRules {
         stabilization: bounded(check, &format!("{at}.stabilization"), stabilization, STABILIZATION_MAX),
         select: match select {
@@ -53,7 +59,7 @@ fn rules(check: &mut Check<'_>, at: &str, stabilization: &At<Period>, select: Se
     }
 }
 
-fn step(check: &mut Check<'_>, at: &str, raw: &Step) -> ScaleStep {
+fn step(check: &mut Check<'_>, at: &str, raw: &RawScalingPolicy) -> ScaleStep {
     let amount = match raw.amount.value {
         Amount::Count(n) => StepAmount::Backends(n),
         Amount::Share(share) => StepAmount::Share(share.ratio()),

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::config::model::{Config, Fleet, HostMatch, Limits, Listener, LogConfig, LogFormat, Route};
+use crate::config::model::{Config, FleetConfig, HostMatch, Limits, Listener, LogConfig, LogFormat, Route};
 use crate::config::units::Sessions;
 use crate::gateway::admission::fleet::tests::{policy, ready, view};
 use crate::gateway::*;
@@ -84,7 +84,7 @@ impl Rig {
             admin: ([127, 0, 0, 1], 0).into(),
             log: LogConfig { format: LogFormat::Text, level: tracing::Level::ERROR, access: false },
             routes,
-            fleets: vec![Fleet { policy: Arc::clone(&policy), heartbeat_token: None, tls: None }],
+            fleets: vec![FleetConfig { policy: Arc::clone(&policy), heartbeat_token: None, tls: None }],
             limits: LIMITS,
             threads: NonZeroUsize::new(threads),
             shutdown_deadline: Duration::from_secs(5),

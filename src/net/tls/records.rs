@@ -20,7 +20,7 @@ const SEALED_MAX: usize = HEADER + PLAIN_MAX + 2048;
 /// One connection's records.
 pub struct Records {
     engine: Engine,
-    held: Option<Box<Held>>,
+    held: Option<Box<Buffered>>,
     /// The peer's close_notify was read.
     is_closed: bool,
     /// An error was met; nothing more is asked of rustls.
@@ -29,7 +29,7 @@ pub struct Records {
 
 /// What is held up.
 #[derive(Default)]
-struct Held {
+struct Buffered {
     /// The peer's bytes from the first on that rustls is not done with.
     sealed: Vec<u8>,
     /// How many of these rustls has seen: whole records of an unfinished message.
@@ -40,7 +40,7 @@ struct Held {
     read: usize,
 }
 
-impl Held {
+impl Buffered {
     fn is_empty(&self) -> bool {
         self.sealed.is_empty() && self.plain.is_empty()
     }

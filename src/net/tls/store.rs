@@ -17,7 +17,7 @@ use super::choice::Choice;
 use crate::config::model::{BackendTls, Config, Listener, ListenerTls, TlsVersion};
 use crate::config::tls::{self, Certificate, Expiry, TlsFileError};
 use crate::telemetry::Metrics;
-use crate::watch::Watch;
+use crate::watch::FileWatch;
 
 /// The only protocol that is offered and taken (RFC 7301): a client that insists on another is told so.
 const ALPN: &[u8] = b"http/1.1";
@@ -126,7 +126,7 @@ impl Store {
         if self.paths().is_empty() {
             return std::future::pending().await;
         }
-        let mut watch = Watch::new(self.paths());
+        let mut watch = FileWatch::new(self.paths());
         // They may have changed between the first reading and this watch.
         let mut changed = self.paths();
         loop {

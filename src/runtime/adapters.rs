@@ -1,4 +1,4 @@
-//! Fits the rooms' narrow traits to each other.
+//! Implements the traits that the control plane and the admin API need with the gateway.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,17 +16,17 @@ use crate::net::tls::Connector;
 
 /// The gateway, as the control plane needs it.
 pub(super) fn data_plane(gateway: &Arc<Gateway>) -> Arc<dyn DataPlane> {
-    Arc::new(GatewayPort(Arc::clone(gateway)))
+    Arc::new(GatewayAdapter(Arc::clone(gateway)))
 }
 
 /// The gateway, as the admin API needs it.
 pub(super) fn sessions(gateway: &Arc<Gateway>) -> Arc<dyn Sessions> {
-    Arc::new(GatewayPort(Arc::clone(gateway)))
+    Arc::new(GatewayAdapter(Arc::clone(gateway)))
 }
 
-struct GatewayPort(Arc<Gateway>);
+struct GatewayAdapter(Arc<Gateway>);
 
-impl DataPlane for GatewayPort {
+impl DataPlane for GatewayAdapter {
     fn adopt(&self, snapshot: &Snapshot) {
         self.0.adopt(snapshot);
     }
@@ -49,7 +49,7 @@ impl DataPlane for GatewayPort {
     }
 }
 
-impl Sessions for GatewayPort {
+impl Sessions for GatewayAdapter {
     fn list(&self, filter: SessionFilter) -> Answering<'_, Vec<SessionInfo>> {
         Box::pin(self.0.sessions(filter))
     }

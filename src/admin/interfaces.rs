@@ -11,7 +11,7 @@ use holdline_core::snapshot::Snapshot;
 use tokio::sync::watch;
 
 use super::api::EventBody;
-use crate::controller::{Control, ControlError, Entry, Stopped};
+use crate::controller::{Control, ControlError, LoggedEvent, Stopped};
 use crate::gateway::{SessionFilter, SessionInfo};
 
 /// An answer that is on its way.
@@ -57,7 +57,7 @@ impl Plane for Control {
     }
 
     fn events_since(&self, id: u64) -> Vec<EventBody> {
-        let body = |Entry { id, at_unix_ms, notice }| EventBody { id, at_unix_ms, notice };
+        let body = |LoggedEvent { id, at_unix_ms, notice }| EventBody { id, at_unix_ms, notice };
         self.events().since(id).into_iter().map(body).collect()
     }
 
