@@ -179,9 +179,13 @@ async fn row_16_interim_responses_without_end() {
     })
     .await;
     let few = edge.exchange("GET /few HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
-    assert!(few.starts_with("HTTP/1.1 200 ") && few.ends_with("ok"), "{few}");
+    let behind = few.strip_prefix(interim.repeat(8).as_str()).unwrap_or_else(|| panic!("{few}"));
+    assert!(behind.starts_with("HTTP/1.1 200 ") && behind.ends_with("ok"), "{few}");
     let many = edge.exchange("GET /many HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
-    assert!(many.starts_with("HTTP/1.1 502 ") && many.contains("holdline-cause: backend_invalid"), "{many}");
+    // As many as may be go to the client before it is known that there are more.
+    let behind = many.trim_start_matches(interim);
+    assert!(many.len() - behind.len() <= 8 * interim.len(), "{many}");
+    assert!(behind.starts_with("HTTP/1.1 502 ") && behind.contains("holdline-cause: backend_invalid"), "{many}");
     edge.backend.until_over(2, 0).await;
     assert_eq!(edge.bad_input("backend_answer").await, 1.0);
     edge.is_unharmed().await;
