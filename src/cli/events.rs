@@ -11,6 +11,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output::{Format, Out};
 use super::render::{Tone, paint, unix_time};
+use super::status::unknown_fleet;
 use crate::admin::api::EventBody;
 
 /// Attempts to find a Holdline again that went away while it was followed; it may be restarting.
@@ -38,26 +39,48 @@ pub(super) struct EventsArgs {
 pub(super) async fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failure> {
     let client = args.client.client()?;
     let mut last = 0;
-    read(args, &client, &mut last, out).await?;
+    if let Some(fleet) = &args.fleet {
+        let status = client.status().await?.body;
+        // One that is not configured any more may still have events.
+        let is_known = status.fleets.iter().any(|f| f.name.as_str() == fleet);
+        if !is_known && read(args, &client, Until::Now, &mut last, out).await? == 0 {
+            return Err(unknown_fleet(fleet, &status));
+        }
+    }
+    let until = if args.follow { Until::Stopped } else { Until::Now };
+    read(args, &client, until, &mut last, out).await?;
     if !args.follow {
         return Ok(());
     }
     let mut attempts = 0;
     loop {
         let before = last;
-        match read(args, &client, &mut last, out).await {
-            Ok(()) | Err(Failure::NoAnswer { .. }) if last != before => attempts = 0,
-            Ok(()) | Err(Failure::NoAnswer { .. }) if attempts < RECONNECTS => attempts += 1,
-            Ok(()) => return Err(client.no_answer("it ends the stream again and again")),
+        match read(args, &client, until, &mut last, out).await {
+            Ok(_) | Err(Failure::NoAnswer { .. }) if last != before => attempts = 0,
+            Ok(_) | Err(Failure::NoAnswer { .. }) if attempts < RECONNECTS => attempts += 1,
+            Ok(_) => return Err(client.no_answer("it ends the stream again and again")),
             Err(failure) => return Err(failure),
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
     }
 }
 
-/// One stream, to its end.
-async fn read(args: &EventsArgs, client: &Client, last: &mut u64, out: &mut Out) -> Result<(), Failure> {
-    let path = if args.follow { "/v1/events" } else { "/v1/events?follow=0" };
+/// Which events are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Those there are.
+    Now,
+    /// Those to come as well.
+    Stopped,
+}
+
+/// One stream, to its end; how many events of it were shown.
+async fn read(args: &EventsArgs, client: &Client, until: Until, last: &mut u64, out: &mut Out) -> Result<u64, Failure> {
+    let path = match until {
+        Until::Now => "/v1/events?follow=0",
+        Until::Stopped => "/v1/events",
+    };
+    let mut shown = 0;
     let mut body = client.stream(path, *last).await?.into_body();
     let mut lines = Lines::default();
     while let Some(frame) = body.frame().await {
@@ -65,33 +88,35 @@ async fn read(args: &EventsArgs, client: &Client, last: &mut u64, out: &mut Out)
             Ok(Ok(chunk)) => chunk,
             Ok(Err(_)) => continue,
             // A stream that breaks while it is followed is taken up again.
-            Err(_) if args.follow => return Ok(()),
+            Err(_) if until == Until::Stopped => return Ok(shown),
             Err(error) => return Err(client.no_answer(format!("the events broke off: {error}"))),
         };
         for line in lines.feed(&chunk)? {
             let Some(data) = line.strip_prefix("data: ") else { continue };
-            show(args, data, last, out)?;
+            shown += u64::from(show(args, data, last, out)?);
         }
     }
-    Ok(())
+    Ok(shown)
 }
 
-fn show(args: &EventsArgs, data: &str, last: &mut u64, out: &mut Out) -> Result<(), Failure> {
+/// Whether it is one of those that were asked for.
+fn show(args: &EventsArgs, data: &str, last: &mut u64, out: &mut Out) -> Result<bool, Failure> {
     let event: EventBody = serde_json::from_str(data).map_err(|e| Failure::Failed(format!("not an event ({e}): {data}")))?;
     *last = event.id;
     if args.fleet.as_deref().is_some_and(|f| event.notice.fleet.as_ref().is_none_or(|name| name.as_str() != f)) {
-        return Ok(());
+        return Ok(false);
     }
     match args.client.output {
-        Format::Json => out.line(data),
+        Format::Json => out.line(data)?,
         Format::Table => {
             let name = |n: Option<&str>| n.unwrap_or("-").to_owned();
             let fleet = name(event.notice.fleet.as_ref().map(|f| f.as_str()));
             let place = event.notice.backend.as_ref().map_or(fleet.clone(), |b| format!("{fleet}/{b}"));
             let when = paint(&unix_time(event.at_unix_ms), Tone::Dim, out.style);
-            out.line(&format!("{when}  {place}  {}", event.notice.message))
+            out.line(&format!("{when}  {place}  {}", event.notice.message))?;
         }
     }
+    Ok(true)
 }
 
 /// Puts lines together from whatever chunks they come in.

@@ -66,7 +66,7 @@ pub(super) fn fleet_of(backend: &str, fleet: Option<&str>, status: &StatusBody) 
     }
 }
 
-fn unknown_fleet(name: &str, status: &StatusBody) -> Failure {
+pub(super) fn unknown_fleet(name: &str, status: &StatusBody) -> Failure {
     let known = list(status.fleets.iter().map(|f| f.name.to_string()));
     Failure::Failed(format!("no fleet is called `{name}`; there are: {known}"))
 }

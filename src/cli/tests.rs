@@ -299,7 +299,15 @@ async fn events_as_lines_and_as_json_lines() {
     let json = served.run("events -o json").await.expect("success");
     let ids: Vec<Value> = json.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON")["id"].clone()).collect();
     assert_eq!(ids, [1, 2]);
-    assert_eq!(served.run("events --fleet feed").await, Ok(String::new()));
+    let unknown = served.run("events --fleet feed").await;
+    assert_eq!(unknown, Err((1, "no fleet is called `feed`; there are: chat".to_owned())));
+}
+
+#[tokio::test]
+async fn a_fleet_that_was_removed_still_has_its_events() {
+    let served = Served::with(vec![]).await;
+    served.plane.emit(1, "it is removed");
+    assert!(served.run("events --fleet chat").await.is_ok_and(|text| text.contains("it is removed")));
 }
 
 #[tokio::test]
