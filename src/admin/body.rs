@@ -62,6 +62,10 @@ async fn read(request: Request) -> Result<Bytes, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde would take `[]` for an object whose keys are all left out.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::plain(StatusCode::BAD_REQUEST, "the body is not a JSON object; send one, such as {}"));
+    }
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => Problem::invalid(format!("the body does not fit: {error}")),
         Category::Io | Category::Syntax | Category::Eof => {

@@ -5,6 +5,7 @@
 
 pub mod api;
 mod body;
+mod connections;
 #[cfg(test)]
 pub(crate) mod doubles;
 mod events;

@@ -2,20 +2,23 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Connections at the same time; more wait in the kernel. Enough for scrapers, readers of events and a backend pushing from each of
-/// a hundred processes, and far below any descriptor limit.
-const CONNECTIONS_MAX: usize = 256;
+use super::connections::{Answering, Connection, Connections};
 
 /// For a whole head to arrive; also the idle time of a kept-alive connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,25 +31,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `app` until `stop` resolves, then lets answers under way end.
 pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output = ()>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let open = Connections::default();
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
-        let next = async {
-            let slot = slots.clone().acquire_owned().await;
-            (listener.accept().await, slot)
-        };
         tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next() => {}
-            (accepted, slot) = next => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let serving = connection(stream, app.clone(), stopped.clone());
-                    connections.spawn(async move {
-                        serving.await;
-                        drop(slot);
-                    });
+                    connections.spawn(connection(stream, app.clone(), open.open(), stopped.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the admin API could not accept a connection");
@@ -63,18 +58,36 @@ pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output 
     }
 }
 
-async fn connection(stream: TcpStream, app: Router, mut stopped: watch::Receiver<()>) {
+async fn connection(stream: TcpStream, app: Router, mut place: Connection, mut stopped: watch::Receiver<()>) {
+    let answers = place.answers();
+    let app = TowerToHyperService::new(app);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answering = answers.begin();
+        let answer = app.call(request);
+        async move { answer.await.map(|response| noted(response, answering)) }
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
     // An error here is the peer's: it went, or sent no HTTP. hyper has answered what can be answered.
     tokio::select! {
         _ = serving.as_mut() => {}
+        () = place.closed() => {}
         _ = stopped.changed() => {
             serving.as_mut().graceful_shutdown();
             let _ = serving.await;
         }
     }
+}
+
+/// The answer is under way until its body has been sent.
+fn noted(response: Response, answering: Answering) -> Response {
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _until_the_end = &answering;
+            frame
+        }))
+    })
 }

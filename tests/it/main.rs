@@ -4,6 +4,7 @@
 mod support;
 
 mod addresses;
+mod admin;
 #[cfg(feature = "foreign-clients")]
 mod browser;
 mod capacity;

@@ -83,6 +83,10 @@ async fn bodies_are_small_json_without_surprises() {
         ("text/plain", "{}", 415),
         ("application/x-www-form-urlencoded", "", 415),
         ("application/json", "{", 400),
+        ("application/json", "[]", 400),
+        ("application/json", " [\"10s\"]", 400),
+        ("application/json", "null", 400),
+        ("application/json", "\"{}\"", 400),
         ("application/json", "{\"ovre\": \"10s\"}", 422),
         ("application/json", "{\"over\": \"10\"}", 422),
         ("application/json", "{\"over\": 10}", 422),
@@ -90,6 +94,10 @@ async fn bodies_are_small_json_without_surprises() {
         ("application/json", "{\"mode\": \"handoff\"}", 422),
     ] {
         assert_eq!(read(api.send(typed(kind, text)).await).await.0, status, "{kind} {text}");
+    }
+    for (method, call) in [("POST", "rebalance"), ("POST", "heartbeats"), ("PUT", "scale")] {
+        let (status, problem) = api.order(method, &format!("/v1/fleets/chat/{call}"), json!([])).await;
+        assert_eq!((status.as_u16(), &problem["detail"]), (400, &json!("the body is not a JSON object; send one, such as {}")));
     }
     let large = format!("{{\"over\": \"{}\"}}", "9".repeat(70_000));
     assert_eq!(api.send(typed("application/json", &large)).await.status(), 413);
