@@ -11,7 +11,7 @@ use holdline_core::cause::Phase;
 use holdline_core::event::Event;
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::{FleetPolicy, Probe};
-use holdline_core::snapshot::Snapshot;
+use holdline_core::snapshot::{FleetView, Snapshot};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::{mpsc, watch};
@@ -32,6 +32,38 @@ pub struct Prober {
     metrics: Arc<Metrics>,
     seed: u64,
     probed: HashMap<(FleetName, BackendId), Probed>,
+    followed: Option<Followed>,
+}
+
+/// What `probed` was made of.
+struct Followed {
+    snapshot: Arc<Snapshot>,
+    /// In the order of its fleets.
+    connectors: Vec<Option<Arc<Connector>>>,
+}
+
+impl Followed {
+    /// Whether `next` has the same backends to probe, in the same way: most snapshots differ in counts alone.
+    fn says_the_same(&self, next: &Snapshot, plane: &dyn DataPlane) -> bool {
+        let (old, new) = (&self.snapshot.fleets, &next.fleets);
+        let same = |(old, connector): (&FleetView, &Option<Arc<Connector>>), new: &FleetView| {
+            let same_policy = Arc::ptr_eq(&old.policy, &new.policy) || old.policy == new.policy;
+            same_policy && probes(old).eq(probes(new)) && same_connector(connector.as_ref(), plane.connector(new.name()).as_ref())
+        };
+        old.len() == new.len() && old.iter().zip(&self.connectors).zip(new).all(|(old, new)| same(old, new))
+    }
+}
+
+/// What the task of each backend depends on.
+fn probes(fleet: &FleetView) -> impl Iterator<Item = (&BackendId, Option<SocketAddr>, bool)> {
+    fleet.backends.iter().map(|b| (&b.id, b.address, b.phase == Phase::Starting))
+}
+
+fn same_connector(a: Option<&Arc<Connector>>, b: Option<&Arc<Connector>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
 }
 
 /// A backend with a task of its own, which ends with this.
@@ -47,10 +79,7 @@ struct Probed {
 impl Probed {
     /// Whether a backend there is asked in the same way.
     fn asks(&self, address: SocketAddr, policy: &FleetPolicy, connector: Option<&Arc<Connector>>) -> bool {
-        let same_tls = match (&self.connector, connector) {
-            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
-            (own, other) => own.is_none() && other.is_none(),
-        };
+        let same_tls = same_connector(self.connector.as_ref(), connector);
         let (own, other) = (&self.policy, policy);
         self.address == address && own.heartbeat == other.heartbeat && own.proxy_protocol == other.proxy_protocol && same_tls
     }
@@ -65,24 +94,29 @@ impl Drop for Probed {
 impl Prober {
     /// A prober that reports to `events`.
     pub fn new(plane: Arc<dyn DataPlane>, events: mpsc::Sender<Event>, metrics: Arc<Metrics>, seed: u64) -> Self {
-        Prober { plane, events, metrics, seed, probed: HashMap::new() }
+        Prober { plane, events, metrics, seed, probed: HashMap::new(), followed: None }
     }
 
     /// Follows the snapshots until they end.
     pub async fn run(mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
         loop {
             let snapshot = Arc::clone(&snapshots.borrow_and_update());
-            self.follow(&snapshot);
+            self.follow(snapshot);
             if snapshots.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn follow(&mut self, snapshot: &Snapshot) {
+    /// Starts and ends tasks; whether there was anything to look at.
+    fn follow(&mut self, snapshot: Arc<Snapshot>) -> bool {
+        if self.followed.as_ref().is_some_and(|followed| followed.says_the_same(&snapshot, &*self.plane)) {
+            return false;
+        }
+        let connectors: Vec<_> = snapshot.fleets.iter().map(|f| self.plane.connector(f.name())).collect();
         let mut before = std::mem::take(&mut self.probed);
-        for fleet in snapshot.fleets.iter().filter(|f| f.policy.heartbeat.probe != Probe::Push) {
-            let connector = self.plane.connector(fleet.name());
+        let fleets = snapshot.fleets.iter().zip(&connectors);
+        for (fleet, connector) in fleets.filter(|(f, _)| f.policy.heartbeat.probe != Probe::Push) {
             for backend in &fleet.backends {
                 let Some(address) = backend.address else { continue };
                 let key = (fleet.name().clone(), backend.id.clone());
@@ -92,6 +126,8 @@ impl Prober {
                 self.probed.insert(key, probed);
             }
         }
+        self.followed = Some(Followed { snapshot, connectors });
+        true
     }
 
     fn start(

@@ -244,3 +244,29 @@ async fn push_is_not_asked() {
     let asked = tokio::time::timeout(Duration::from_millis(200), scene.listener.accept());
     assert!(asked.await.is_err());
 }
+
+#[tokio::test]
+async fn a_snapshot_that_differs_in_counts_alone_changes_nothing() {
+    let policy = fake::fleet(Probe::Tcp, Duration::from_secs(60), Duration::from_secs(60));
+    let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let (one, two) = ((ID, address(1), Phase::Ready), ("b", address(2), Phase::Starting));
+    let (events, _received) = mpsc::channel(64);
+    let mut prober = Prober::new(Arc::new(FakePlane::default()), events, Metrics::new(), 7);
+    assert!(prober.follow(fake::snapshot(&policy, &[one, two])));
+    let mut counts = Snapshot::clone(&fake::snapshot(&policy, &[one, two]));
+    counts.version += 1;
+    counts.fleets[0].queued = 7;
+    counts.fleets[0].backends[0].sessions = 7;
+    counts.fleets[0].backends[0].phase = Phase::Draining;
+    assert!(!prober.follow(Arc::new(counts)), "a backend that drains is probed as before");
+    let ready = (two.0, two.1, Phase::Ready);
+    let elsewhere = (two.0, address(3), Phase::Ready);
+    let slower = fake::fleet(Probe::Tcp, Duration::from_secs(61), Duration::from_secs(60));
+    for (policy, backends) in
+        [(&policy, &[one, ready][..]), (&policy, &[one, elsewhere]), (&policy, &[one]), (&policy, &[]), (&slower, &[])]
+    {
+        let snapshot = fake::snapshot(policy, backends);
+        assert!(prober.follow(Arc::clone(&snapshot)) && !prober.follow(snapshot));
+        assert_eq!(prober.probed.len(), backends.len());
+    }
+}
