@@ -23,6 +23,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const GATEWAY: &[&str] =
     &["error", "peer", "refuse", "stage", "limits", "session", "admission", "upstream", "context", "http", "accept"];
 
+/// The files of the demo, lowest first: each may import those before it. `mod.rs` is above them all.
+const DEMO: &[&str] = &["ledger", "stage", "wave", "user", "crowd", "summary", "show"];
+
 /// The files of core's `state`, lowest first: each may use those before it. `mod.rs` is above them all, and tells the order too.
 const STATE: &[&str] = &[
     "backoff",
@@ -71,6 +74,12 @@ fn rooms_import_in_one_direction() {
 fn rooms_of_the_gateway_import_in_one_direction() {
     let against = against_order("src/gateway", "crate::gateway::", GATEWAY);
     assert!(against.is_empty(), "against the order of docs/architecture.md:\n{}", against.join("\n"));
+}
+
+#[test]
+fn files_of_the_demo_import_in_one_direction() {
+    let against = against_order("src/cli/demo", "crate::cli::demo::", DEMO);
+    assert!(against.is_empty(), "a cycle:\n{}", against.join("\n"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod crowd;
 mod ledger;
 mod show;
+mod stage;
 mod summary;
 mod user;
 mod wave;
@@ -17,6 +18,7 @@ use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 
 use self::show::Show;
+use self::stage::NODES;
 use self::wave::Wave;
 use super::failure::Failure;
 use super::output::{Format, Out};
@@ -27,9 +29,6 @@ use crate::telemetry::logs;
 /// Holdline's usual addresses, if nobody has them.
 const LISTENER_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9900;
-
-/// The fleet that holds the users' sessions.
-const NODES: &str = "nodes";
 
 /// Ports of the nodes.
 const NODE_PORTS: (u16, u16) = (20_000, 20_999);

@@ -7,10 +7,9 @@ use std::time::Duration;
 use holdline_core::cause::Phase;
 use tokio::time::Instant;
 
-use super::NODES;
-use super::crowd::{self, Stage};
+use super::crowd;
+use super::stage::{NODES, Stage, room_of};
 use super::summary::Summary;
-use super::user;
 use super::wave::Wave;
 use crate::admin::api::{FleetBody, StatusBody};
 use crate::cli::client::Client;
@@ -220,7 +219,7 @@ fn introduction(wave: Wave, address: SocketAddr, admin: SocketAddr) -> String {
         "page       http://{address}/?room={room}&user=you   the comment wall\n\
          admin      http://{admin}/   the status page; or: holdline status --admin http://{admin}\n\
          story      {clients} users arrive within {over}, read, write and leave; {show} in total\n",
-        room = user::room_of(0),
+        room = room_of(0),
     )
 }
 

@@ -5,9 +5,8 @@ use std::fmt;
 use holdline_core::ids::BackendId;
 use serde::Serialize;
 
-use super::NODES;
-use super::crowd::Stage;
 use super::ledger::{DeliveryMs, Deltas};
+use super::stage::{NODES, Stage};
 use crate::admin::api::{BackendBody, StatusBody};
 use crate::cli::render::count;
 
@@ -160,12 +159,16 @@ impl fmt::Display for Summary {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use holdline_core::cause::Phase;
     use holdline_core::time::Moment;
+    use holdline_live::client::{End, How};
 
     use super::*;
     use crate::admin::doubles::{backend, fleet, snapshot};
     use crate::admin::status_body;
+    use crate::clock::Clock;
 
     fn look(sessions: &[u32]) -> StatusBody {
         let backends = (1u32..).zip(sessions).map(|(n, held)| backend(&format!("b-{n}"), Phase::Ready, *held, Some(20)));
@@ -215,5 +218,19 @@ fill       100 % at the highest, never above capacity
         let mut summary = Summary::default();
         summary.look(0, &look(&[1; 30]));
         assert!(summary.to_string().ends_with("b-20            1 of 20\n           and 10 more\n"), "{summary}");
+    }
+
+    #[test]
+    fn who_finds_nobody_is_lost_unless_the_show_was_interrupted() {
+        let stage = Stage::new("127.0.0.1:1".to_owned(), 10, Clock::start());
+        let end = |how| End { how, asked: Duration::ZERO };
+        stage.tally.ended(&end(How::Moved), true);
+        stage.tally.ended(&end(How::Broken("refused".to_owned())), false);
+        for (interrupted, lost) in [(true, 0), (false, 1)] {
+            let mut summary = Summary::default();
+            summary.heard(&stage, interrupted);
+            assert_eq!((summary.moved, summary.lost, summary.is_good()), (1, lost, interrupted));
+            assert_eq!(summary.to_string().contains("no answer: refused"), !interrupted, "{summary}");
+        }
     }
 }

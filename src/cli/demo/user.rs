@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdline_live::client::{Backoff, Change, End, Event, Follower, How, Mutation, Transport, Way};
+use holdline_live::client::{Backoff, Change, Event, Follower, Mutation, Transport, Way};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::crowd::{ROOM_SIZE, Stage};
+use super::stage::{Stage, room_of};
 use super::wave::Stay;
 
 /// One user in so many reads an event stream, one in twice as many polls instead; all others have WebSockets.
@@ -25,11 +25,6 @@ const AWAY_MS: std::ops::Range<u64> = 500..3_000;
 const CATCHES_UP_WITHIN: Duration = Duration::from_secs(10);
 /// Comments to like; older ones have scrolled away.
 const IN_VIEW: usize = 30;
-
-/// The room with this user in it.
-pub(super) fn room_of(number: u32) -> String {
-    format!("wall-{}", number / ROOM_SIZE)
-}
 
 /// One user.
 pub(super) struct User {
@@ -213,26 +208,6 @@ impl View {
             }
             Action::Delete => self.comments.retain(|c| *c != delta.comment),
             Action::Edit | Action::Like | Action::Unlike => {}
-        }
-    }
-}
-
-/// How a session, or the attempt to have one, ended for the tally.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    Moved,
-    Refused,
-    Lost,
-    NoAnswer,
-}
-
-impl Ended {
-    pub(super) fn of(end: &End, had_session: bool) -> Self {
-        match end.how {
-            How::Moved => Ended::Moved,
-            How::Busy => Ended::Refused,
-            How::Broken(_) if had_session => Ended::Lost,
-            How::Broken(_) | How::FromTheFuture | How::Refused(_) => Ended::NoAnswer,
         }
     }
 }
