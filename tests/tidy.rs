@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The rooms of `src/`, and the rooms that each may import (docs/architecture.md, "Layout").
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -80,6 +81,28 @@ fn rooms_of_the_gateway_import_in_one_direction() {
 fn files_of_the_demo_import_in_one_direction() {
     let against = against_order("src/cli/demo", "crate::cli::demo::", DEMO);
     assert!(against.is_empty(), "a cycle:\n{}", against.join("\n"));
+}
+
+#[test]
+fn without_default_features_there_is_no_demo_in_the_binary() {
+    let only_for_the_demo = ["holdline-live", "libsqlite3-sys", "rusqlite", "tokio-tungstenite", "tungstenite"];
+    let found = |features: &[&str]| -> Vec<&str> {
+        let packages = packages_of_the_binary(features);
+        only_for_the_demo.into_iter().filter(|name| packages.iter().any(|package| package == name)).collect()
+    };
+    assert_eq!(found(&["--no-default-features"]), Vec::<&str>::new(), "docs and README promise packagers a binary without these");
+    assert_eq!(found(&[]), only_for_the_demo, "the demo is made of other packages now: name those");
+}
+
+/// The packages that the binary of `holdline` is built from.
+fn packages_of_the_binary(features: &[&str]) -> Vec<String> {
+    let mut tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    tree.args(["tree", "--package", "holdline", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"]);
+    tree.args(["--locked", "--offline"]).args(features).current_dir(root());
+    let output = tree.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
 #[test]
