@@ -1,4 +1,7 @@
 //! The fleet table of `status`, `top` and the demo.
+//!
+//! Layout is by `console`, which measures and pads coloured cells; [`columns`] adds no more than rows and indentation. A crate for tables
+//! (`comfy-table`, `tabled`) wraps or cuts cells that do not fit, where this leaves whole columns out, which is the rest of this file.
 
 use std::fmt::Write;
 

@@ -2,6 +2,9 @@
 //!
 //! One lock for both stages of a limit. It is taken once a handshake and once an end, for about a quarter of a microsecond; without it a
 //! sketch could say too little while it is emptied.
+//!
+//! Rates are not counted by `governor`: it keeps an entry for each address that ever came until somebody has all of them looked through, so its
+//! memory is as large as a botnet; here it is fixed. Floods and a rate that a reload changes would be on top of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
