@@ -1,8 +1,8 @@
-//! The only place where channels and tasks are wired together: a whole Holdline, from a configuration to its end.
+//! Wires channels and tasks together and runs Holdline from startup to shutdown. No other module spawns its long-lived tasks.
 //!
-//! The calling thread runs the control plane; the gateway has threads of its own. Order of the start: the admin address, the
-//! listeners, the State task, then what feeds it and carries out its effects. Order of the end: no more connections, sessions
-//! closed at a pace, then the backends, then this.
+//! The calling thread runs the control plane; the gateway has threads of its own. Startup order: the admin address, the
+//! listeners, the State task, then what feeds it and carries out its effects. Shutdown order: no more connections, sessions
+//! closed at a bounded rate, then the backends, then the control plane.
 
 mod adapters;
 mod error;
@@ -38,34 +38,34 @@ use reload::Reloads;
 pub use stop::Stop;
 use stop::Stopping;
 
-/// Events on their way to the State task, which takes them in batches. A second of heartbeats of a thousand backends; data threads
-/// do not wait when it is full (they report at the next tick), probers and providers do.
+/// Events queued for the State task, which takes them in batches: a second of heartbeats of a thousand backends. When it is full,
+/// data threads do not wait (they report at the next tick); probers and providers do.
 const EVENTS_MAX: usize = 1024;
-/// Orders to end sessions that the data plane has not carried out yet; see [`Outlets::drainer`].
+/// Queued orders to end sessions; see [`Outlets::drainer`].
 const DRAIN_ORDERS_MAX: usize = 256;
-/// Starts and stops of backends on their way to a loop that waits for nothing.
+/// Queued starts and stops of backends.
 const PROVIDER_ORDERS_MAX: usize = 64;
 
-/// Until a killed backend is gone; one that hangs in the kernel takes longer, and must not hold Holdline.
+/// How long to wait for killed backends; one that hangs in the kernel takes longer and must not delay the exit.
 const KILL_TIME: Duration = Duration::from_secs(5);
 
 /// What the caller of [`run`] adds to the configuration.
 pub struct Hooks {
     /// Called once, when everything listens.
     pub ready: Box<dyn FnOnce(Running) + Send>,
-    /// Stops the run like a signal does; clone it to keep a handle.
+    /// Stops the run as a signal does; clone it to keep a handle.
     pub stop: Stop,
     /// Whether SIGTERM and SIGINT stop the run.
     pub signals: bool,
-    /// Of every random decision; `None`: from the operating system.
+    /// Seed of every random decision; `None`: from the operating system.
     pub seed: Option<u64>,
     /// A Holdline binary: it supervises backends that are processes.
     pub executable: PathBuf,
-    /// The log's lost lines, for the metrics.
+    /// Counter of dropped log lines, for the metrics.
     pub log: Option<DroppedLines>,
     /// The log's filter, which a reload sets.
     pub log_filter: Option<LogFilter>,
-    /// Where the configuration was read: it is reloaded on SIGHUP and when it changes. `None`: it stays as it is.
+    /// The configuration file; it is reloaded on SIGHUP and when it changes. `None`: no reloads.
     pub file: Option<ConfigFile>,
 }
 
@@ -106,14 +106,14 @@ pub fn run(config: Config, hooks: Hooks) -> Result<(), RunError> {
         let holdline = Holdline::start(config, hooks).await?;
         holdline.serve(stopping).await
     });
-    // A read that hangs in a file system must not hold the process.
+    // A read that hangs in a file system must not delay the exit.
     runtime.shutdown_background();
     result
 }
 
 /// Everything that runs.
 struct Holdline {
-    /// What is in force.
+    /// The configuration in force.
     config: Config,
     reloads: Option<Reloads>,
     log_filter: Option<LogFilter>,
@@ -125,7 +125,7 @@ struct Holdline {
     admin: Arc<AdminState>,
     /// Dropping the sender ends the task.
     admin_task: (oneshot::Sender<()>, JoinHandle<()>),
-    /// Each names itself when it ends, which none should.
+    /// Each returns its name when it ends, which none should before shutdown.
     tasks: JoinSet<&'static str>,
 }
 
@@ -137,10 +137,10 @@ impl Holdline {
             metrics.follow_log(dropped);
         }
         let seed = hooks.seed.unwrap_or_else(|| SmallRng::from_os_rng().random());
-        // First: a second Holdline with the same configuration ends here, before it takes connections.
+        // First: a second Holdline with the same configuration fails here, before it accepts connections.
         let listener = bind_admin(config.admin).await?;
         let (events, received) = mpsc::channel(EVENTS_MAX);
-        // Before it listens: whoever sees it run may send SIGHUP.
+        // Before it listens: a SIGHUP may arrive as soon as it does.
         let reloads = hooks.file.map(Reloads::new).transpose()?;
         // Before the gateway raises it.
         let open_files = getrlimit(Resource::Nofile).current;
@@ -168,13 +168,13 @@ impl Holdline {
         let (admin, admin_task) = serve_admin(listener, &config, &control, &gateway, Arc::clone(&metrics), clock);
 
         let running = Running { listeners: gateway.addresses(), admin: admin.address, control: control.clone() };
-        tracing::info!(listeners = ?running.listeners, admin = %running.admin, page = %format_args!("http://{}/", running.admin), fleets = config.fleets.len(), "Holdline runs");
+        tracing::info!(listeners = ?running.listeners, admin = %running.admin, page = %format_args!("http://{}/", running.admin), fleets = config.fleets.len(), "Holdline is running");
         (hooks.ready)(running);
         let log_filter = hooks.log_filter;
         Ok(Holdline { config, reloads, log_filter, clock, metrics, gateway, control, providers, admin, admin_task, tasks })
     }
 
-    /// Serves until it is told to stop, and stops.
+    /// Serves until a stop is requested, then shuts down.
     async fn serve(mut self, mut stopping: Stopping) -> Result<(), RunError> {
         let ended = loop {
             tokio::select! {
@@ -188,11 +188,11 @@ impl Holdline {
         };
         let deadline = self.config.shutdown_deadline;
         if let Some(ended) = &ended {
-            // Its sessions can still be closed properly; no new one could be decided on.
-            tracing::error!(?ended, "a part of Holdline ended by itself; Holdline stops");
+            // Open sessions can still be closed properly; new ones could not be placed.
+            tracing::error!(?ended, "a task of Holdline ended unexpectedly; stopping");
         }
         self.admin.set_ready(false);
-        tracing::info!(?deadline, "stops: sessions are closed within the deadline; another signal cuts them at once");
+        tracing::info!(?deadline, "stopping: sessions are closed within the deadline; a second signal cuts them at once");
         let mut reloads = self.reloads.take();
         let gently = {
             let mut gentle = std::pin::pin!(self.stop_gently(deadline));
@@ -209,7 +209,7 @@ impl Holdline {
         }
         let (admin_stop, admin_task) = self.admin_task;
         drop(admin_stop);
-        // Answers under way end first; a task that failed has none.
+        // Responses in flight are finished first; a task that failed has none.
         let _ = admin_task.await;
         tracing::info!("Holdline has stopped");
         match ended {
@@ -219,19 +219,19 @@ impl Holdline {
     }
 
     async fn stop_gently(&self, deadline: Duration) {
-        // Without a State task nobody scales anyway.
+        // Without a State task there is no scaling to stop.
         let _ = self.control.shut_down().await;
         self.gateway.shutdown(deadline).await;
-        tracing::info!("all sessions have ended; backends are stopped");
+        tracing::info!("all sessions have ended; stopping backends");
         self.providers.shutdown().await;
     }
 
     async fn stop_at_once(&self) {
-        tracing::warn!("asked again: sessions are cut, backends are killed");
+        tracing::warn!("second stop request: cutting sessions and killing backends");
         self.providers.kill();
         self.gateway.shutdown(Duration::ZERO).await;
         if tokio::time::timeout(KILL_TIME, self.providers.shutdown()).await.is_err() {
-            tracing::error!("some backends do not end even by SIGKILL; their supervisors go on waiting for them");
+            tracing::error!("some backends are still running after SIGKILL; their supervisors keep waiting for them");
         }
     }
 }

@@ -17,22 +17,22 @@ use serde_json::Value;
 use super::failure::Failure;
 use crate::admin::api::{ProblemBody, StatusBody};
 
-/// For the connection; the other side is on this machine or near.
+/// Connect timeout; the admin API is on this machine or near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// For a whole answer, or for the head of a stream.
+/// Timeout of a whole response, or of the head of a stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest answer that is read: 10,000 sessions are about 3 MiB.
+/// Limit of a response body: 10,000 sessions are about 3 MiB.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
-/// An answer, as it came and as it was understood. What is passed on to programs is `raw`: a newer server may say more.
+/// A response, raw and parsed. JSON output prints `raw`: a newer server may send more fields.
 pub(super) struct Reply<T> {
     pub(super) raw: Value,
     pub(super) body: T,
 }
 
-/// One admin API.
+/// A client of one admin API.
 pub(super) struct Client {
     admin: String,
     authority: Authority,
@@ -42,8 +42,9 @@ pub(super) struct Client {
 impl Client {
     /// A client of the API at `admin`: `http://HOST:PORT`, the scheme may be left out.
     pub(super) fn new(admin: &str) -> Result<Self, Failure> {
-        let authority = authority(admin)
-            .ok_or_else(|| Failure::Usage(format!("`{admin}` is no admin URL; write for instance http://127.0.0.1:9900")))?;
+        let authority = authority(admin).ok_or_else(|| {
+            Failure::Usage(format!("`{admin}` is not an admin URL; expected one such as http://127.0.0.1:9900"))
+        })?;
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
@@ -58,7 +59,7 @@ impl Client {
         self.call(Method::GET, path, None::<&()>).await
     }
 
-    /// One call with its whole answer.
+    /// One call, with its whole response.
     pub(super) async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -75,7 +76,7 @@ impl Client {
         Ok(Reply { raw, body })
     }
 
-    /// An answer that goes on; the caller reads its body.
+    /// A streamed response; the caller reads its body.
     pub(super) async fn stream(&self, path: &str, last_event_id: u64) -> Result<Response<Incoming>, Failure> {
         let mut request = self.request(Method::GET, path, None::<&()>)?;
         request.headers_mut().insert("last-event-id", last_event_id.into());
@@ -83,13 +84,13 @@ impl Client {
         head.unwrap_or_else(|_| Err(self.too_late()))
     }
 
-    /// The connection broke, or nobody is there.
+    /// The connection failed or was closed.
     pub(super) fn no_answer(&self, why: impl Into<String>) -> Failure {
         Failure::NoAnswer { admin: self.admin.clone(), why: why.into() }
     }
 
     fn request(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Request<Full<Bytes>>, Failure> {
-        let bad = |e: &dyn std::fmt::Display| Failure::Usage(format!("cannot ask {path}: {e}"));
+        let bad = |e: &dyn std::fmt::Display| Failure::Usage(format!("cannot request {path}: {e}"));
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path);
         let builder = Request::builder().method(method).uri(uri.build().map_err(|e| bad(&e))?);
         let json = body.map(serde_json::to_vec).transpose().map_err(|e| bad(&e))?;
@@ -118,17 +119,17 @@ impl Client {
 
     async fn read(&self, response: Response<Incoming>) -> Result<Bytes, Failure> {
         let collected = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
-        Ok(collected.map_err(|e| self.no_answer(format!("the answer broke off: {e}")))?.to_bytes())
+        Ok(collected.map_err(|e| self.no_answer(format!("the response was truncated: {e}")))?.to_bytes())
     }
 
     fn too_late(&self) -> Failure {
-        self.no_answer(format!("nothing within {} s", ANSWER_TIMEOUT.as_secs()))
+        self.no_answer(format!("timed out after {} s", ANSWER_TIMEOUT.as_secs()))
     }
 
     fn not_holdline(&self, got: &str) -> Failure {
         let admin = &self.admin;
         Failure::Failed(format!(
-            "what answers at {admin} is not a Holdline admin API that this version knows ({got}); check --admin"
+            "the server at {admin} is not a Holdline admin API of a compatible version ({got}); check --admin"
         ))
     }
 }

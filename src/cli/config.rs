@@ -36,7 +36,7 @@ enum Action {
 pub(super) fn config(args: &ConfigArgs, out: &mut Out) -> Result<(), Failure> {
     match &args.action {
         Action::Check { file, config } => {
-            // clap has seen to it that one of them is there.
+            // clap requires one of them.
             let path = file.as_ref().or(config.as_ref()).ok_or_else(|| Failure::Usage("name a file".into()))?;
             let config = load(path).map_err(|e| Failure::Usage(e.to_string()))?;
             for warning in &config.warnings {

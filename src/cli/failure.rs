@@ -2,7 +2,7 @@
 
 use console::style;
 
-/// Why a command did not do what it was asked. The text says what, where and what to do.
+/// Why a command failed. The text says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// The operation failed, or its deadline passed.
@@ -11,15 +11,15 @@ pub(super) enum Failure {
     /// The command or the configuration is wrong.
     #[error("{0}")]
     Usage(String),
-    /// Nobody answers at the admin address.
+    /// No answer from the admin address.
     #[error("no answer from {admin}: {why}; is `holdline run` running there? --admin or HOLDLINE_ADMIN names another address")]
     NoAnswer {
         /// As it was given.
         admin: String,
-        /// What the attempt met.
+        /// The cause.
         why: String,
     },
-    /// Whoever read our output has gone (`| head`): nothing is wrong.
+    /// The reader of our output has closed it (`| head`), which is not an error.
     #[error("the output was closed")]
     OutputClosed,
 }

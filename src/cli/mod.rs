@@ -1,4 +1,4 @@
-//! The command line. One file a command group; everything but `run` is a client of the admin API.
+//! The command line. One file per command group; every command except `run` is a client of the admin API.
 //!
 //! Exit status: 0 done, 1 the operation failed or its deadline passed, 2 usage or configuration, 3 no answer from the admin address.
 
@@ -93,7 +93,7 @@ enum Command {
     },
 }
 
-/// Options of every command that asks a running Holdline.
+/// Options of every client command.
 #[derive(Clone, Debug, Args)]
 struct ClientArgs {
     /// URL of the running Holdline's admin API
@@ -110,12 +110,12 @@ impl ClientArgs {
     }
 }
 
-/// Parses the arguments of this process and does what they say.
+/// Parses the arguments of this process and runs the command.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to stdout with status 0, mistakes to stderr with 2. Nobody is left to tell if that fails.
+            // Help and version go to stdout with status 0, mistakes to stderr with 2. A failed write cannot be reported.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -150,7 +150,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Runs a client command; one thread is enough to wait.
+/// Runs a client command on a single-threaded runtime.
 fn ask(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e: io::Error| Failure::Failed(format!("cannot start: {e}")))?;

@@ -21,7 +21,7 @@ use super::status::fleet_of;
 use crate::admin::api::{DoneBody, MoveBody, MoveOrder, StatusBody};
 use crate::clock::Clock;
 
-/// How often a move is looked at with `--wait`.
+/// Poll interval of `--wait`.
 const POLL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub(super) struct RebalanceArgs {
     client: ClientArgs,
 }
 
-/// How sessions are moved; what is not given is the fleet's own.
+/// How sessions are moved; the fleet's settings are the defaults.
 #[derive(Debug, Args)]
 struct HowArgs {
     /// Time over which to move the sessions, such as 30s
@@ -174,7 +174,7 @@ fn describe(plan: &MovePlan, target: &MoveTarget, out: &Out) -> String {
         // A drain cuts what is left, a rebalance leaves it where it is.
         let fate = if target.backend.is_some() { "is cut" } else { "stays where it is" };
         text.push_str(&format!(
-            " over {over}, at {:.1}/s to begin with, by {mode}; what is left after {deadline} {fate}",
+            " over {over}, initially at {:.1}/s, mode {mode}; what is left after {deadline} {fate}",
             plan.rate
         ));
     } else {
@@ -199,7 +199,7 @@ fn shares(word: &str, shares: &[Share]) -> String {
     format!("  {word:<5} {}\n", each.join(", "))
 }
 
-/// What is being moved off.
+/// What a move is of.
 struct MoveTarget {
     fleet: FleetName,
     /// `None`: a rebalance.
@@ -215,7 +215,7 @@ impl MoveTarget {
     }
 }
 
-/// Watches a move to its end and says how it ended.
+/// Follows a move to its end and returns the result.
 async fn follow(client: &Client, target: &MoveTarget, plan: &MovePlan, out: Option<&mut Out>) -> Result<String, Failure> {
     let clock = Clock::start();
     let mut progress = Progress::new(plan.sessions, out.filter(|out| out.terminal).map(|out| out.style));
@@ -233,7 +233,7 @@ async fn follow(client: &Client, target: &MoveTarget, plan: &MovePlan, out: Opti
             () = tokio::time::sleep(POLL) => {}
             _ = &mut interrupt => {
                 progress.end();
-                return Err(Failure::Failed(format!("no longer watched, but the {} goes on", target.verb())));
+                return Err(Failure::Failed(format!("interrupted; the {} continues", target.verb())));
             }
         }
     }
@@ -242,11 +242,11 @@ async fn follow(client: &Client, target: &MoveTarget, plan: &MovePlan, out: Opti
 #[derive(Debug, PartialEq)]
 enum MoveState {
     Moving(MoveBody),
-    /// For people: what came of it, or what went wrong.
+    /// Text for a terminal: the result or the error.
     Ended(Result<String, String>),
 }
 
-/// Judges a move by looking at the status now and then.
+/// Follows a move by polling the status.
 struct MoveProgress<'a> {
     target: &'a MoveTarget,
     total: u32,
@@ -275,9 +275,9 @@ impl<'a> MoveProgress<'a> {
         }
         match backend.flatten().map(|b| b.phase) {
             Some(Phase::Dead) => MoveState::Ended(Err(format!("{}: the backend died", self.target.verb()))),
-            // No drain, and not drained either: somebody took it back.
+            // Neither draining nor drained: the drain was cancelled.
             Some(Phase::Ready | Phase::Starting | Phase::Suspect) => {
-                MoveState::Ended(Err(format!("{}: it was taken back", self.target.verb())))
+                MoveState::Ended(Err(format!("{}: it was cancelled", self.target.verb())))
             }
             Some(Phase::Draining | Phase::Drained) | None => {
                 let cut = backend.flatten().and_then(|b| b.drained).map(|done| done.cut);
@@ -286,8 +286,8 @@ impl<'a> MoveProgress<'a> {
         }
     }
 
-    /// A drain cuts what is left at its deadline and counts that; of a backend that has gone the count at the last look is known.
-    /// A rebalance leaves it where it is: what was left at the last look, if its deadline passed since.
+    /// A drain cuts and counts what is left at its deadline; if the backend is gone, the count of the last poll is used.
+    /// A rebalance leaves it where it is: what was left at the last poll, if its deadline has passed since.
     fn ending(&self, cut: Option<u32>, now: Moment, took: Duration) -> Result<String, String> {
         let (left, fate) = match &self.target.backend {
             Some(_) => (cut.or(self.last.map(|(m, _)| m.cut)).unwrap_or(0), "which were cut"),
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn taken_back_dead_or_gone_is_no_success() {
-        for (status, word) in [(now_is(Phase::Ready), "taken back"), (now_is(Phase::Dead), "died"), (status(vec![]), "gone")] {
+        for (status, word) in [(now_is(Phase::Ready), "cancelled"), (now_is(Phase::Dead), "died"), (status(vec![]), "gone")] {
             let target = target();
             let mut tracked = MoveProgress::new(&target, &plan());
             tracked.look(&draining(12, 30_000), at(0));

@@ -1,4 +1,4 @@
-//! Where output goes, and what it may look like there.
+//! Output of commands, and the style that its destination supports.
 
 use std::io::{self, Write};
 
@@ -21,9 +21,9 @@ pub(super) enum Format {
 /// Standard output, or a test's buffer.
 pub(super) struct Out {
     sink: Box<dyn Write + Send>,
-    /// What may be written there.
+    /// The style that the output supports.
     pub(super) style: Style,
-    /// Somebody looks at a terminal that can be drawn on.
+    /// Standard output is a terminal that supports cursor movement.
     pub(super) terminal: bool,
 }
 

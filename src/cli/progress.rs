@@ -1,4 +1,4 @@
-//! How far a move is: a bar on a terminal, lines elsewhere. On stderr, so that stdout stays an answer.
+//! Progress of a move: a bar on a terminal, lines elsewhere. On stderr, to keep stdout for the result.
 
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

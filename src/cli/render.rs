@@ -1,9 +1,9 @@
-//! Text for terminals: bars, columns, quantities. Pure: the same in, the same out, whatever the terminal.
+//! Text for terminals: bars, columns, quantities. Pure functions, independent of the terminal.
 
 use console::{Alignment, measure_text_width, pad_str, style};
 use holdline_core::cause::Phase;
 
-/// What the place of output can show.
+/// What the output can display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// ANSI colours.
@@ -20,15 +20,15 @@ impl Style {
 /// The meaning of a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// All is well.
+    /// Normal.
     Good,
-    /// On its way somewhere.
+    /// In transition.
     Busy,
-    /// Look here.
+    /// Needs attention.
     Bad,
-    /// Of lesser interest.
+    /// Secondary.
     Dim,
-    /// Of most interest.
+    /// Emphasised.
     Strong,
 }
 
@@ -79,7 +79,7 @@ pub fn bar(share: f64, width: usize, look: Style) -> String {
     format!("▕{}{part}{}▏", "█".repeat(full), " ".repeat(rest))
 }
 
-/// Milliseconds in the two units that matter.
+/// Milliseconds, in the two largest units.
 pub fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match (ms, s) {
@@ -103,7 +103,7 @@ pub fn bytes(n: u64) -> String {
     format!("{value:.1} {}", UNITS[power - 1])
 }
 
-/// A rate that was measured, to tenths as long as they matter.
+/// A measured rate, with one decimal below 100.
 pub fn rate(per_s: f64) -> String {
     match per_s {
         0.0 => "0".to_owned(),
@@ -117,7 +117,7 @@ pub fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// A count of a limit; a limit that is not set is `-`.
+/// A count and its limit; `-` if no limit is set.
 pub fn of_limit(n: u64, limit: Option<u64>) -> String {
     limit.map_or_else(|| format!("{n}/-"), |limit| format!("{n}/{limit}"))
 }

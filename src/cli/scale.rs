@@ -52,10 +52,10 @@ pub(super) async fn scale(args: &ScaleArgs, out: &mut Out) -> Result<(), Failure
 
 fn summary(scale: &ScaleBody) -> String {
     let by = match scale.to {
-        Some(_) => "fixed by an operator; `--auto` gives it back".to_owned(),
+        Some(_) => "fixed by an operator; `--auto` returns to autoscaling".to_owned(),
         None => format!("autoscaled from {} to {}", scale.min, scale.max),
     };
-    let advice = if scale.elastic { "" } else { "; the fleet is static, so this only advises" };
+    let advice = if scale.elastic { "" } else { "; the fleet is static, so this is advice only" };
     format!("{}: {} desired, {} running, {by}{advice}\n  {}\n", scale.fleet, scale.desired, scale.current, scale.reason)
 }
 
@@ -63,19 +63,19 @@ fn explanation(scale: &ScaleBody, look: Style) -> String {
     let mut lines = Vec::new();
     let mut say = |what: &str, value: String, meaning: &str| lines.push(vec![what.to_owned(), value, meaning.to_owned()]);
     if let Some(limit) = &scale.limited_by {
-        say("limited by", limit.clone(), "what kept it from what was asked for");
+        say("limited by", limit.clone(), "what kept it below or above what was asked for");
     }
     if scale.start > 0 {
-        say("start", scale.start.to_string(), "backends that it started");
+        say("start", scale.start.to_string(), "backends started by it");
     }
     if !scale.undrain.is_empty() {
-        say("undrain", names(&scale.undrain), "taken back instead of starting others");
+        say("undrain", names(&scale.undrain), "drains cancelled instead of starting backends");
     }
     if !scale.victims.is_empty() {
-        say("drain, then stop", names(&scale.victims), "chosen to go");
+        say("drain, then stop", names(&scale.victims), "backends chosen to be removed");
     }
     let known = INPUTS.iter().filter_map(|(name, meaning)| Some((*name, *scale.inputs.get(*name)?, *meaning)));
-    // A newer Holdline may have inputs of which this program knows no more than the name.
+    // A newer Holdline may have inputs that this program has no description for.
     let unknown = scale.inputs.iter().filter(|(name, _)| INPUTS.iter().all(|(known, _)| known != name));
     for (name, value, meaning) in known.chain(unknown.map(|(name, value)| (name.as_str(), *value, ""))) {
         say(name, figure(value), meaning);
@@ -87,27 +87,27 @@ fn explanation(scale: &ScaleBody, look: Style) -> String {
 const INPUTS: &[(&str, &str)] = &[
     ("sessions", "sessions that backends hold"),
     ("queued", "handshakes that wait for a seat"),
-    ("oldest_wait_ms", "how long the first of them has waited"),
-    ("refused", "refused for want of a seat in the last second"),
+    ("oldest_wait_ms", "how long the oldest of them has waited"),
+    ("refused", "refused for lack of a seat in the last second"),
     ("knocked", "found no backend in the last second"),
     ("requests", "plain requests in flight or waiting"),
-    ("moved", "told to come back elsewhere in the last second"),
-    ("arrivals_per_s", "new sessions a second, averaged"),
-    ("departure_rate", "share of the sessions that leaves in a second, averaged"),
-    ("dispersion", "how much burstier arrivals are than chance (1: not at all)"),
-    ("startup_p95_ms", "95 of 100 starts of a backend took no longer"),
-    ("horizon_ms", "how far ahead is looked: a start and a decision"),
-    ("expected", "sessions at the horizon"),
-    ("variance", "of that expectation"),
+    ("moved", "sessions moved off backends in the last second"),
+    ("arrivals_per_s", "new sessions per second, averaged"),
+    ("departure_rate", "share of the sessions that ends per second, averaged"),
+    ("dispersion", "burstiness of arrivals (index of dispersion; 1: Poisson)"),
+    ("startup_p95_ms", "95th percentile of the startup time of backends"),
+    ("horizon_ms", "how far ahead is forecast: one startup and one decision"),
+    ("expected", "forecast of sessions at the horizon"),
+    ("variance", "variance of the forecast"),
     ("z", "margin in standard deviations; it widens when forecasts miss"),
-    ("need", "sessions to have room for, margin included"),
+    ("need", "sessions to provide capacity for, margin included"),
     ("capacity", "sessions that a backend takes"),
-    ("fill", "how full a backend should get, as a share"),
-    ("asked", "backends that the need asks for"),
+    ("fill", "target utilisation of a backend, as a share"),
+    ("asked", "backends required by the need"),
     ("current", "backends that count: starting, ready, suspect"),
-    ("starting", "of them, those that start"),
-    ("suspect", "of them, those whose heartbeats or dials fail"),
-    ("draining", "backends that are being emptied"),
+    ("starting", "of these, starting"),
+    ("suspect", "of these, with failing heartbeats or dials"),
+    ("draining", "backends being drained"),
 ];
 
 fn names(ids: &[BackendId]) -> String {

@@ -1,4 +1,4 @@
-//! A terminal as a whole, for a table that is drawn again and again.
+//! The full-screen terminal display of `top`.
 
 use std::io;
 
@@ -20,7 +20,7 @@ const END_OF_LINE: &str = "\x1b[K\r\n";
 /// Clear the rest of the screen.
 const CLEAR_BELOW: &str = "\x1b[J";
 
-/// The terminal while the table is on it: the alternate screen, keys unechoed and at once. Given back as it was.
+/// The terminal in full-screen mode: alternate screen, no echo, unbuffered keys. Restored on leave.
 pub(super) struct Screen {
     modes: Option<Modes>,
 }
@@ -57,7 +57,7 @@ impl Picture {
     fn frame(&self, rows: usize, columns: usize, look: Style) -> String {
         let tail = if look.unicode { "…" } else { "" };
         let lines: Vec<&str> = self.body.lines().collect();
-        // The foot, and the last row: a terminal that scrolled there would tear the picture.
+        // The footer, and the last row: writing there could scroll the terminal.
         let room = rows.saturating_sub(2).max(1);
         let mut text = String::from(HOME);
         for line in lines.iter().take(room) {
@@ -90,7 +90,7 @@ impl Modes {
 
 impl Drop for Modes {
     fn drop(&mut self) {
-        // Nobody is left to tell if that fails.
+        // A failure cannot be reported.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }

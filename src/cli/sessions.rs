@@ -50,7 +50,7 @@ pub(super) async fn sessions(args: &SessionsArgs, out: &mut Out) -> Result<(), F
     let rows: Vec<Vec<String>> = reply.body.sessions.iter().map(row).collect();
     out.print(&columns(&headings, &rows, 0, out.style))?;
     if reply.body.truncated {
-        eprintln!("there are more than {}; --limit shows more, --fleet and --backend narrow it down", args.limit);
+        eprintln!("more than {} sessions; use --limit to show more, --fleet and --backend to filter", args.limit);
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub(super) async fn status(args: &StatusArgs, out: &mut Out) -> Result<(), Failu
     }
 }
 
-/// The status, of the fleet that was asked for.
+/// The status, filtered by `--fleet`.
 pub(super) async fn fetch(args: &StatusArgs, client: &Client) -> Result<Reply<StatusBody>, Failure> {
     let mut reply = client.status().await?;
     if let Some(name) = &args.fleet {
@@ -44,7 +44,7 @@ pub(super) async fn fetch(args: &StatusArgs, client: &Client) -> Result<Reply<St
     Ok(reply)
 }
 
-/// The one fleet that has this backend.
+/// The fleet of this backend.
 pub(super) fn fleet_of(backend: &str, fleet: Option<&str>, status: &StatusBody) -> Result<FleetName, Failure> {
     if let Some(name) = fleet {
         let known = status.fleets.iter().find(|f| f.name.as_str() == name);
@@ -57,18 +57,18 @@ pub(super) fn fleet_of(backend: &str, fleet: Option<&str>, status: &StatusBody) 
         [] => {
             let known = status.fleets.iter().flat_map(|f| f.backends.iter().map(move |b| format!("{} ({})", b.id, f.name)));
             let known = list(known);
-            Err(Failure::Failed(format!("no backend is called `{backend}`; there are: {known}")))
+            Err(Failure::Failed(format!("unknown backend `{backend}`; known backends: {known}")))
         }
         _ => {
             let names = list(having.iter().map(ToString::to_string));
-            Err(Failure::Usage(format!("backend `{backend}` exists in the fleets {names}; say which with --fleet")))
+            Err(Failure::Usage(format!("backend `{backend}` exists in the fleets {names}; select one with --fleet")))
         }
     }
 }
 
 pub(super) fn unknown_fleet(name: &str, status: &StatusBody) -> Failure {
     let known = list(status.fleets.iter().map(|f| f.name.to_string()));
-    Failure::Failed(format!("no fleet is called `{name}`; there are: {known}"))
+    Failure::Failed(format!("unknown fleet `{name}`; known fleets: {known}"))
 }
 
 fn list(names: impl Iterator<Item = String>) -> String {

@@ -10,7 +10,7 @@ use console::measure_text_width;
 use super::render::{self, Column, Style, Tone, columns, count, duration, of_limit, paint, rate};
 use crate::admin::api::{BackendBody, FleetBody, MoveBody, StatusBody};
 
-/// How wide a table is; from the one that shows all to the one that shows the least.
+/// Columns and widths of a table, from the widest to the narrowest.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     /// Cells of a fill bar.
@@ -30,10 +30,10 @@ const LAYOUTS: [Layout; 5] = [
     Layout { bar: 5, address: false, heartbeat: false },
 ];
 
-/// Kept free for what is said of a drain, so that the table does not change its layout whenever one begins.
+/// Columns reserved for the progress of a drain, so that the layout does not change when one begins.
 const NOTE: usize = 28;
 
-/// All fleets with a line a backend.
+/// All fleets, one line per backend.
 pub fn fleet_table_in(status: &StatusBody, look: Style) -> String {
     fleet_table(status, look, WHOLE)
 }
@@ -70,7 +70,7 @@ fn heading(fleet: &FleetBody, look: Style) -> String {
         fleet.capacity.map_or(", no limit".into(), |c| format!(" of {c}"))
     )];
     if fleet.queued > 0 {
-        let waiting = format!("{} waiting, the first for {}", fleet.queued, duration(fleet.oldest_wait_ms));
+        let waiting = format!("{} waiting, the oldest for {}", fleet.queued, duration(fleet.oldest_wait_ms));
         parts.push(paint(&waiting, Tone::Busy, look));
     }
     let backends = count(fleet.backends.len() as u64, "backend");
@@ -89,19 +89,19 @@ fn heading(fleet: &FleetBody, look: Style) -> String {
     text
 }
 
-/// What passes through a fleet at present, and whom it refused since Holdline began.
+/// Current rates of a fleet, and its refusals since startup.
 fn traffic(fleet: &FleetBody, look: Style) -> String {
     let mut refused: Vec<_> = fleet.refused_total.iter().filter(|(_, n)| **n > 0).collect();
     refused.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
     let refused = refused.iter().map(|(cause, n)| format!("{n} {cause}")).collect::<Vec<_>>().join(", ");
     let refusals = format!("{} refusals/s", rate(fleet.refused_per_s));
     let refusals = if fleet.refused_per_s > 0.0 { paint(&refusals, Tone::Bad, look) } else { refusals };
-    let so_far = if refused.is_empty() { String::new() } else { format!("; refused so far: {refused}") };
+    let so_far = if refused.is_empty() { String::new() } else { format!("; refused in total: {refused}") };
     format!("{} arrivals/s, {} ends/s, {refusals}{so_far}", rate(fleet.arrivals_per_s), rate(fleet.ended_per_s))
 }
 
 fn scale_note(fleet: &FleetBody) -> String {
-    // That a static fleet is limited by being static is what advice means.
+    // For a static fleet, "advice" already says that.
     let held = fleet.limited_by.as_ref().filter(|by| *by != "static");
     let held = held.map(|by| format!(", limited by {by}")).unwrap_or_default();
     match (fleet.elastic, fleet.scale_to) {
@@ -159,7 +159,7 @@ fn fill_bar(taken: u64, capacity: Option<u32>, fill: f64, look: Style, cells: us
     paint(&render::bar(share, cells, look), tone, look)
 }
 
-/// How far a move is.
+/// Progress of a move.
 pub(super) fn progress(m: &MoveBody) -> String {
     let left = format!("{} of {} left", m.remaining, m.total);
     match (m.due_in_ms, m.deadline_in_ms) {
@@ -187,8 +187,8 @@ mod tests {
     #[test]
     fn plain_for_files_and_pipes() {
         let expected = "\
-chat  62 sessions of 50; 4 waiting, the first for 1.2s; 3 backends, 3 desired (advice, limited by queue)
-  3.3 arrivals/s, 1.5 ends/s, 0.5 refusals/s; refused so far: 9 queue_full
+chat  62 sessions of 50; 4 waiting, the oldest for 1.2s; 3 backends, 3 desired (advice, limited by queue)
+  3.3 arrivals/s, 1.5 ends/s, 0.5 refusals/s; refused in total: 9 queue_full
   62 sessions and 4 waiting need 3 backends of 50 at 80 %
   BACKEND  ADDRESS         PHASE     FILL                    SESSIONS  REPORTED  HEARTBEAT
   b-1      127.0.0.1:9001  ready     [####################]     50/50        50      250ms
@@ -196,7 +196,7 @@ chat  62 sessions of 50; 4 waiting, the first for 1.2s; 3 backends, 3 desired (a
   b-3      -               starting  [....................]      0/50         0      never
 
 feed  0 sessions of 0; 0 backends, 3 desired (fixed)
-  3.3 arrivals/s, 1.5 ends/s, 0.5 refusals/s; refused so far: 9 queue_full
+  3.3 arrivals/s, 1.5 ends/s, 0.5 refusals/s; refused in total: 9 queue_full
   62 sessions and 4 waiting need 3 backends of 50 at 80 %
   no backends
 ";

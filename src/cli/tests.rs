@@ -175,7 +175,7 @@ async fn status_as_table_and_as_json() {
     assert_eq!(one["fleets"].as_array().map(Vec::len), Some(1));
     assert_eq!(one["fleets"][0]["name"], "feed");
     let unknown = served.run("status --fleet nope").await.expect_err("unknown");
-    assert_eq!(unknown, (1, "no fleet is called `nope`; there are: chat, feed".into()));
+    assert_eq!(unknown, (1, "unknown fleet `nope`; known fleets: chat, feed".into()));
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn drain_finds_the_fleet_and_shows_the_plan() {
     let text = served.run("drain b-2 --over 10s --rate 100/s --mode cut").await.expect("success");
     assert!(
         text.starts_with(
-            "drain of b-2 in chat: 40 sessions over 10s, at 4.7/s to begin with, by close; what is left after 5m00s is cut\n"
+            "drain of b-2 in chat: 40 sessions over 10s, initially at 4.7/s, mode close; what is left after 5m00s is cut\n"
         ),
         "{text}"
     );
@@ -212,12 +212,12 @@ async fn a_name_in_two_fleets_needs_the_fleet() {
     let twice = || vec![backend("b-1", Phase::Ready, 1, Some(5))];
     let served = Served::with(vec![fleet("chat", twice()), fleet("feed", twice())]).await;
     let error = served.run("drain b-1").await.expect_err("ambiguous");
-    assert_eq!(error, (2, "backend `b-1` exists in the fleets chat, feed; say which with --fleet".into()));
+    assert_eq!(error, (2, "backend `b-1` exists in the fleets chat, feed; select one with --fleet".into()));
     assert!(served.orders().is_empty());
     served.run("drain b-1 --fleet feed").await.expect("success");
     assert!(matches!(&served.orders()[..], [Ordered::Drain { fleet, .. }] if fleet.as_str() == "feed"));
     let error = served.run("undrain b-9").await.expect_err("unknown");
-    assert_eq!(error, (1, "no backend is called `b-9`; there are: b-1 (chat), b-1 (feed)".into()));
+    assert_eq!(error, (1, "unknown backend `b-9`; known backends: b-1 (chat), b-1 (feed)".into()));
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn a_level_fleet_has_nothing_to_rebalance_and_nothing_to_wait_for() {
 #[tokio::test]
 async fn scale_tells_why() {
     let served = Served::with(vec![chat()]).await;
-    let short = "chat: 3 desired, 2 running, autoscaled from 1 to 20; the fleet is static, so this only advises\n  \
+    let short = "chat: 3 desired, 2 running, autoscaled from 1 to 20; the fleet is static, so this is advice only\n  \
                  62 sessions and 4 waiting need 3 backends of 50 at 80 %\n";
     assert_eq!(served.run("scale chat").await, Ok(short.into()));
     let long = served.run("scale chat --explain").await.expect("success");
@@ -351,7 +351,7 @@ async fn top_elsewhere_than_on_a_terminal_prints_one_table_after_another() {
     }
     served.plane.stop();
     let ended = top.await.expect("no panic").expect_err("the State task is gone");
-    assert_eq!((ended.exit_status(), ended.to_string()), (1, "Holdline is stopping and takes no more commands".into()));
+    assert_eq!((ended.exit_status(), ended.to_string()), (1, "Holdline is stopping and accepts no more commands".into()));
 }
 
 #[tokio::test]

@@ -16,14 +16,14 @@ use super::status::{StatusArgs, fetch};
 use super::table::{fleet_table_in, fleet_table_within};
 use crate::admin::api::StatusBody;
 
-/// Between two looks.
+/// Refresh interval.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Shows the table every second until `q`, Ctrl-C or SIGTERM. A terminal is redrawn; elsewhere one table follows another.
 pub(super) async fn top(args: &StatusArgs, out: &mut Out) -> Result<(), Failure> {
     let client = args.client.client()?;
     let live = out.terminal && args.client.output == Format::Table;
-    // Asked first, so that a missing Holdline is told on the ordinary screen.
+    // Fetched first, so that an unreachable Holdline is reported on the ordinary screen.
     fetch(args, &client).await?;
     let mut stop = std::pin::pin!(stopped());
     let screen = if live { Some(Screen::enter(out)?) } else { None };
@@ -58,7 +58,7 @@ pub(super) async fn top(args: &StatusArgs, out: &mut Out) -> Result<(), Failure>
 }
 
 fn picture(status: &StatusBody, look: Style, columns: usize) -> Picture {
-    Picture { body: fleet_table_within(status, look, columns), foot: "q quits".into() }
+    Picture { body: fleet_table_within(status, look, columns), foot: "q: quit".into() }
 }
 
 /// Resolves at Ctrl-C or SIGTERM.
@@ -70,7 +70,7 @@ async fn stopped() {
     }
 }
 
-/// Keys that were pressed. They are read on a thread of its own, which the process leaves behind in `read` when it ends.
+/// Keys pressed, read on a separate thread that is still blocked in `read` when the process exits.
 struct Keys(Option<mpsc::Receiver<u8>>);
 
 impl Keys {
@@ -78,7 +78,7 @@ impl Keys {
         if !live || !console::user_attended() || tcgetattr(io::stdin()).is_err() {
             return Keys(None);
         }
-        // Keys but `q` are thrown away, so a few are enough.
+        // Keys other than `q` are ignored, so a small buffer is enough.
         let (sender, receiver) = mpsc::channel(8);
         std::thread::spawn(move || {
             let mut key = [0];

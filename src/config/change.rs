@@ -1,22 +1,22 @@
-//! What another configuration means for the one that runs.
+//! Compares a new configuration with the running one.
 
 use super::model::{Config, LogConfig};
 
-/// Keys that are obeyed at the start alone, with what they are and were.
+/// Changed keys that take effect at startup only, with their new and old values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}; restart to change it, or put it back and reload", .changed.join("; "))]
+#[error("{}; restart to apply it, or revert it and reload", .changed.join("; "))]
 pub struct NeedsRestart {
     /// At least one, as `key is NEW and was OLD`.
     pub changed: Vec<String>,
 }
 
 impl Config {
-    /// Whether `self` says the same as `running`.
+    /// Whether `self` equals `running`.
     ///
     /// # Errors
     /// [`NeedsRestart`] names the keys that a running Holdline cannot change.
     pub fn is_same(&self, running: &Config) -> Result<bool, NeedsRestart> {
-        // In full, so that who adds a key decides here what a reload does with it.
+        // Destructured in full, so that every new key must be handled here.
         let Config { listeners, trusted, admin, log, routes, fleets, limits, threads, shutdown_deadline, warnings: _ } = self;
         let LogConfig { format, level, access } = log;
         let mut changed = Vec::new();

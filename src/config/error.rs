@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: where, which value, what to do.
+//! Errors of a configuration: the line, the value, what to do.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// It is not YAML, or a value has not the shape of its key. Only the first is told: the rest cannot be read.
+    /// It is not YAML, or a value has not the shape of its key. Only the first is reported, since the rest cannot be parsed.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// It can be read but not be meant. All problems are told at once.
+    /// It can be parsed but is invalid. All problems are reported.
     #[error(transparent)]
     Meaning(#[from] MeaningError),
 }
@@ -25,9 +25,9 @@ pub enum ConfigError {
 fn read_remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::InvalidData => "save it as UTF-8",
-        std::io::ErrorKind::FileTooLarge => "check that it is the configuration; one may have 1 MiB",
+        std::io::ErrorKind::FileTooLarge => "check that it is the configuration; the limit is 1 MiB",
         std::io::ErrorKind::InvalidInput => "name a regular file or a link to one",
-        std::io::ErrorKind::PermissionDenied => "let this user read it",
+        std::io::ErrorKind::PermissionDenied => "make it readable for this user",
         _ => "name the configuration with --config FILE",
     }
 }
@@ -35,7 +35,7 @@ fn read_remedy(error: &std::io::Error) -> &'static str {
 /// The longest excerpt of a file in an error, in characters.
 const EXCERPT_MAX: usize = 200;
 
-/// The first thing in a file that could not be read.
+/// The first syntax error of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ShapeError {
     /// The file's name.
@@ -71,8 +71,8 @@ impl fmt::Display for ShapeError {
     }
 }
 
-/// The beginning of `text`, with every control character as one `·`: a file must neither control the terminal nor fill the log that show its
-/// errors, and columns must stay.
+/// The beginning of `text`, with every control character replaced by `·`: errors must neither control the terminal nor fill the log, and
+/// columns must stay aligned.
 fn visible(text: &str) -> String {
     let is_cut = text.chars().nth(EXCERPT_MAX).is_some();
     text.chars()
@@ -90,7 +90,7 @@ fn visible(text: &str) -> String {
         .collect()
 }
 
-/// Everything in a file that cannot be meant, in the order of its lines.
+/// All semantic errors of a file, in the order of its lines.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct MeaningError {
     /// The file's name.
@@ -110,7 +110,7 @@ impl fmt::Display for MeaningError {
     }
 }
 
-/// One thing that cannot be meant.
+/// One semantic error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Line, from 1.

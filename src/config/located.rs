@@ -1,4 +1,4 @@
-//! Values that remember their line, and how scalars with units are read from YAML and told to JSON Schema.
+//! Values with their line, and the YAML and JSON Schema representation of scalars with units.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde_saphyr::Spanned;
 
 use super::units::{Amount, Count, OrNone, Period, PortRange, Rate, Scalar, Sessions, Share, Size, Threads};
 
-/// A value and the line it stands on; line 0: nobody wrote it, it is the default.
+/// A value and its line; line 0: the default.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
     pub(super) value: T,
@@ -50,7 +50,7 @@ impl<T: JsonSchema> JsonSchema for At<T> {
     }
 }
 
-/// A mapping in the file's order; a name that is there twice is there twice.
+/// A mapping in the file's order; duplicate names are kept.
 #[derive(Clone, Debug)]
 pub(super) struct Entries<V>(pub(super) Vec<(At<String>, V)>);
 
@@ -104,12 +104,12 @@ impl<V: JsonSchema> JsonSchema for Entries<V> {
     }
 }
 
-/// A key that may be left out, but not left empty: `host:` without a name would mean every host.
+/// A key that may be omitted but not empty: `host:` without a name would mean every host.
 pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// Reads a scalar as the text that stands in the file, whatever type YAML would give it.
+/// Reads a scalar as the text in the file, whatever type YAML would give it.
 fn from_text<'de, D: Deserializer<'de>, T, E: fmt::Display>(
     deserializer: D,
     shape: &'static str,
@@ -175,7 +175,7 @@ scalars! {
     Sessions => "word",
 }
 
-/// Whole numbers as numbers, all else as text.
+/// Whole numbers as numbers, everything else as text.
 fn serialize_scalar<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     match text.parse::<u32>() {
         Ok(number) => serializer.serialize_u32(number),

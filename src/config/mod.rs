@@ -1,7 +1,7 @@
-//! Configuration: a YAML file, checked into the model that everything else runs on.
+//! Configuration: a YAML file, validated into the model that everything else uses.
 //!
-//! `raw` mirrors the file and knows the defaults, `read` turns errors of shape into ours (one at a time, with a snippet), `validate`
-//! turns `raw` into [`model`] and tells all errors of meaning at once. Past this border no `Option` means "default".
+//! `raw` mirrors the file and has the defaults, `read` parses it and reports the first syntax error with a snippet, `validate` turns `raw`
+//! into [`model`] and reports all semantic errors. In the model no `Option` means "default".
 
 mod change;
 mod error;
@@ -29,16 +29,16 @@ pub use watch::Watched;
 
 use crate::files;
 
-/// Whether the programs of process fleets are looked up.
+/// Whether programs and files that the configuration names are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Programs {
-    /// They must be there and executable.
+    /// They must exist and be usable.
     LookUp,
-    /// They may be missing here: the file is for another machine, or for a test.
+    /// They may be missing: the configuration is for another machine, or for a test.
     Trust,
 }
 
-/// A configuration file, and what it said when it was read.
+/// A configuration file and its text when it was read.
 #[derive(Clone, Debug)]
 pub struct ConfigFile {
     /// As it was named.
@@ -58,7 +58,7 @@ impl ConfigFile {
         Ok(ConfigFile { path: path.to_owned(), text })
     }
 
-    /// Checks it. Relative paths in it start at its directory.
+    /// Validates it. Relative paths in it start at its directory.
     ///
     /// # Errors
     /// [`ConfigError`]; its text names file, line, value and remedy.

@@ -1,4 +1,4 @@
-//! The validated configuration. What decisions need of a fleet is `holdline_core::policy`; here is what shells need.
+//! The validated configuration. The part of a fleet that decisions use is `holdline_core::policy`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -17,11 +17,11 @@ use super::units::Sessions;
 pub struct Config {
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,
-    /// The networks of proxies that are believed.
+    /// Networks of trusted proxies.
     pub trusted: Arc<Trusted>,
     /// The admin API; loopback.
     pub admin: SocketAddr,
-    /// What is logged, and how.
+    /// Logging.
     pub log: LogConfig,
     /// In order of precedence: the first that matches counts.
     pub routes: Vec<Route>,
@@ -29,11 +29,11 @@ pub struct Config {
     pub fleets: Vec<FleetConfig>,
     /// Bounds on what a client may do.
     pub limits: Limits,
-    /// Data-plane threads; `None`: one a core.
+    /// Data-plane threads; `None`: one per core.
     pub threads: Option<NonZeroUsize>,
-    /// SIGTERM: the time to close sessions at a pace.
+    /// On SIGTERM: the time to close sessions gradually.
     pub shutdown_deadline: Duration,
-    /// What can be used but may not be meant, each with file, line and remedy.
+    /// Valid but suspicious settings, each with file, line and remedy.
     pub warnings: Vec<String>,
 }
 
@@ -48,19 +48,19 @@ pub struct Listener {
     pub proxy_protocol: bool,
 }
 
-/// What a listener speaks TLS with.
+/// TLS settings of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// At least one; the first is for clients that name no host, or none that is there.
+    /// At least one; the first is used for clients without SNI or with an unknown name.
     pub certificates: Vec<CertificateFiles>,
-    /// The oldest version that clients may speak.
+    /// The oldest version that clients may use.
     pub min_version: TlsVersion,
 }
 
-/// Two files in PEM, read again when they change.
+/// Two PEM files, reloaded when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The certificate, then those that lead to its root.
+    /// The certificate chain, the server's own first.
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
@@ -75,23 +75,23 @@ pub enum TlsVersion {
     V13,
 }
 
-/// How a fleet's backends are spoken to over TLS.
+/// TLS settings for a fleet's backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendTls {
-    /// Certificates in PEM that theirs must lead to, read again when the file changes; `None`: the system's.
+    /// PEM file of trusted root certificates, reloaded when it changes; `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// What their certificates must be for; `None`: the address of each.
+    /// The name that their certificates must have; `None`: the IP address of each.
     pub name: Option<String>,
 }
 
 /// A fleet's policy, and what only shells need of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FleetConfig {
-    /// What its owner decided.
+    /// Settings that decisions use.
     pub policy: Arc<FleetPolicy>,
     /// Bearer token that a pushed heartbeat must carry; `None`: loopback is trusted.
     pub heartbeat_token: Option<String>,
-    /// `None`: its backends are spoken to in plain text.
+    /// `None`: plain text.
     pub tls: Option<BackendTls>,
 }
 
@@ -100,7 +100,7 @@ pub struct FleetConfig {
 pub struct LogConfig {
     /// Text or JSON.
     pub format: LogFormat,
-    /// The least that is logged.
+    /// The lowest level that is logged.
     pub level: tracing::Level,
     /// A line for every ended session and request.
     pub access: bool,
@@ -109,9 +109,9 @@ pub struct LogConfig {
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for a terminal.
     Text,
-    /// One object a line.
+    /// One object per line.
     Json,
 }
 
@@ -150,6 +150,6 @@ pub struct Limits {
     pub head: usize,
     /// For a whole head to arrive; also the idle time of a kept-alive connection.
     pub head_timeout: Duration,
-    /// Bytes above which no session begins; `None`: no limit.
+    /// Memory in bytes above which no session begins; `None`: no limit.
     pub memory: Option<u64>,
 }

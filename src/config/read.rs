@@ -1,4 +1,4 @@
-//! From text to [`raw`](super::raw), and errors of shape in our words instead of the parser's.
+//! Parses the text into [`raw`](super::raw), and rewords the parser's errors.
 
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{DefaultMessageFormatter, Error, Location, MessageFormatter};
@@ -9,9 +9,9 @@ use super::raw::Config;
 /// Reads the file's text.
 ///
 /// # Errors
-/// The first thing that is not YAML or not of its key's shape.
+/// The first syntax error, or the first value of the wrong type.
 pub(super) fn read(text: &str, file: &str) -> Result<Config, ShapeError> {
-    // Names of fleets that are there twice are told with the errors of meaning; structs reject a key that is there twice.
+    // Duplicate fleet names are reported with the semantic errors; structs reject duplicate keys.
     let lenient = parse(text, DuplicateKeyPolicy::PassThrough);
     // What a struct rejects is located at the struct; the parser itself knows the line of the second key.
     let found = lenient.map_err(|error| match parse(text, DuplicateKeyPolicy::Error) {
@@ -54,25 +54,25 @@ fn message(error: &Error, rest: &str) -> String {
     match error {
         Error::AliasError { error, .. } => message(error, rest),
         Error::SerdeUnknownField { field, expected, .. } => match nearest(field, expected) {
-            Some(near) => format!("there is no key `{field}` here; did you mean `{near}`?"),
-            None => format!("there is no key `{field}` here; there are: {}", expected.join(", ")),
+            Some(near) => format!("unknown key `{field}`; did you mean `{near}`?"),
+            None => format!("unknown key `{field}`; known keys: {}", expected.join(", ")),
         },
         Error::SerdeUnknownVariant { variant, expected, .. } => match nearest(variant, expected) {
-            Some(near) => format!("`{variant}` is none of {}; did you mean `{near}`?", expected.join(", ")),
-            None => format!("`{variant}` is none of {}", expected.join(", ")),
+            Some(near) => format!("unknown value `{variant}`, expected one of {}; did you mean `{near}`?", expected.join(", ")),
+            None => format!("unknown value `{variant}`, expected one of {}", expected.join(", ")),
         },
-        Error::SerdeMissingField { field, .. } => format!("the key `{field}` is missing here; add it"),
+        Error::SerdeMissingField { field, .. } => format!("the key `{field}` is missing; add it"),
         Error::InvalidScalar { ty: "bool" | "boolean", .. } | Error::InvalidBooleanStrict { .. } => {
             "write true or false".to_owned()
         }
         Error::SerdeInvalidType { unexpected, expected, .. } => format!("found {unexpected}; write {expected}"),
         Error::Unexpected { expected: "mapping start", .. } => "write a mapping here, such as { key: value }".to_owned(),
         Error::Unexpected { expected: "sequence start", .. } => "write a list here, such as [ value ]".to_owned(),
-        Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is there twice; remove one"),
+        Error::DuplicateMappingKey { key: Some(key), .. } => format!("duplicate key `{key}`; remove one"),
         Error::MultipleDocuments { .. } => {
             "a second document begins here; remove the line `---` above and what follows it".to_owned()
         }
-        Error::NullIntoString { .. } => "the value is missing; write one, or leave the key out".to_owned(),
+        Error::NullIntoString { .. } => "the value is missing; add one or remove the key".to_owned(),
         _ if rest.starts_with("{port}") || rest.starts_with("{id}") => {
             "braces begin a mapping in YAML; write \"{port}\" or \"{id}\" in quotes".to_owned()
         }
@@ -81,7 +81,7 @@ fn message(error: &Error, rest: &str) -> String {
     }
 }
 
-/// The name among `known` that somebody may have meant by `given`.
+/// The name among `known` that is closest to `given`, if any is close.
 fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let close = |name: &&str| strsim::normalized_damerau_levenshtein(given, name);
     known.iter().copied().max_by(|a, b| close(a).total_cmp(&close(b))).filter(|best| close(best) > 0.55)

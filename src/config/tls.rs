@@ -1,4 +1,4 @@
-//! What the files of TLS hold: read and checked for `holdline config check`, at the start, and again when they change.
+//! TLS certificate and key files: read and checked by `holdline config check`, at startup, and when they change.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use webpki::{EndEntityCert, KeyUsage};
 use super::model::CertificateFiles;
 use crate::files;
 
-/// A certificate with its key, fit for use.
+/// A certificate chain with its key.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     /// The chain and the key.
     pub key: Arc<CertifiedKey>,
-    /// The DNS names that it is for, in lower case; some begin with `*.`.
+    /// Its DNS names in lower case; wildcards begin with `*.`.
     pub names: Vec<String>,
-    /// It is used all the same: some clients do not look, and most say more clearly what is wrong than a closed port.
+    /// An expired certificate is still used: most clients report it more clearly than a closed port.
     pub expiry: Expiry,
 }
 
@@ -58,7 +58,7 @@ pub enum Part {
     Ca,
 }
 
-/// The one implementation of cryptography that is used.
+/// The cryptography provider.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
@@ -66,7 +66,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Reads a certificate chain and its key.
 ///
 /// # Errors
-/// A file is missing, holds nothing of the kind, or they do not belong together.
+/// A file is missing or invalid, or the key does not match the certificate.
 pub fn certificate(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Certificate, TlsFileError> {
     let chain = certificates(&files.cert, Part::Cert)?;
     let key = private_key(&files.key)?;
@@ -74,8 +74,8 @@ pub fn certificate(files: &CertificateFiles, provider: &CryptoProvider) -> Resul
     let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsFileError {
             part: Part::Key,
-            what: format!("the key {key_path} does not belong to the first certificate of {cert_path}"),
-            remedy: "name the key that the certificate was made for; the server's own certificate comes first in its file".into(),
+            what: format!("the key {key_path} does not match the first certificate of {cert_path}"),
+            remedy: "use the key of that certificate; the server's own certificate must be the first in its file".into(),
         },
         Error::InvalidCertificate(error) => unreadable(&files.cert, &error.to_string()),
         error => TlsFileError {
@@ -90,7 +90,7 @@ pub fn certificate(files: &CertificateFiles, provider: &CryptoProvider) -> Resul
     Ok(Certificate { key: Arc::new(key), names, expiry })
 }
 
-/// The certificates that backends are believed by: those of `ca`, or the system's.
+/// The trusted root certificates for backends: those of `ca`, or the system's.
 ///
 /// # Errors
 /// There is none.
@@ -102,7 +102,7 @@ pub fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsFileError> {
             Err(TlsFileError {
                 part: Part::Ca,
                 what: "this system has no root certificates".into(),
-                remedy: "install them (ca-certificates), or name the backends' own: ca: ca.crt".into(),
+                remedy: "install ca-certificates, or set the CA of the backends: ca: ca.crt".into(),
             })
         } else {
             Ok(roots)
@@ -119,7 +119,7 @@ fn certificates(path: &Path, part: Part) -> Result<Vec<CertificateDer<'static>>,
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let found = found.map_err(|error| broken_pem(path, part, &error))?;
     if found.is_empty() {
-        let what = format!("{} holds no certificate", path.display());
+        let what = format!("{} contains no certificate", path.display());
         let remedy = match bytes.first() {
             // A DER sequence.
             Some(0x30) => format!("write it as PEM: openssl x509 -inform der -in {0} -out {0}.pem", path.display()),
@@ -136,10 +136,10 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
         pem::Error::NoItemsFound => {
             let is_encrypted = String::from_utf8_lossy(&bytes).contains("ENCRYPTED PRIVATE KEY-----");
             let (what, remedy) = match is_encrypted {
-                true => ("a key that needs a pass phrase", "write it without: openssl pkey -in KEY -out KEY.plain"),
+                true => ("an encrypted key", "decrypt it: openssl pkey -in KEY -out KEY.plain"),
                 false => ("no private key", "write it as PEM: it begins with -----BEGIN PRIVATE KEY-----"),
             };
-            TlsFileError { part: Part::Key, what: format!("{} holds {what}", path.display()), remedy: remedy.into() }
+            TlsFileError { part: Part::Key, what: format!("{} contains {what}", path.display()), remedy: remedy.into() }
         }
         error => broken_pem(path, Part::Key, &error),
     })
@@ -155,18 +155,18 @@ fn read(path: &Path, part: Part) -> Result<Vec<u8>, TlsFileError> {
 
 fn broken_pem(path: &Path, part: Part, error: &pem::Error) -> TlsFileError {
     let what = format!("{} is not PEM: {error:?}", path.display());
-    TlsFileError { part, what, remedy: "write the file anew: it may have been cut off".into() }
+    TlsFileError { part, what, remedy: "replace the file; it may be truncated".into() }
 }
 
 fn unreadable(path: &Path, error: &str) -> TlsFileError {
     TlsFileError {
         part: Part::Cert,
         what: format!("the certificate in {} cannot be used: {error}", path.display()),
-        remedy: "have it issued anew, as X.509 version 3 with its names as subjectAltName".into(),
+        remedy: "have it reissued as X.509 version 3 with its names in subjectAltName".into(),
     }
 }
 
-/// webpki looks at the time before anything that needs an issuer, so none is needed to learn of it.
+/// webpki checks the validity period before anything that needs an issuer, so none is needed here.
 fn expiry(leaf: &EndEntityCert<'_>) -> Expiry {
     let algorithms = webpki::ALL_VERIFICATION_ALGS;
     match leaf.verify_for_usage(algorithms, &[], &[], UnixTime::now(), KeyUsage::server_auth(), None, None).err() {

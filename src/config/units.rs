@@ -1,4 +1,4 @@
-//! Values with units, as people write them: `250ms`, `100/s`, `64KiB`, `80%`, `none`. Each has one shape, so an error can name it.
+//! Values with units: `250ms`, `100/s`, `64KiB`, `80%`, `none`. Each has one format, which its errors show.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,14 +7,14 @@ use std::time::Duration;
 /// What is written for "no limit" and "not used".
 const NONE: &str = "none";
 
-/// A text that is not the value it should be; says what was expected.
+/// An invalid value; the text says what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnitError(String);
 
 /// A value written as one scalar. `Display` writes what `parse` reads.
 pub trait Scalar: Sized + fmt::Display {
-    /// What it looks like, for errors: "a duration: …".
+    /// Description of the format, for errors: "a duration: …".
     const SHAPE: &'static str;
     /// Regular expression for its JSON Schema.
     const PATTERN: &'static str;
@@ -80,7 +80,7 @@ impl fmt::Display for Period {
 pub struct Rate(pub f64);
 
 impl Scalar for Rate {
-    const SHAPE: &'static str = "a rate above zero: a number a second, such as 100/s";
+    const SHAPE: &'static str = "a rate above zero: a number per second, such as 100/s";
     const PATTERN: &'static str = r"^[0-9]+(\.[0-9]+)?/s$";
 
     fn parse(text: &str) -> Result<Self, UnitError> {
@@ -111,7 +111,7 @@ impl Scalar for Size {
     fn parse(text: &str) -> Result<Self, UnitError> {
         let (number, unit) = split(text);
         if unit.is_empty() && !number.is_empty() {
-            // Who writes a large number means bytes.
+            // A large number without a unit is probably in bytes.
             let bytes = number.parse().ok().filter(|n| *n >= 1 << 10).map(|n| Size(n).to_string());
             return Err(unitless(text, &bytes.unwrap_or_else(|| format!("{text}B, {text}KiB, {text}MiB or {text}GiB"))));
         }
@@ -152,7 +152,7 @@ impl Scalar for Share {
 
     fn parse(text: &str) -> Result<Self, UnitError> {
         if let Some(number) = decimal(text) {
-            // Who writes 0.8 means 80 %; who writes 80 means it too.
+            // 0.8 and 80 probably both mean 80 %.
             let percent = if number <= 1.0 { number * 100.0 } else { number };
             return Err(unitless(text, &format!("{percent}%")));
         }

@@ -1,5 +1,5 @@
-//! Tells when the configuration file says something else than before, by whatever way it got there: written in place, renamed over, or
-//! a symlink on its path turned elsewhere (Kubernetes' ConfigMaps).
+//! Detects changes of the configuration file's content, whether it was written in place, renamed over, or a symlink on its path changed
+//! (Kubernetes ConfigMaps).
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::files;
 use crate::watch::FileWatch;
 
-/// A file that is watched for what it says.
+/// A file whose content is watched.
 pub struct Watched {
     path: PathBuf,
-    /// What it said when it was last looked at, or why it cannot be the configuration.
+    /// The content at the last check, or why it could not be read.
     seen: Result<Vec<u8>, ErrorKind>,
     watch: FileWatch,
 }
@@ -24,7 +24,7 @@ impl Watched {
         let path = std::path::absolute(path)?;
         if !path.metadata()?.is_file() {
             // A pipe can be read once.
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other("not a regular file"));
         }
         Ok(Watched { watch: FileWatch::new([path.clone()]), path, seen: Ok(seen) })
     }
@@ -37,7 +37,7 @@ impl Watched {
     /// Resolves when the file says something else, or became one that cannot be a configuration. One that is missing or may not be read has
     /// not changed yet: it may be on its way. A future that is dropped on the way loses nothing.
     pub async fn changed(&mut self) {
-        // At first without waiting, for what happened before it was watched is told by nobody.
+        // First without waiting: a change before the watch began is not reported.
         while !self.says_else().await {
             self.watch.changed().await;
         }

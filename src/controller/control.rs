@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::EventLog;
 
-/// Commands and questions that wait for the State task, which answers within a tick; more operators than this wait their turn.
+/// Queued requests to the State task, which answers within a tick; further callers wait.
 pub(super) const REQUESTS_MAX: usize = 64;
 
-/// Reads what is known and asks for changes. Cheap to clone.
+/// Reads snapshots and sends commands. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Control {
     pub(super) requests: mpsc::Sender<Request>,
@@ -22,10 +22,10 @@ pub struct Control {
     pub(super) log: EventLog,
 }
 
-/// How the data plane obeys the first snapshot of another configuration: with the rest of it, at once.
+/// How the data plane adopts the first snapshot of a new configuration, together with the rest of that configuration.
 pub type Adopt = Box<dyn FnOnce(&Snapshot) + Send>;
 
-/// What the State task is asked directly, with the place where the answer goes.
+/// Requests to the State task, each with its reply channel.
 pub(super) enum Request {
     Fresh(oneshot::Sender<Arc<Snapshot>>),
     Command(Command, oneshot::Sender<Result<Answer, CommandError>>),
@@ -34,32 +34,32 @@ pub(super) enum Request {
 
 /// The State task is gone: Holdline is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Holdline is stopping and takes no more commands")]
+#[error("Holdline is stopping and accepts no more commands")]
 pub struct Stopped;
 
-/// Why a command was not carried out.
+/// Why a command failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ControlError {
-    /// It cannot be; nothing was changed.
+    /// It was rejected; nothing was changed.
     #[error(transparent)]
     Refused(#[from] CommandError),
-    /// Nobody is there to do it.
+    /// The State task has ended.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
 impl Control {
-    /// What was last published: as of the last tick, save that its ages are those of its own time, [`Snapshot::at`].
+    /// The last published snapshot; its ages are those at [`Snapshot::at`].
     pub fn current(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
 
-    /// Wakes on every snapshot; there is none while nothing but ages changes.
+    /// Wakes on every snapshot; none is published while only ages change.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
     }
 
-    /// What is known with the data plane's counts of this moment.
+    /// A snapshot with the data plane's current counts.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -67,7 +67,7 @@ impl Control {
         self.ask(Request::Fresh).await
     }
 
-    /// Does what an operator asks, or plans it.
+    /// Executes an operator's command, or plans it.
     ///
     /// # Errors
     /// [`ControlError`]; nothing was changed.
@@ -75,8 +75,8 @@ impl Control {
         Ok(self.ask(|answer| Request::Command(command, answer)).await??)
     }
 
-    /// Takes the fleets of another configuration. `adopt` is called instead of the data plane's own with the first snapshot of it; when
-    /// this returns it is in force.
+    /// Applies the fleets of a new configuration. `adopt` replaces the data plane's own for the first snapshot; when this returns, the
+    /// configuration is in force.
     ///
     /// # Errors
     /// [`Stopped`]: Holdline is stopping, and nothing was changed.
@@ -84,7 +84,7 @@ impl Control {
         self.ask(|answer| Request::Configure(fleets, adopt, answer)).await?
     }
 
-    /// A line of the event log that is about no fleet.
+    /// Adds an event that concerns no fleet.
     pub fn note(&self, kind: NoticeKind, message: String, at_unix_ms: u64) {
         self.log.push(Notice { fleet: None, backend: None, kind, message }, at_unix_ms);
     }
@@ -97,7 +97,7 @@ impl Control {
         self.tell(Event::Heartbeat { fleet, backend, heartbeat }).await
     }
 
-    /// Holdline is stopping: no more scaling, no more starts. Returns when the data plane has been told.
+    /// Begins shutdown: no more scaling, no more starts. Returns when the data plane has adopted it.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -106,7 +106,7 @@ impl Control {
         self.snapshots.clone().wait_for(|s| s.shutting_down).await.map(|_| ()).map_err(|_| Stopped)
     }
 
-    /// What happened.
+    /// The event log.
     pub fn events(&self) -> &EventLog {
         &self.log
     }

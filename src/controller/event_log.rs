@@ -1,4 +1,4 @@
-//! The event log (`holdline events`): the last notices, in order, for readers who come and go.
+//! The event log (`holdline events`): the most recent notices, in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
-/// Entries kept: a reader who was away during a scale-out of hundreds of backends still sees its start.
+/// Entries kept: enough for a reader that reconnects after a scale-out of hundreds of backends.
 const ENTRIES_MAX: usize = 1024;
 
-/// A bounded ring of notices. Cheap to clone; clones share it.
+/// A bounded ring buffer of notices. Clones share it.
 #[derive(Clone, Debug)]
 pub struct EventLog {
     entries: Arc<Mutex<VecDeque<LoggedEvent>>>,
@@ -19,10 +19,10 @@ pub struct EventLog {
     newest: Arc<watch::Sender<u64>>,
 }
 
-/// One line.
+/// A notice with its id and time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LoggedEvent {
-    /// Grows by one with each; the first is 1.
+    /// Consecutive, from 1.
     pub id: u64,
     /// Wall clock, milliseconds since 1970 (UTC).
     pub at_unix_ms: u64,
@@ -38,22 +38,22 @@ impl Default for EventLog {
 }
 
 impl EventLog {
-    /// The entries after `id`, oldest first; all that are kept when `id` is of an earlier run, and so higher than any.
+    /// The entries after `id`, oldest first; all of them if `id` is higher than any, since it is then of an earlier run.
     pub fn since(&self, id: u64) -> Vec<LoggedEvent> {
         let entries = self.entries.lock();
         let newest = entries.back().map_or(0, |e| e.id);
         let after = if id > newest { 0 } else { id };
         let first = entries.front().map_or(0, |e| e.id);
-        // Ids have no gaps, so the place of one is known.
+        // Ids have no gaps, so the index follows from the id.
         entries.iter().skip((after + 1).saturating_sub(first) as usize).cloned().collect()
     }
 
-    /// Wakes on every entry; the value is the newest one's id. Read with [`EventLog::since`].
+    /// Wakes on every entry; the value is the newest id.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
     }
 
-    /// Adds a line, here and in the process' log.
+    /// Adds an entry and writes it to the process log.
     pub(super) fn push(&self, notice: Notice, at_unix_ms: u64) {
         log(&notice);
         let mut entries = self.entries.lock();

@@ -1,4 +1,4 @@
-//! The control plane around `holdline_core::state::State`: one task owns it, others bring events and carry effects out.
+//! The control plane around `holdline_core::state::State`: one task owns it, others send events and execute effects.
 //!
 //! ```text
 //! prober, gateway, providers ──Event──► State task ──adopt──► data plane
@@ -38,21 +38,21 @@ pub use state_task::{Outlets, StateTask};
 
 /// What the control plane needs of a gateway.
 pub trait DataPlane: Send + Sync {
-    /// Obeys `snapshot` before it returns: limits are set, backends have joined or left.
+    /// Applies `snapshot` before it returns: limits are set, backends have joined or left.
     fn adopt(&self, snapshot: &Snapshot);
 
     /// The counts, as of now.
     fn report(&self) -> GatewayReport;
 
-    /// Seats taken where a backend is, by whatever id and fleet, as of now; zero when it is unknown.
+    /// Seats currently taken at a backend's address, under any id and fleet; zero if the backend is unknown.
     fn used(&self, fleet: &FleetName, backend: &BackendId) -> u32;
 
-    /// How the backends of `fleet` are spoken to; `None`: in plain text.
+    /// TLS to the backends of `fleet`; `None`: plain text.
     fn connector(&self, _fleet: &FleetName) -> Option<Arc<Connector>> {
         None
     }
 
-    /// Ends so many sessions of a backend, idle ones first, then the oldest; tells how many it began to end.
+    /// Ends that many sessions of a backend, idle ones first, then the oldest; returns how many it began to end.
     fn end_sessions<'a>(&'a self, order: &'a EndOrder) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>>;
 }
 

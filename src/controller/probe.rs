@@ -1,4 +1,4 @@
-//! One question to one backend: does it listen, is it ready, what does it hold?
+//! One probe of one backend: whether it listens, whether it is ready, how many sessions it has.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,16 +22,16 @@ use crate::net::connect;
 use crate::net::tls::Connector;
 use crate::net::tls::is_about_tls;
 
-/// What an answer's head may take; hyper refuses less than 8 KiB.
+/// Limit of a response head; hyper requires at least 8 KiB.
 const HEAD_MAX: usize = 16 * 1024;
 
-/// Asks one backend, over one connection that is kept.
+/// Probes one backend over one kept-alive connection.
 pub(super) struct Asker {
     address: SocketAddr,
     policy: HeartbeatPolicy,
     /// `None`: plain text.
     connector: Option<Arc<Connector>>,
-    /// What each connection begins with.
+    /// Bytes that each connection begins with.
     first: &'static [u8],
     connection: Option<Connection>,
 }
@@ -40,38 +40,38 @@ pub(super) struct Asker {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) heartbeat: Heartbeat,
-    /// A report came with it that is none; the status counts all the same.
+    /// The report was invalid; the status still counts.
     pub(super) bad: Option<BadAnswer>,
 }
 
 /// Why a report was ignored.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BadAnswer {
-    #[error("its report is ignored: {0}")]
+    #[error("invalid report ignored: {0}")]
     Report(#[from] BadReport),
-    #[error("its report is ignored: it has more than {REPORT_MAX} bytes")]
+    #[error("report ignored: it is longer than {REPORT_MAX} bytes")]
     TooLong,
 }
 
-/// Why there is no answer.
+/// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Missed {
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("cannot connect: {0}")]
     Connect(io::Error),
-    #[error("TLS fails: {0}; check backends.tls and the backend's certificate")]
+    #[error("TLS failed: {0}; check backends.tls and the backend's certificate")]
     Tls(io::Error),
-    #[error("it answered no HTTP: {0}")]
+    #[error("invalid HTTP response: {0}")]
     Http(#[from] hyper::Error),
-    #[error("it answered {0}; 200 means ready, 503 not ready: check heartbeat.path")]
+    #[error("unexpected status {0}; 200 means ready, 503 not ready: check heartbeat.path")]
     Status(StatusCode),
-    #[error("heartbeat.path makes no request: {0}")]
+    #[error("heartbeat.path is not a valid request target: {0}")]
     Request(#[from] http::Error),
 }
 
 impl Missed {
-    /// Whether it is this process that could not ask (no descriptor, no port), which says nothing about the backend.
+    /// Whether the failure is local (no descriptor, no port) and so no evidence about the backend.
     pub(super) fn is_ours(&self) -> bool {
         let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
         matches!(self, Missed::Connect(e) if e.raw_os_error().is_some_and(|e| ours.iter().any(|o| o.raw_os_error() == e)))
@@ -87,13 +87,13 @@ impl Asker {
     ) -> Self {
         let first: &[u8] = match proxy_protocol {
             ProxyProtocol::None => &[],
-            // It speaks for no client.
+            // A probe has no client.
             ProxyProtocol::V2 => &proxy::LOCAL,
         };
         Asker { address, policy, connector, first, connection: None }
     }
 
-    /// Asks once, and takes no longer than the policy's timeout.
+    /// Probes once, within the policy's timeout.
     pub(super) async fn ask(&mut self) -> Result<Answer, Missed> {
         let timeout = self.policy.timeout;
         let answer = match self.policy.probe {
@@ -102,20 +102,20 @@ impl Asker {
         };
         let answer = answer.unwrap_or(Err(Missed::Timeout(timeout)));
         if answer.is_err() {
-            // Half an answer may lie in it.
+            // It may hold half a response.
             self.connection = None;
         }
         answer
     }
 
     async fn connect(&self) -> Result<Answer, Missed> {
-        // Without TLS, of which this probe knows nothing.
+        // A TCP probe does not use TLS.
         connect(self.address, None, self.first).await.map_err(Missed::Connect)?;
         Ok(Answer { heartbeat: Heartbeat { ready: true, ..Heartbeat::default() }, bad: None })
     }
 
     async fn get(&mut self) -> Result<Answer, Missed> {
-        // A kept connection may have been closed while our request was under way: that says nothing, a new one does.
+        // A kept-alive connection may have been closed while the request was in flight: only a failure on a new one counts.
         if let Some(mut kept) = self.connection.take()
             && kept.sender.ready().await.is_ok()
             && let Ok(answer) = self.get_over(kept).await
@@ -178,7 +178,7 @@ impl Connection {
         })?;
         let (sender, connection) = http1::Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async move {
-            // Its error is the request's, too.
+            // The request reports the same error.
             let _ = connection.await;
         });
         Ok(Connection { sender, driver })

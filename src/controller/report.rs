@@ -1,4 +1,4 @@
-//! The body of a heartbeat, pulled or pushed: what a backend says of itself.
+//! The body of a heartbeat, pulled or pushed: the backend's own report.
 
 use holdline_core::event::Heartbeat;
 use serde::Deserialize;
@@ -21,15 +21,15 @@ enum ReportedState {
     Draining,
 }
 
-/// A body that looks like a report and is none.
+/// A body that looks like a report but is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}; expected {{\"sessions\": N, \"capacity\": N, \"state\": \"ready\" | \"draining\"}}, each optional")]
 pub struct BadReport(#[from] serde_json::Error);
 
-/// Reads a body into a heartbeat that is `ready` by its status. A body that is no JSON object ("OK") says nothing, which is fine.
+/// Parses a body into a heartbeat that is `ready` by its status. A body that is not a JSON object ("OK") is accepted as an empty report.
 ///
 /// # Errors
-/// An object whose values cannot be: negative, huge, or an unknown state.
+/// An object with invalid values: negative, too large, or an unknown state.
 pub fn read_report(body: &[u8], ready: bool) -> Result<Heartbeat, BadReport> {
     let mut heartbeat = Heartbeat { ready, ..Heartbeat::default() };
     if body.trim_ascii_start().first() == Some(&b'{') {

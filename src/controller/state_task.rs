@@ -17,18 +17,18 @@ use super::{Adopt, Control, DataPlane, EventLog, Stopped};
 use crate::clock::Clock;
 use crate::telemetry::Metrics;
 
-/// Between two ticks; drains keep their pace with it.
+/// Interval of ticks; drains are paced by it.
 const TICK: Duration = Duration::from_millis(100);
-/// Events taken in before the next snapshot: a burst of heartbeats costs one, and nobody waits long for an answer.
+/// Events applied before the next snapshot: a burst of heartbeats costs one snapshot, and requests do not wait long.
 const BATCH_MAX: usize = 256;
 
-/// Where effects go. Both ends must take them without ever waiting for the State task.
+/// Where effects go. The receivers must never wait for the State task.
 #[derive(Clone, Debug)]
 pub struct Outlets {
-    /// [`Effect::EndSessions`]. A full one loses orders: a drain sees the sessions still there and orders again, a
+    /// [`Effect::EndSessions`]. When it is full, orders are dropped: a drain sees the remaining sessions and repeats the order, a
     /// rebalance moves fewer.
     pub drainer: mpsc::Sender<Effect>,
-    /// [`Effect::Start`] and [`Effect::Retire`]. None is lost.
+    /// [`Effect::Start`] and [`Effect::Retire`]. None is dropped.
     pub providers: mpsc::Sender<Effect>,
 }
 
@@ -66,15 +66,15 @@ impl StateTask {
         (StateTask { state, plane, clock, metrics, log, snapshots, outlets, events: received, requests }, control)
     }
 
-    /// Runs until nobody can send events or requests any more; Holdline drops it when everything else has ended.
+    /// Runs until all senders of events and requests are dropped.
     pub async fn run(mut self) {
         let mut ticks = tokio::time::interval(TICK);
-        // After a pause the counts of now matter, not the ticks that were missed.
+        // After a pause the current counts matter, not the missed ticks.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
             tokio::select! {
-                // Ticks first: no flood of events can stop a drain's pace.
+                // Ticks first: a flood of events must not delay drains.
                 biased;
                 _ = ticks.tick() => {
                     let now = self.count();
@@ -96,12 +96,12 @@ impl StateTask {
 
     async fn answer(&mut self, request: Request) {
         let now = self.count();
-        // Who asked may have gone meanwhile; then nobody needs the answer.
+        // The requester may have gone meanwhile, so a failed send is ignored.
         match request {
             Request::Fresh(answer) => {
                 self.publish(now).await;
                 let published = Arc::clone(&self.snapshots.borrow());
-                // Of an older one the ages are to be those of now.
+                // An older snapshot has old ages.
                 let fresh = if published.at == now { published } else { Arc::new(self.state.snapshot(now)) };
                 let _ = answer.send(fresh);
             }
@@ -126,15 +126,15 @@ impl StateTask {
         Ok(())
     }
 
-    /// Takes in the data plane's counts of this moment: nothing is decided on old ones.
+    /// Applies the data plane's current counts, so that no decision uses old ones.
     fn count(&mut self) -> Moment {
         let now = self.clock.now();
         self.state.apply(Event::Report(self.plane.report()), now);
         now
     }
 
-    /// First the data plane obeys, then others see it, then effects run: a drain's first victim cannot be replaced by a newcomer.
-    /// What says the same as the last one is not published: ages alone change, and who needs those asks for a fresh one.
+    /// The data plane adopts the snapshot first, then it is published, then effects run: no new session can take the seat of one that a drain
+    /// ends. A snapshot in which only ages differ is not published; [`Control::fresh`](super::Control::fresh) has current ages.
     async fn publish(&mut self, now: Moment) {
         if self.state.version() != self.snapshots.borrow().version {
             let plane = Arc::clone(&self.plane);
@@ -157,13 +157,10 @@ impl StateTask {
             Effect::Notice(notice) => self.log.push(notice, self.clock.unix_ms()),
             Effect::EndSessions { .. } => {
                 if let Err(TrySendError::Full(order)) = self.outlets.drainer.try_send(effect) {
-                    tracing::warn!(
-                        ?order,
-                        "the data plane is slow to end sessions, and this order is lost: a drain orders again"
-                    );
+                    tracing::warn!(?order, "order to end sessions dropped: the data plane is too slow; a drain repeats it");
                 }
             }
-            // A provider's loop awaits nothing, so this waits for no more than a child's fork. A closed one: all is being stopped.
+            // A provider's loop awaits nothing, so this waits for a child's fork at most. A closed channel means shutdown.
             Effect::Start { .. } | Effect::Retire { .. } => {
                 let _ = self.outlets.providers.send(effect).await;
             }

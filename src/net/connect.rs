@@ -10,10 +10,10 @@ use tokio::net::TcpStream;
 use super::socket::Socket;
 use super::tls::{self, Connector};
 
-/// Connects to a backend; `first` goes out before anything else, TLS included.
+/// Connects to a backend; `first` is sent before anything else, TLS included.
 ///
 /// # Errors
-/// The kernel's, or what is wrong with its TLS.
+/// An I/O error, or a TLS error inside one.
 pub(crate) async fn connect(address: SocketAddr, connector: Option<&Arc<Connector>>, first: &[u8]) -> io::Result<Socket> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -24,7 +24,7 @@ pub(crate) async fn connect(address: SocketAddr, connector: Option<&Arc<Connecto
     }
 }
 
-/// The failure is this machine's, not the peer's: no descriptor, no port, no memory.
+/// Whether the failure is local: no descriptor, no port, no memory.
 pub(crate) fn is_ours(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];

@@ -1,4 +1,4 @@
-//! Connections below HTTP, for the data plane and for probes alike: sockets and how they are set up, TLS, and dialling.
+//! Connections below HTTP, for the data plane and for probes: sockets and their options, TLS, and dialling.
 
 mod connect;
 pub(crate) mod options;

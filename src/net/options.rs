@@ -1,4 +1,4 @@
-//! How the sockets of listeners, clients and backends are set up.
+//! Socket options of listeners, clients and backends.
 
 use std::io;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use holdline_core::policy::KeepalivePolicy;
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// Bytes that the kernel may hold unsent before a socket counts as not writable: beyond it they would only wait there, in memory.
+/// TCP_NOTSENT_LOWAT: unsent bytes in the kernel above which a socket is not writable; more would only use memory.
 const NOTSENT_MAX: u32 = 64 << 10;
 
-/// Probes of TCP keepalive without an answer until the kernel gives a peer up.
+/// TCP_KEEPCNT: unanswered keepalive probes until the kernel resets the connection.
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// Sets a listener's socket up for the clients that it accepts, which inherit it all: no delay, bounded unsent bytes, the keepalive that
-/// is a fleet's unless it wants another. So a session's client is set up without a call of its own.
+/// Sets the options that accepted sockets inherit: no delay, bounded unsent bytes, the default keepalive. So most sessions need no
+/// system call of their own for them.
 ///
 /// # Errors
 /// The kernel's.
@@ -24,7 +24,7 @@ pub(crate) fn listener(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&USUAL.settings())
 }
 
-/// Sets an accepted client of a session up: keepalive that finds half-open peers.
+/// Sets the keepalive of a session's client, which detects half-open connections.
 ///
 /// Not TCP_USER_TIMEOUT, which ends connections to live peers with a closed window (docs/decisions/0023-ends-and-timers.md). A dead socket's
 /// errors show when it is read.
@@ -37,7 +37,7 @@ pub(crate) fn client(socket: &TcpStream, keepalive: &KeepalivePolicy) {
     }
 }
 
-/// Sets the connection with a session's backend up, which was dialled without delay.
+/// Sets the options of a session's connection to its backend; no delay is set by the dial.
 pub(crate) fn backend(socket: &TcpStream, keepalive: &KeepalivePolicy) {
     let socket = SockRef::from(socket);
     bound_unsent(&socket);
@@ -51,14 +51,14 @@ fn bound_unsent(socket: &Socket) {
     let _ = socket.set_tcp_notsent_lowat(NOTSENT_MAX);
 }
 
-/// The kernel's probes of a silent peer.
+/// TCP keepalive probes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Probes {
     idle: Duration,
     interval: Duration,
 }
 
-/// Those of the configuration's defaults, `keepalive: { tcp: 60s, timeout: 20s }`.
+/// The configuration's defaults, `keepalive: { tcp: 60s, timeout: 20s }`.
 const USUAL: Probes = Probes { idle: Duration::from_secs(60), interval: Duration::from_secs(5) };
 
 impl Probes {

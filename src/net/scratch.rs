@@ -1,8 +1,8 @@
-//! The thread's buffer: bytes pass through it, so an idle session owns none.
+//! A buffer per thread for reads, so that an idle session owns none.
 
 use std::cell::Cell;
 
-/// The most that is read at once, so also the most that a partial write leaves to be kept.
+/// The most that is read at once, and so the most that a partial write can leave over.
 pub const READ_MAX: usize = 16 << 10;
 
 thread_local! {

@@ -1,4 +1,4 @@
-//! A connection with a client or a backend, whatever it speaks below HTTP.
+//! A connection with a client or a backend, plain or over TLS.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,20 +12,20 @@ use tokio::net::TcpStream;
 
 use crate::net::tls;
 
-/// What a side speaks over.
+/// A byte stream to a peer.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
-    /// From now on closing it resets it, so that the peer learns of the end even if it does not read.
+    /// Makes close send a reset, so that the peer notices the end even if it does not read.
     fn reset_on_close(&self);
 }
 
 impl Transport for TcpStream {
     fn reset_on_close(&self) {
-        // It fails only on a socket that is dead already.
+        // Fails only on a socket that is already dead.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
 
-/// A connection. Not larger than the socket itself, so that an idle session does not pay for what it does not use.
+/// A connection. TLS is boxed: a plain session does not pay for its size.
 #[derive(Debug)]
 pub enum Socket {
     /// Plain TCP.

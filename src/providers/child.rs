@@ -1,4 +1,4 @@
-//! One child process, from its start to its end, seen through its supervisor.
+//! One child process, from start to exit, observed through its supervisor.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -30,14 +30,14 @@ pub(super) struct Parent {
 }
 
 impl Parent {
-    /// Reports what was seen of a child; without a State task nobody needs to know.
+    /// Reports what was observed of a child. Without a State task the report is dropped.
     async fn observed(&self, backend: &BackendId, observation: Observation) {
         let event = Event::Observed { fleet: self.fleet.clone(), backend: backend.clone(), observation };
         let _ = self.events.send(event).await;
     }
 }
 
-/// What shall become of a child.
+/// The desired state of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Directive {
     /// It runs.
@@ -48,7 +48,7 @@ pub(super) enum Directive {
     Kill,
 }
 
-/// Runs one child and reports on it; returns when no process of its group is left.
+/// Runs one child and reports on it; returns when its process group is empty.
 pub(super) async fn live(parent: &Parent, policy: &ProcessPolicy, id: &BackendId, directives: watch::Receiver<Directive>) {
     let launched = launch(parent, policy, id);
     match launched {
@@ -61,12 +61,14 @@ pub(super) async fn live(parent: &Parent, policy: &ProcessPolicy, id: &BackendId
 
 type Pipes = (ChildStdin, ChildStdout);
 
-/// Starts the supervisor; the error says what to do.
+/// Starts the supervisor.
 fn launch(parent: &Parent, policy: &ProcessPolicy, id: &BackendId) -> Result<(Port, Child, Pipes), String> {
     let fleet = &parent.fleet;
     let (first, last) = policy.ports;
     let port = parent.ports.take(policy.ports).ok_or_else(|| {
-        format!("no port of {first}-{last} is free: widen fleets.{fleet}.backends.process.ports, or end what listens there")
+        format!(
+            "no port of {first}-{last} is free: widen fleets.{fleet}.backends.process.ports, or stop the programs that use them"
+        )
     })?;
     let log = open_log(parent, policy, id)?;
     let fill = |text: &str| text.replace("{port}", &port.number().to_string()).replace("{id}", id.as_str());
@@ -114,7 +116,7 @@ struct Running<'a> {
     port: Port,
     /// The child's, which is its group's; `None` before it runs and after it ended.
     pid: Option<Pid>,
-    /// The supervisor has said what became of the start.
+    /// The supervisor has reported whether the start succeeded.
     told: bool,
 }
 
@@ -130,21 +132,21 @@ impl Running<'_> {
                 Ok(()) = directives.changed() => {
                     let directive = *directives.borrow_and_update();
                     let byte = if directive == Directive::Kill { supervisor::KILL } else { supervisor::STOP };
-                    // A supervisor that is gone ends its lines, too.
+                    // If the supervisor is gone, its stdout ends too.
                     let _ = stdin.write_all(&[byte]).await;
                 }
             }
         }
         let status = supervisor.wait().await;
         if let Some(pid) = self.pid.take() {
-            // Somebody killed the supervisor: the child it had must not stay.
+            // The supervisor was killed: its child must not outlive it.
             let _ = kill_process_group(pid, Signal::KILL);
             let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-            self.exited(format!("its supervisor ended ({status}), so it was killed")).await;
+            self.exited(format!("its supervisor exited ({status}), so it was killed")).await;
         } else if !self.told {
-            // State must not wait for ever for a child that never was.
+            // State must not wait forever for a child that was never started.
             let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-            let reason = format!("its supervisor ended ({status}) before it could start it");
+            let reason = format!("its supervisor exited ({status}) before starting it");
             self.parent.observed(self.id, Observation::StartFailed { reason }).await;
         }
     }
@@ -168,7 +170,7 @@ impl Running<'_> {
                 self.pid = None;
                 self.exited(rest.to_owned()).await;
             }
-            _ => tracing::warn!(backend = %self.id, line, "its supervisor said something unknown"),
+            _ => tracing::warn!(backend = %self.id, line, "unknown message from its supervisor"),
         }
     }
 
@@ -180,7 +182,7 @@ impl Running<'_> {
                 format!("command not found: `{program}`; name a program on PATH, or its whole path, in {key}")
             }
             io::ErrorKind::PermissionDenied => {
-                format!("`{program}` may not be executed; `chmod +x` it, or name another program in {key}")
+                format!("`{program}` is not executable; `chmod +x` it, or name another program in {key}")
             }
             _ => format!("cannot start `{program}`: {text}; see {key}"),
         }

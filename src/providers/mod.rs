@@ -1,5 +1,5 @@
-//! What starts and stops backends. A provider does what it is told and says what it saw; it decides nothing.
-//! Fleets whose backends somebody else runs (`static`) need none.
+//! Providers start and stop backends. They execute orders and report what they observe; they make no decisions.
+//! Fleets with backends that Holdline does not run (`static`) need none.
 
 mod child;
 mod ports;
@@ -21,10 +21,10 @@ use tokio::sync::mpsc;
 use ports::Ports;
 use process::ProcessProvider;
 
-/// The executable that is Holdline itself: it works after an upgrade has replaced the file, too.
+/// Holdline's own executable; valid even after an upgrade has replaced the file.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-/// A fleet's source of backends. No call waits; what comes of it arrives as [`Event::Observed`].
+/// A fleet's source of backends. No call blocks; results arrive as [`Event::Observed`].
 pub trait Provider: Send + Sync {
     /// Starts a backend under this id, as `policy` says.
     fn start(&self, id: BackendId, policy: &FleetPolicy);
@@ -32,13 +32,13 @@ pub trait Provider: Send + Sync {
     /// Stops exactly this one; unknown ones are ignored.
     fn retire(&self, id: &BackendId);
 
-    /// Nothing that it started is left.
+    /// Whether everything that it started has exited.
     fn is_idle(&self) -> bool;
 
-    /// Starts nothing any more, stops all, and waits until they are gone.
+    /// Starts no more backends, stops all, and waits until they have exited.
     fn shutdown(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// Stops all at once, without asking them.
+    /// Kills all backends.
     fn kill(&self);
 }
 
@@ -96,7 +96,7 @@ impl Providers {
     /// Stops the backends of all fleets and waits until they are gone.
     pub async fn shutdown(&self) {
         let providers = self.close();
-        // All are told before any is waited for.
+        // All are stopped before any is waited for.
         let mut waits: Vec<_> = providers.iter().map(|p| p.shutdown()).collect();
         std::future::poll_fn(|cx| {
             waits.retain_mut(|wait| wait.as_mut().poll(cx).is_pending());
@@ -117,7 +117,7 @@ impl Providers {
             return None;
         }
         if !by_fleet.providers.contains_key(fleet) {
-            // Those of fleets that are gone are in nobody's way, but they would be more and more.
+            // Providers of removed fleets would pile up.
             by_fleet.providers.retain(|_, p| !p.is_idle());
         }
         let Shared { executable, open_files, ports, events, .. } = &*self.shared;

@@ -1,4 +1,4 @@
-//! Ports for children: each to one child at a time, none that somebody else listens on.
+//! Allocates TCP ports to children: each to one child at a time, none that is already in use.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
@@ -28,7 +28,7 @@ pub(super) struct Port {
 impl Ports {
     /// The next free port of `first..=last`; `None` when there is none.
     ///
-    /// Goes round, so that a port rests as long as possible before another backend is behind it.
+    /// Round-robin, so that a port stays unused as long as possible before another backend gets it.
     pub(super) fn take(self: &Arc<Self>, (first, last): (u16, u16)) -> Option<Port> {
         let mut held = self.held.lock();
         let after = if (first..last).contains(&held.last) { held.last + 1 } else { first };
@@ -51,7 +51,7 @@ impl Drop for Port {
     }
 }
 
-/// Whether nobody listens there, on any address. (The standard library sets SO_REUSEADDR: connections that linger do not count.)
+/// Whether the port is free on every address. (The standard library sets SO_REUSEADDR: connections in TIME_WAIT do not count.)
 fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
 }
@@ -90,7 +90,7 @@ mod tests {
 
         let held = ports.take((first, last)).unwrap();
         assert_eq!(held.number(), first);
-        assert!(ports.take((first, last)).is_none(), "one is held, on the other somebody listens");
+        assert!(ports.take((first, last)).is_none(), "one is held, the other is in use");
         drop(foreign);
         let second = ports.take((first, last)).unwrap();
         assert_eq!(second.number(), last);

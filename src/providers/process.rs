@@ -1,4 +1,4 @@
-//! Backends as children of this process: a port, a log file, a process group and a supervisor each.
+//! Backends as child processes, each with a port, a log file, a process group and a supervisor.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -25,7 +25,7 @@ pub struct ProcessProvider {
 struct Shared {
     parent: Parent,
     children: Mutex<Children>,
-    /// How many children have a task; for those who wait until all are gone.
+    /// Number of children that have a task, to wait until all have exited.
     alive: watch::Sender<usize>,
 }
 
@@ -99,7 +99,7 @@ impl Shared {
     }
 }
 
-/// A directive is only ever replaced by a harder one.
+/// A directive is only replaced by a stronger one.
 fn raise(directive: &watch::Sender<Directive>, to: Directive) {
     directive.send_if_modified(|now| {
         let harder = *now < to;

@@ -1,8 +1,8 @@
 //! `holdline supervise`: the small process between Holdline and one backend, so that a backend never outlives Holdline.
 //!
 //! The parent-death signal follows the spawning thread and misses grandchildren (`docs/architecture.md`); a pipe does not.
-//! Holdline holds the writing end of our stdin: a byte is an order, its end means that Holdline is gone, even by SIGKILL.
-//! Our stdout tells Holdline what happened, a line each; our stderr is the backend's log. No runtime here, one thread.
+//! Holdline holds the write end of the supervisor's stdin: a byte is an order, EOF means that Holdline is gone, even by SIGKILL.
+//! Stdout reports events to Holdline, one per line; stderr is the backend's log. Single-threaded, no runtime.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -31,7 +31,7 @@ pub(super) const KILL: u8 = b'k';
 /// Exit status: 0 when a backend ran (its own end is a line on stdout), 1 when it could not be started, 2 on bad arguments.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(Args { stop_timeout, open_files, command }) = parse(args) else {
-        eprintln!("holdline supervise: this is how `holdline run` starts backends; it is not a command for people");
+        eprintln!("holdline supervise: internal command of `holdline run`, not meant to be called directly");
         return ExitCode::from(2);
     };
     if let Some(files) = open_files {
@@ -74,17 +74,17 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Args> {
     (next == "--" && !command.is_empty()).then_some(Args { stop_timeout, open_files, command })
 }
 
-/// Holdline raised the limit for its own sockets. A backend's is not its business: select(2) breaks above 1024, and some programs
-/// close every descriptor that they could have.
+/// Holdline raised the limit for its own sockets. Backends get the original one: select(2) breaks above 1024, and some programs
+/// close every possible descriptor at startup.
 fn limit_open_files(files: u64) {
     let limit = getrlimit(Resource::Nofile);
     let lowered = Rlimit { current: Some(limit.maximum.map_or(files, |most| files.min(most))), ..limit };
     if let Err(error) = setrlimit(Resource::Nofile, lowered) {
-        eprintln!("holdline supervise: the limit of open files stays {:?}: {error}", limit.current);
+        eprintln!("holdline supervise: cannot set the limit of open files, it stays {:?}: {error}", limit.current);
     }
 }
 
-/// Holdline may be gone: then nobody needs the line.
+/// A write fails only when Holdline is gone; the line is not needed then.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
@@ -138,7 +138,7 @@ impl Group {
                 Ok(Some((pid, status))) => self.ended(pid, status),
                 Ok(None) => {
                     if self.leader_ended {
-                        // Workers without their leader are of no use, and hold its port.
+                        // Workers without their leader are useless and keep its port bound.
                         self.stop();
                     }
                     return false;

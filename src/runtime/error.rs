@@ -8,10 +8,10 @@ use crate::gateway::GatewayError;
 /// Why [`run`](super::run) ended otherwise than by a signal. The text says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Somebody else listens at the admin address; most often another Holdline.
+    /// The admin address is in use, most often by another Holdline.
     #[error(
-        "cannot serve the admin API on {address}: the address is in use, maybe by another Holdline; stop it \
-         (`ss -ltnp 'sport = :{port}'` names it) or change admin.address",
+        "cannot serve the admin API on {address}: the address is in use, possibly by another Holdline; stop it \
+         (`ss -ltnp 'sport = :{port}'` shows the process) or change admin.address",
         port = address.port()
     )]
     AdminInUse {
@@ -34,8 +34,8 @@ pub enum RunError {
     /// No runtime, or no signal handler.
     #[error("cannot start: {0}; check the limit on open files (`ulimit -n`)")]
     Runtime(#[source] io::Error),
-    /// A part ended by itself; the log names it.
-    #[error("stopped because a part of Holdline failed; the log above names it, please report it")]
+    /// A task ended unexpectedly; the log names it.
+    #[error("stopped because a task of Holdline failed; the log names it, please report it")]
     Failed,
 }
 
@@ -47,7 +47,7 @@ impl RunError {
         }
     }
 
-    /// 2 when the configuration and this machine do not fit, else 1.
+    /// 2 when the configuration does not fit this machine, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::AdminInUse { .. } | RunError::Admin { .. } | RunError::Gateway(_) => 2,

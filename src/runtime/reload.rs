@@ -1,4 +1,4 @@
-//! Another configuration for a running Holdline: on SIGHUP, and when the file says something else. It is taken as a whole or not at all.
+//! Reloads the configuration on SIGHUP and when the file changes. A reload applies as a whole or not at all.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,9 +23,9 @@ enum ReloadError {
     Restart { file: String, source: NeedsRestart },
     #[error(transparent)]
     Gateway(#[from] GatewayError),
-    #[error("the files of the configuration were not read within {READ_MAX:?}; check the file system that they are on")]
+    #[error("the configuration files could not be read within {READ_MAX:?}; check their file system")]
     Slow,
-    #[error("Holdline is stopping and takes no other configuration")]
+    #[error("Holdline is stopping and does not reload its configuration")]
     Stopping,
 }
 
@@ -38,7 +38,7 @@ impl From<Stopped> for ReloadError {
 /// For reading all files of a configuration; a network file system may hang.
 const READ_MAX: Duration = Duration::from_secs(10);
 
-/// Runs what reads files on a thread of its own, since the control plane and its signals must not wait for a disk.
+/// Reads files on a blocking thread: the control plane and its signals must not wait for a disk.
 async fn off_this_task<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ReloadError> {
     match tokio::time::timeout(READ_MAX, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(done)) => Ok(done),
@@ -47,11 +47,11 @@ async fn off_this_task<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
     }
 }
 
-/// Hears that the configuration is to be reloaded.
+/// Triggers of a reload.
 pub(super) struct Reloads {
     path: PathBuf,
     hangup: Signal,
-    /// `None`: changes cannot be noticed.
+    /// `None`: the file cannot be watched.
     watched: Option<Watched>,
 }
 
@@ -61,13 +61,13 @@ impl Reloads {
         let hangup = signal(SignalKind::hangup()).map_err(RunError::Runtime)?;
         let watched = Watched::new(&file.path, file.text.into_bytes())
             .inspect_err(|error| {
-                tracing::warn!(%error, file = %file.path.display(), "changes of the configuration are not noticed; SIGHUP reloads it");
+                tracing::warn!(%error, file = %file.path.display(), "cannot watch the configuration file for changes; use SIGHUP to reload it");
             })
             .ok();
         Ok(Reloads { path: file.path, hangup, watched })
     }
 
-    /// Resolves when it is time.
+    /// Resolves when a reload is requested or the file has changed.
     pub(super) async fn asked(reloads: &mut Option<Reloads>) {
         let Some(Reloads { hangup, watched, .. }) = reloads else { return std::future::pending().await };
         let changed = async {
@@ -84,13 +84,13 @@ impl Reloads {
 }
 
 impl Holdline {
-    /// Reads the file and obeys it, or says why not.
+    /// Reads the file and applies it, or reports why it cannot.
     pub(super) async fn reload(&mut self) {
         let done = self.try_reload().await;
         self.tell(done);
     }
 
-    /// It is too late for another configuration.
+    /// Rejects a reload during shutdown.
     pub(super) fn refuse_reload(&self) {
         self.tell(Err(ReloadError::Stopping));
     }
@@ -98,15 +98,15 @@ impl Holdline {
     fn tell(&self, done: Result<bool, ReloadError>) {
         let result = match done {
             Ok(true) => {
-                self.note(NoticeKind::ConfigReloaded, "the configuration was reloaded and is in force".to_owned());
+                self.note(NoticeKind::ConfigReloaded, "configuration reloaded".to_owned());
                 names::reload::OK
             }
             Ok(false) => {
-                tracing::info!("the configuration was read again and says what it said");
+                tracing::info!("configuration read again: no changes");
                 names::reload::UNCHANGED
             }
             Err(error) => {
-                self.note(NoticeKind::ConfigRejected, format!("the configuration is not reloaded, and nothing changed: {error}"));
+                self.note(NoticeKind::ConfigRejected, format!("configuration reload failed, nothing changed: {error}"));
                 names::reload::FAILED
             }
         };
@@ -135,7 +135,7 @@ impl Holdline {
         if next.is_same(&self.config).map_err(named)? {
             return Ok(false);
         }
-        // All that can fail comes first.
+        // Everything that can fail comes first.
         let gateway = Arc::clone(&self.gateway);
         let (prepared, next) = off_this_task(move || (gateway.prepare(&next), next)).await?;
         let prepared = prepared?;
@@ -150,7 +150,7 @@ impl Holdline {
         Ok(true)
     }
 
-    /// A fleet that goes still hears its backends, by the token that they know.
+    /// A fleet that was removed keeps its heartbeat token while its backends drain.
     fn keep_tokens(&self, next: &Config) {
         let mut tokens = heartbeat_tokens(next);
         let known = self.control.current();

@@ -1,4 +1,4 @@
-//! What ends a run: signals, or the program that it is a part of.
+//! Stop requests: signals, or a [`Stop`] handle of the embedding program.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// As SIGTERM does: the first time sessions are closed at a pace, the second time everything is cut.
+    /// As SIGTERM does: the first call closes sessions at a bounded rate, the second cuts everything.
     pub fn stop(&self) {
         self.times.send_modify(|n| *n = n.saturating_add(1));
     }
 }
 
-/// The run's side: hears [`Stop`] and signals.
+/// The run's side: receives [`Stop`] and signals.
 pub(super) struct Stopping {
     stop: Stop,
     signals: Option<(Signal, Signal)>,
@@ -42,12 +42,12 @@ impl Stopping {
         Ok(Stopping { stop: stop.clone(), signals })
     }
 
-    /// The first wish to stop.
+    /// Resolves at the first stop request.
     pub(super) async fn asked(&mut self) {
         self.heard(1).await;
     }
 
-    /// The second one.
+    /// Resolves at the second stop request.
     pub(super) async fn asked_again(&mut self) {
         self.heard(2).await;
     }

@@ -120,7 +120,7 @@ async fn a_supervisor_that_ends_without_a_word_is_a_failed_start() {
     let mut fleet = Fleet::with(process(&["true"], network.ports(), logs.path()), "/bin/false");
     fleet.start("chat-1").await;
     let reason = fleet.failed().await;
-    assert!(reason.contains("its supervisor ended (exit status: 1) before"), "{reason}");
+    assert!(reason.contains("its supervisor exited (exit status: 1) before"), "{reason}");
 }
 
 #[tokio::test]
@@ -283,7 +283,7 @@ async fn a_child_does_not_survive_its_supervisor() {
     let pid: u32 = child.line.split(' ').next().unwrap().parse().unwrap();
     let supervisor = parent_of(pid).and_then(|parent| rustix::process::Pid::from_raw(parent as i32)).unwrap();
     rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
-    assert!(fleet.exited().await.contains("its supervisor ended"));
+    assert!(fleet.exited().await.contains("its supervisor exited"));
     child.gone().await;
 }
 

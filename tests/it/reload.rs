@@ -182,7 +182,7 @@ async fn what_needs_a_restart_is_refused_as_a_whole() {
     holdline.configure(&format!("threads: 7\n{}", chat(one.address, "capacity: 99")));
     reloads(&holdline, "failed", 1.0).await;
     let text = holdline.events("config_rejected").await[0]["message"].as_str().unwrap().to_owned();
-    assert!(text.contains("threads is 7 and was auto") && text.contains("restart to change it"), "{text}");
+    assert!(text.contains("threads is 7 and was auto") && text.contains("restart to apply it"), "{text}");
     assert_eq!(holdline.fleet().await["capacity"], 10, "nothing is half applied");
 }
 
@@ -327,7 +327,7 @@ async fn while_it_stops_holdline_takes_no_other_configuration_and_is_not_ended_b
     holdline.signal("TERM");
     holdline.log_line("sessions are closed within");
     holdline.signal("HUP");
-    holdline.log_line("takes no other configuration");
+    holdline.log_line("does not reload its configuration");
     drop(socket);
     assert_eq!(holdline.wait().await.code(), Some(0));
 }

@@ -181,8 +181,8 @@ async fn a_certificate_that_changes_is_shown_to_new_clients_and_harms_no_session
     .await;
     echo(&mut socket, "still here").await;
     std::fs::write(certificates.path("tls.crt"), "no certificate").unwrap();
-    let line = holdline.log_line("changed files of TLS are not used");
-    assert!(line.to_string().contains("holds no certificate"), "{line}");
+    let line = holdline.log_line("changed TLS files cannot be used");
+    assert!(line.to_string().contains("contains no certificate"), "{line}");
     assert_eq!(holdline.metric("holdline_tls_reloads_total", "result=\"failed\"").await, 1.0);
     echo(&mut certificates.websocket(holdline.address).await.0, "as before").await;
 }
@@ -383,5 +383,5 @@ async fn a_key_that_does_not_fit_keeps_it_from_starting() {
     std::fs::write(certificates.path("tls.key"), other.serialize_pem()).unwrap();
     let (status, error) = run_to_failure(&(certificates.listeners() + &fleet(backend.address, "")));
     assert_eq!(status, 2);
-    assert!(error.contains("holdline.yaml:3: ") && error.contains("does not belong to the first certificate"), "{error}");
+    assert!(error.contains("holdline.yaml:3: ") && error.contains("does not match the first certificate"), "{error}");
 }

@@ -175,7 +175,7 @@ routes:
         r#"holdline.yaml:6: the fleet `chat` stands on line 3 too; rename one
 holdline.yaml:9: `no good` cannot be the name of a fleet; write letters, digits, `-`, `_` and `.`, at most 63, the first a letter or digit
 holdline.yaml:9: fleets.no good.backends has no provider; add static: [ { address: "127.0.0.1:9001" } ], or process: { command: [server, --port, "{port}"] }
-holdline.yaml:13: no fleet is called `chta`; there are: chat, no good
+holdline.yaml:13: unknown fleet `chta`; known fleets: chat, no good
 holdline.yaml:14: the route to `chat` is for the same host and path as that of line 13; remove one: the second would never be used
 holdline.yaml:15: the host `chat.*` is neither a name nor `*.` and a name; write chat.example.com, or *.example.com for all below it
 holdline.yaml:15: the path `b` does not begin with /; write /b

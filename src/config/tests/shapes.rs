@@ -38,7 +38,7 @@ fleets: {}
     (
         r#"listners: []
 "#,
-        r#"holdline.yaml:1:1: there is no key `listners` here; did you mean `listeners`?
+        r#"holdline.yaml:1:1: unknown key `listners`; did you mean `listeners`?
   |
 1 | listners: []
   | ^^^^^^^^"#,
@@ -46,7 +46,7 @@ fleets: {}
     (
         r#"tls: {}
 "#,
-        r#"holdline.yaml:1:1: there is no key `tls` here; there are: listeners, admin, trusted, log, routes, fleets, limits, threads, shutdown
+        r#"holdline.yaml:1:1: unknown key `tls`; known keys: listeners, admin, trusted, log, routes, fleets, limits, threads, shutdown
   |
 1 | tls: {}
   | ^^^"#,
@@ -56,7 +56,7 @@ fleets: {}
   chat:
     heartbeat: { intervall: 1s }
 "#,
-        r#"holdline.yaml:3:18: there is no key `intervall` here; did you mean `interval`?
+        r#"holdline.yaml:3:18: unknown key `intervall`; did you mean `interval`?
   |
 3 |     heartbeat: { intervall: 1s }
   |                  ^^^^^^^^^"#,
@@ -66,7 +66,7 @@ fleets: {}
   - address: "0.0.0.0:8443"
     transparent: true
 "#,
-        r#"holdline.yaml:3:5: there is no key `transparent` here; there are: address, tls, proxy_protocol
+        r#"holdline.yaml:3:5: unknown key `transparent`; known keys: address, tls, proxy_protocol
   |
 3 |     transparent: true
   |     ^^^^^^^^^^^"#,
@@ -76,7 +76,7 @@ fleets: {}
   chat:
     balance: least-session
 "#,
-        r#"holdline.yaml:3:14: `least-session` is none of least-sessions, packed, random-of-two; did you mean `least-sessions`?
+        r#"holdline.yaml:3:14: unknown value `least-session`, expected one of least-sessions, packed, random-of-two; did you mean `least-sessions`?
   |
 3 |     balance: least-session
   |              ^^^^^^^^^^^^^"#,
@@ -86,7 +86,7 @@ fleets: {}
   chat:
     affinity: { by: ip }
 "#,
-        r#"holdline.yaml:3:21: `ip` is none of none, cookie, header, query, address
+        r#"holdline.yaml:3:21: unknown value `ip`, expected one of none, cookie, header, query, address
   |
 3 |     affinity: { by: ip }
   |                     ^^"#,
@@ -94,7 +94,7 @@ fleets: {}
     (
         r#"fleets: { chat: { drain: { mode: handoff } } }
 "#,
-        r#"holdline.yaml:1:34: `handoff` is none of close, cut
+        r#"holdline.yaml:1:34: unknown value `handoff`, expected one of close, cut
   |
 1 | fleets: { chat: { drain: { mode: handoff } } }
   |                                  ^^^^^^^"#,
@@ -241,7 +241,7 @@ fleets: {}
         r#"routes:
   - path: /
 "#,
-        r#"holdline.yaml:2:5: the key `fleet` is missing here; add it
+        r#"holdline.yaml:2:5: the key `fleet` is missing; add it
   |
 2 |   - path: /
   |     ^^^^"#,
@@ -250,7 +250,7 @@ fleets: {}
         r#"shutdown:
   deadline:
 "#,
-        r#"holdline.yaml:2:11: the value is missing; write one, or leave the key out
+        r#"holdline.yaml:2:11: the value is missing; add one or remove the key
   |
 2 |   deadline:
   |           ^"#,
@@ -260,7 +260,7 @@ fleets: {}
   - host:
     fleet: chat
 "#,
-        r#"holdline.yaml:2:9: the value is missing; write one, or leave the key out
+        r#"holdline.yaml:2:9: the value is missing; add one or remove the key
   |
 2 |   - host:
   |         ^"#,
@@ -309,7 +309,7 @@ fleets: {}
         r#"threads: 2
 threads: 4
 "#,
-        r#"holdline.yaml:2:1: the key `threads` is there twice; remove one
+        r#"holdline.yaml:2:1: duplicate key `threads`; remove one
   |
 2 | threads: 4
   | ^^^^^^^"#,
@@ -319,7 +319,7 @@ threads: 4
   chat:
     queue: { length: 1, length: 2 }
 "#,
-        r#"holdline.yaml:3:25: the key `length` is there twice; remove one
+        r#"holdline.yaml:3:25: duplicate key `length`; remove one
   |
 3 |     queue: { length: 1, length: 2 }
   |                         ^^^^^^"#,
@@ -337,7 +337,7 @@ threads: 4
     (
         r#"log: &a { level: loud }
 "#,
-        r#"holdline.yaml:1:18: `loud` is none of error, warn, info, debug, trace
+        r#"holdline.yaml:1:18: unknown value `loud`, expected one of error, warn, info, debug, trace
   |
 1 | log: &a { level: loud }
   |                  ^^^^"#,

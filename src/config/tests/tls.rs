@@ -49,7 +49,11 @@ fn what_is_written_is_meant() {
 #[test]
 fn values_that_cannot_be_meant() {
     let old = TEXT.replace("      certificates:", "      min_version: \"1.1\"\n      certificates:");
-    assert!(error_of(&old).starts_with("holdline.yaml:5:20: `1.1` is none of 1.2, 1.3"), "{}", error_of(&old));
+    assert!(
+        error_of(&old).starts_with("holdline.yaml:5:20: unknown value `1.1`, expected one of 1.2, 1.3"),
+        "{}",
+        error_of(&old)
+    );
     let none = "listeners: [ { address: \"127.0.0.1:0\", tls: { certificates: [] } } ]\nfleets: {}\n";
     assert!(error_of(none).contains("listeners.tls.certificates is empty; add one: [ { cert: tls.crt, key: tls.key } ]"));
     let address = TEXT.replace("backend.internal", "10.0.0.7");
@@ -77,8 +81,8 @@ fn each_file_is_named_with_its_line_and_what_to_do() {
     dir.write("ca.crt", cert.as_bytes());
     dir.write("tls.key", key.as_bytes());
     for (content, expected) in [
-        ("nothing".to_owned(), "holds no certificate; write it as PEM: it begins with -----BEGIN CERTIFICATE-----"),
-        ("0\u{1}".to_owned(), "holds no certificate; write it as PEM: openssl x509 -inform der"),
+        ("nothing".to_owned(), "contains no certificate; write it as PEM: it begins with -----BEGIN CERTIFICATE-----"),
+        ("0\u{1}".to_owned(), "contains no certificate; write it as PEM: openssl x509 -inform der"),
         (cert[..200].to_owned(), "is not PEM: "),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(), "cannot be used: "),
     ] {
@@ -90,11 +94,11 @@ fn each_file_is_named_with_its_line_and_what_to_do() {
     dir.write("tls.crt", cert.as_bytes());
     assert_eq!(load(&file).unwrap().warnings, Vec::<String>::new());
     for (content, expected) in [
-        (signed(|_| ()).1, "does not belong to the first certificate of "),
+        (signed(|_| ()).1, "does not match the first certificate of "),
         (cert.clone(), "holds no private key; write it as PEM"),
         (
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n".into(),
-            "holds a key that needs a pass phrase",
+            "contains an encrypted key",
         ),
     ] {
         dir.write("tls.key", content.as_bytes());

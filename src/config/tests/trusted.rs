@@ -83,5 +83,5 @@ fn to_trust_everybody_is_odd() {
 #[test]
 fn a_version_that_is_not_spoken() {
     let error = error_of(&text("[]", "", ", proxy_protocol: v1"));
-    assert!(error.contains("`v1` is none of none, v2"), "{error}");
+    assert!(error.contains("unknown value `v1`, expected one of none, v2"), "{error}");
 }

@@ -26,7 +26,7 @@ pub(super) fn routes(
     for route in &raw.value {
         if !known.contains(&route.fleet.value.as_str()) {
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            check.wrong(route.fleet.line, format!("no fleet is called `{}`", route.fleet.value), format!("there are: {known}"));
+            check.wrong(route.fleet.line, format!("unknown fleet `{}`", route.fleet.value), format!("known fleets: {known}"));
         }
         let (host, path) = (host(check, route.host.as_ref()), path(check, &route.path));
         let Some(host) = host else { continue };

@@ -1,4 +1,4 @@
-//! Which certificate a client is shown.
+//! Selects the certificate for a client.
 
 use arc_swap::ArcSwap;
 use rustls::SignatureScheme;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::config::tls::Certificate;
 
-/// A listener's certificates, which may be exchanged while connections are made.
+/// A listener's certificates, replaceable at any time.
 #[derive(Debug)]
 pub(super) struct Choice {
     certificates: ArcSwap<Vec<Certificate>>,
@@ -20,12 +20,12 @@ impl Choice {
         Choice { certificates: ArcSwap::from_pointee(certificates) }
     }
 
-    /// Those that are shown now.
+    /// The certificates in use.
     pub(super) fn certificates(&self) -> Arc<Vec<Certificate>> {
         self.certificates.load_full()
     }
 
-    /// From now on these are shown.
+    /// Replaces the certificates for new connections.
     pub(super) fn replace(&self, certificates: Vec<Certificate>) {
         self.certificates.store(Arc::new(certificates));
     }
@@ -47,7 +47,7 @@ fn choose(certificates: &[Certificate], name: Option<&str>, schemes: &[Signature
     understood.or_else(|| as_fit().next()).map(|c| Arc::clone(&c.key))
 }
 
-/// How well a certificate is for a name.
+/// How well a certificate matches a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
     None,

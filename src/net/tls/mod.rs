@@ -1,7 +1,7 @@
-//! TLS 1.2 and 1.3, to clients and to backends, in such a way that an idle connection owns no buffer.
+//! TLS 1.2 and 1.3, to clients and to backends; an idle connection owns no buffer.
 //!
 //! [`engine`] runs rustls's state machine, [`records`] is a connection without its socket, [`Stream`] is one with it. [`store`] holds the
-//! certificates and what backends are believed by, which change while connections live.
+//! certificates of listeners and the trusted certificates for backends, which may change while connections are open.
 
 mod choice;
 mod engine;
@@ -76,7 +76,7 @@ pub(crate) fn is_about_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// A connection that speaks TLS. A handshake that is not over goes on with every read.
+/// A TLS connection. An unfinished handshake continues with every read.
 ///
 /// A write that is pending has sealed the front of its bytes: the next one must begin with the same. (All that writes here keeps what was
 /// not taken, and offers it again.) So a byte counts as taken once the kernel has it, as over TCP, and nothing waits here unseen.
@@ -163,7 +163,7 @@ impl Stream {
             if input.is_empty() {
                 // Whoever only knocks has not begun a handshake.
                 let left = self.has_heard && self.records.is_handshaking();
-                // Without a close_notify nobody knows whether this is all that was sent.
+                // Without a close_notify the data may have been truncated.
                 return Poll::Ready(Err(if left { TlsError::Left.into() } else { io::ErrorKind::UnexpectedEof.into() }));
             }
             self.has_heard = true;
@@ -235,7 +235,7 @@ impl AsyncRead for Stream {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        // What rustls answered by itself is written by nobody else. A socket that takes nothing may still have something to say.
+        // Output that rustls produced by itself has no other writer. A socket that is not writable may still be readable.
         let _ = stream.poll_sent(cx);
         loop {
             if stream.records.holds_any() {

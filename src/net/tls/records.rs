@@ -1,5 +1,5 @@
-//! The record layer of one connection, without its socket: bytes of the peer in, plaintext out, and the reverse. It owns no buffer while
-//! nothing is held up.
+//! The record layer of one connection, without its socket: the peer's bytes in, plaintext out, and the reverse. It owns no buffer while
+//! nothing is buffered.
 
 use rustls::ProtocolVersion;
 use tokio::io::ReadBuf;
@@ -8,7 +8,7 @@ use super::TlsError;
 use super::engine::{Aim, Engine, HEADER, Output, PLAIN_MAX, Reached, Sink, sealed_len};
 
 /// The most that is kept of a client's unfinished messages: one record of the largest kind (18,437 bytes with TLS 1.2's expansion) and what
-/// came behind it. A ClientHello has 2 KiB with all that is in fashion.
+/// came behind it. A ClientHello has about 2 KiB with post-quantum key shares.
 const CLIENT_HELD_MAX: usize = 20 << 10;
 
 /// The same of a server's: the largest handshake message that rustls takes is 64 KiB, a long chain of certificates.
@@ -27,7 +27,7 @@ pub struct Records {
     is_broken: bool,
 }
 
-/// What is held up.
+/// Bytes that could not be processed or delivered yet.
 #[derive(Default)]
 struct Buffered {
     /// The peer's bytes from the first on that rustls is not done with.
@@ -52,22 +52,22 @@ impl Records {
         Records { engine, held: None, is_closed: false, is_broken: false }
     }
 
-    /// Keys are not agreed on yet.
+    /// Whether the handshake is still under way.
     pub fn is_handshaking(&self) -> bool {
         self.engine.is_handshaking()
     }
 
-    /// Everything the peer has sent was read, and it said that it was everything.
+    /// Whether everything up to the peer's close_notify was read.
     pub fn is_at_end(&self) -> bool {
         self.is_closed && self.held.as_ref().is_none_or(|held| held.plain.is_empty())
     }
 
-    /// Something is held up.
+    /// Whether anything is buffered.
     pub(super) fn holds_any(&self) -> bool {
         self.held.is_some()
     }
 
-    /// Plaintext that was held up, and what can be had from bytes that came before.
+    /// Reads buffered plaintext, and what can be decrypted from buffered bytes.
     ///
     /// # Errors
     /// What the peer sent is no TLS, or what was sent before was none.
@@ -107,7 +107,7 @@ impl Records {
                     return Err(self.broken(TlsError::TooLong(max)));
                 }
                 held.sealed.extend_from_slice(input);
-                // A peer that drips its bytes costs a look at a header each, no more.
+                // A peer that sends single bytes costs one header check each.
                 match whole_until(&held.sealed, held.seen) {
                     Some(_) => self.run(Aim::Read, to, out).map(drop),
                     None => Ok(()),
@@ -137,7 +137,7 @@ impl Records {
         reached.map(drop).map_err(|error| self.broken(error))
     }
 
-    /// Begins a client's handshake, or goes on with any.
+    /// Begins a client's handshake, or continues any.
     ///
     /// # Errors
     /// What the peer sent is no TLS, or what was sent before was none.
@@ -157,7 +157,7 @@ impl Records {
         }
     }
 
-    /// Tells the peer that no more comes from us; nothing, if keys are not agreed on yet or it went wrong before.
+    /// Sends close_notify; does nothing before the handshake is done or after an error.
     ///
     /// # Errors
     /// What the peer sent is no TLS, or what was sent before was none.
@@ -203,7 +203,7 @@ impl Records {
         }
     }
 
-    /// Bytes of memory that wait: of one record at the most and what came behind it, or of one message of a handshake.
+    /// Bytes buffered: at most one record and what follows it, or one handshake message.
     pub fn held(&self) -> usize {
         self.held.as_ref().map_or(0, |held| held.sealed.len() + held.plain.len() - held.read)
     }

@@ -1,5 +1,5 @@
-//! The certificates of listeners and what backends are believed by, exchanged when their files change. Connections that are there keep
-//! what they began with.
+//! The certificates of listeners and the trusted certificates for backends, reloaded when their files change. Open connections keep
+//! those that they began with.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,24 +19,24 @@ use crate::config::tls::{self, Certificate, Expiry, TlsFileError};
 use crate::telemetry::Metrics;
 use crate::watch::FileWatch;
 
-/// The only protocol that is offered and taken (RFC 7301): a client that insists on another is told so.
+/// The only protocol that is negotiated (RFC 7301); a client that offers only others gets an alert.
 const ALPN: &[u8] = b"http/1.1";
 
-/// Why TLS cannot begin.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file, which may have changed since the configuration was checked.
     #[error(transparent)]
     File(#[from] TlsFileError),
-    /// rustls rejects what it is made of.
+    /// rustls rejected the settings.
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
 }
 
-/// All of a gateway's TLS that outlives a connection.
+/// A gateway's TLS configuration and keys.
 pub struct Store {
     provider: Arc<CryptoProvider>,
-    /// One for all threads and listeners: a client comes back to whichever takes it. It changes its keys by itself, every six hours.
+    /// Shared by all threads and listeners, since a returning client may reach any. Its keys rotate every six hours.
     tickets: Arc<dyn ProducesTickets>,
     servers: Vec<Server>,
     connectors: Vec<(FleetName, Arc<Connector>)>,
@@ -49,14 +49,14 @@ struct Server {
     config: Arc<ServerConfig>,
 }
 
-/// How a fleet's backends are spoken to.
+/// TLS to a fleet's backends.
 pub struct Connector {
     settings: BackendTls,
     trust: ArcSwap<Trust>,
     name: Option<ServerName<'static>>,
 }
 
-/// What a fleet's backends are believed by.
+/// Trusted certificates for a fleet's backends.
 struct Trust {
     roots: Vec<TrustAnchor<'static>>,
     config: Arc<ClientConfig>,
@@ -110,24 +110,24 @@ impl Store {
         Ok(store)
     }
 
-    /// What clients of `listener` are spoken to with; `None`: plain text.
+    /// TLS for clients of `listener`; `None`: plain text.
     pub(crate) fn server(&self, listener: &Listener) -> Option<Arc<ServerConfig>> {
         let settings = listener.tls.as_ref()?;
         self.servers.iter().find(|s| s.settings == *settings).map(|s| Arc::clone(&s.config))
     }
 
-    /// How the backends of `fleet` are spoken to; `None`: in plain text.
+    /// TLS to the backends of `fleet`; `None`: plain text.
     pub(crate) fn connector(&self, fleet: &FleetName) -> Option<&Arc<Connector>> {
         self.connectors.iter().find(|(name, _)| name == fleet).map(|(_, connector)| connector)
     }
 
-    /// Takes over what changes in the files, for ever. What cannot be used is told, and what was there before goes on.
+    /// Reloads files that change, forever. A file that cannot be used is reported, and the previous content stays in use.
     pub(crate) async fn follow(self: Arc<Self>, metrics: Arc<Metrics>) {
         if self.paths().is_empty() {
             return std::future::pending().await;
         }
         let mut watch = FileWatch::new(self.paths());
-        // They may have changed between the first reading and this watch.
+        // They may have changed between the first read and this watch.
         let mut changed = self.paths();
         loop {
             let (store, paths) = (Arc::clone(&self), std::mem::take(&mut changed));
@@ -136,7 +136,7 @@ impl Store {
                 metrics.tls_reload(result.is_ok());
                 match result {
                     Ok(what) => tracing::info!("{what}"),
-                    Err(error) => tracing::error!(%error, "changed files of TLS are not used; what was there before goes on"),
+                    Err(error) => tracing::error!(%error, "changed TLS files cannot be used; the previous ones stay in use"),
                 }
             }
             changed = watch.changed().await;
@@ -150,7 +150,7 @@ impl Store {
         files.chain(roots).cloned().collect()
     }
 
-    /// Reads again what one of `paths` belongs to; one result for each whose content is new or cannot be used.
+    /// Reloads what uses any of `paths`; one result for each whose content is new or cannot be used.
     fn reload(&self, paths: &[PathBuf]) -> Vec<Result<String, StoreError>> {
         let servers = self
             .servers
@@ -169,12 +169,12 @@ impl Store {
         }
         for (certificate, files) in new.iter().zip(&server.settings.certificates) {
             if certificate.expiry != Expiry::Valid {
-                tracing::warn!(file = %files.cert.display(), "the new certificate is not valid at this time");
+                tracing::warn!(file = %files.cert.display(), "the new certificate has expired or is not valid yet");
             }
         }
         let names = new.iter().flat_map(|c| c.names.clone()).collect::<Vec<_>>().join(", ");
         server.choice.replace(new);
-        Ok(Some(format!("new certificates are shown from now on, for {names}")))
+        Ok(Some(format!("new certificates in use for {names}")))
     }
 
     fn reload_connector(&self, fleet: &FleetName, connector: &Connector) -> Result<Option<String>, StoreError> {
@@ -183,7 +183,7 @@ impl Store {
             return Ok(None);
         }
         connector.trust.store(Arc::new(new));
-        Ok(Some(format!("backends of {fleet} are believed by new certificates from now on")))
+        Ok(Some(format!("new trusted certificates in use for the backends of {fleet}")))
     }
 
     fn certificates(&self, settings: &ListenerTls) -> Result<Vec<Certificate>, StoreError> {
@@ -192,7 +192,7 @@ impl Store {
 }
 
 impl Connector {
-    /// What a connection to `address` is made with, and what the certificate there must be for.
+    /// The configuration for a connection to `address`, and the name that its certificate must have.
     pub(super) fn target(&self, address: IpAddr) -> (Arc<ClientConfig>, ServerName<'static>) {
         (Arc::clone(&self.trust.load().config), self.name.clone().unwrap_or_else(|| ServerName::IpAddress(address.into())))
     }
@@ -211,7 +211,7 @@ fn server_config(
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(choice) as _);
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // What a client needs to come back is in its ticket, sealed; here nothing is kept of it.
+    // Resumption is stateless: everything is in the client's encrypted ticket.
     config.ticketer = Arc::clone(tickets);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
