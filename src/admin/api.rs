@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 pub struct StatusBody {
     /// In the configuration's order.
     pub fleets: Vec<FleetBody>,
-    /// Those that carry the sessions.
+    /// Gateways that carry the sessions.
     pub gateways: Vec<GatewayBody>,
     /// Holdline itself is stopping.
     pub shutting_down: bool,
-    /// Of Holdline.
+    /// Version of Holdline.
     pub version: String,
-    /// Since Holdline began.
+    /// Time since startup.
     pub uptime_ms: u64,
 }
 
@@ -37,29 +37,29 @@ pub struct FleetBody {
     pub capacity: Option<u64>,
     /// Seats free on the backends that take sessions; `null`: one of them has no limit.
     pub free: Option<u64>,
-    /// Requests for a session a second, mean of the last ten seconds; those that joined the queue included.
+    /// Requests for a session per second, mean of the last ten seconds; those that joined the queue included.
     pub arrivals_per_s: f64,
-    /// Sessions that ended, a second, mean of the last ten seconds.
+    /// Ended sessions per second, mean of the last ten seconds.
     pub ended_per_s: f64,
-    /// Refusals a second, mean of the last ten seconds.
+    /// Refusals per second, mean of the last ten seconds.
     pub refused_per_s: f64,
-    /// Sessions opened since Holdline began.
+    /// Sessions opened since startup.
     pub opened_total: u64,
-    /// Sessions that ended since Holdline began, by cause.
+    /// Sessions ended since startup, by cause.
     pub ended_total: BTreeMap<EndCause, u64>,
-    /// Requests and sessions refused since Holdline began, by cause.
+    /// Requests and sessions refused since startup, by cause.
     pub refused_total: BTreeMap<RefuseCause, u64>,
-    /// Handshakes that wait for a seat.
+    /// Waiting handshakes.
     pub queued: u32,
-    /// So many may wait.
+    /// Maximum of waiting handshakes.
     pub queue_max: u32,
-    /// So long may each wait.
+    /// Maximum wait of each.
     pub queue_timeout_ms: u64,
-    /// How long the first of them has waited.
+    /// Wait of the oldest.
     pub oldest_wait_ms: u64,
-    /// Backends there should be.
+    /// Desired number of backends.
     pub desired: u32,
-    /// Why so many.
+    /// Reason of `desired`, with figures.
     pub reason: String,
     /// What kept `desired` from being what the need asked for.
     pub limited_by: Option<String>,
@@ -71,9 +71,9 @@ pub struct FleetBody {
     pub max: u32,
     /// Holdline starts and stops its backends; otherwise `desired` only advises.
     pub elastic: bool,
-    /// How full a backend should get, as a share.
+    /// Target utilisation of a backend, as a share.
     pub fill: f64,
-    /// It is not in the configuration any more: it takes nobody, and is gone when its last backend is.
+    /// It was removed from the configuration: it takes no new sessions, and is removed with its last backend.
     #[serde(default)]
     pub leaving: bool,
     /// A rebalance under way; absent when there is none.
@@ -90,11 +90,11 @@ pub struct BackendBody {
     pub id: BackendId,
     /// Where it listens; `null` before its provider started it.
     pub address: Option<SocketAddr>,
-    /// What it is doing.
+    /// Its phase.
     pub phase: Phase,
     /// Seats taken through Holdline, by its own exact count.
     pub sessions: u32,
-    /// Sessions beyond those by the backend's own report; they take seats too.
+    /// Further sessions, by the backend's own report; they take seats too.
     pub foreign: u32,
     /// What the backend last reported; `null`: nothing.
     pub reported: Option<u32>,
@@ -102,7 +102,7 @@ pub struct BackendBody {
     pub capacity: Option<u32>,
     /// Plain requests in flight.
     pub requests: u32,
-    /// Since the last heartbeat; `null`: never heard.
+    /// Age of the last heartbeat; `null`: none yet.
     pub heartbeat_age_ms: Option<u64>,
     /// Since it joined.
     pub age_ms: u64,
@@ -111,7 +111,7 @@ pub struct BackendBody {
     /// A drain under way; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draining: Option<MoveBody>,
-    /// What came of a drain that is done; absent when there is none.
+    /// Result of a finished drain; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<MoveBody>,
 }
@@ -123,19 +123,19 @@ pub struct MoveBody {
     pub remaining: u32,
     /// Since its start.
     pub elapsed_ms: u64,
-    /// What is left then is cut; zero when it passed.
+    /// Time to the deadline, at which remaining sessions are cut; zero when it has passed.
     pub deadline_in_ms: u64,
-    /// When it should be done; zero when that passed.
+    /// Time to the planned end; zero when it has passed.
     pub due_in_ms: u64,
-    /// Sessions there were at its start.
+    /// Sessions at its start.
     pub total: u32,
-    /// Sessions that its plan would have left by now.
+    /// Sessions that should remain by now according to its plan.
     pub planned: u32,
-    /// What a session sees of it.
+    /// How sessions are ended.
     pub mode: DrainMode,
     /// The cause its sessions record.
     pub cause: EndCause,
-    /// Sessions that were cut because they were left at the deadline.
+    /// Sessions cut at the deadline.
     pub cut: u32,
 }
 
@@ -189,13 +189,13 @@ pub struct MoveOrder {
     /// Spread over this time, for instance `30s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<String>,
-    /// At most so many a second, for instance `100/s`.
+    /// Maximum rate, for instance `100/s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
     /// `close` or `cut`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<DrainMode>,
-    /// Answer with the plan and do nothing.
+    /// Return the plan without executing it.
     #[serde(default)]
     pub dry_run: bool,
 }
@@ -203,7 +203,7 @@ pub struct MoveOrder {
 /// The answer to an undrain or to a change of scale.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoneBody {
-    /// For people.
+    /// Text for a terminal.
     pub message: String,
 }
 
@@ -212,9 +212,9 @@ pub struct DoneBody {
 pub struct ScaleBody {
     /// The fleet.
     pub fleet: FleetName,
-    /// Backends there should be.
+    /// Desired number of backends.
     pub desired: u32,
-    /// Backends that count at present: starting, ready, suspect.
+    /// Current number of backends: starting, ready, suspect.
     pub current: u32,
     /// One sentence with the figures.
     pub reason: String,
@@ -228,13 +228,13 @@ pub struct ScaleBody {
     pub max: u32,
     /// Holdline starts and stops its backends; otherwise `desired` only advises.
     pub elastic: bool,
-    /// Draining backends that were taken back.
+    /// Backends whose drains were cancelled.
     pub undrain: Vec<BackendId>,
     /// How many were started.
     pub start: u32,
-    /// Which were chosen to go.
+    /// Backends chosen to be removed.
     pub victims: Vec<BackendId>,
-    /// The figures behind it, by name.
+    /// The inputs of the decision, by name.
     pub inputs: BTreeMap<String, f64>,
 }
 
@@ -242,7 +242,7 @@ pub struct ScaleBody {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleOrder {
-    /// So many backends; `null`: the autoscaler decides. Must be there: an empty object is a mistake, not an order.
+    /// Fixed number of backends; `null`: the autoscaler decides. Required, so that an empty object is an error.
     #[serde(deserialize_with = "Option::deserialize")]
     pub to: Option<u32>,
 }
@@ -250,7 +250,7 @@ pub struct ScaleOrder {
 /// One event of `GET /v1/events`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventBody {
-    /// Grows by one an event; starts anew when Holdline does.
+    /// Consecutive; starts again from 1 at startup.
     pub id: u64,
     /// When it happened, in Unix time.
     pub at_unix_ms: u64,
@@ -277,7 +277,7 @@ pub struct HeartbeatBody {
     pub state: HeartbeatState,
 }
 
-/// What a backend says it is doing.
+/// State that a backend reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeartbeatState {
@@ -291,15 +291,15 @@ pub enum HeartbeatState {
 /// An error, after RFC 9457.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProblemBody {
-    /// A URI for machines; `about:blank` when the status says it all.
+    /// Type URI; `about:blank` when the status describes the problem sufficiently.
     #[serde(rename = "type", default = "about_blank")]
     pub kind: String,
-    /// The kind, for people.
+    /// Short text for the type.
     #[serde(default)]
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// This occurrence: what, where, what to do.
+    /// Text for this occurrence: what, where, what to do.
     #[serde(default)]
     pub detail: String,
 }

@@ -21,7 +21,7 @@ use crate::controller::{ControlError, Stopped};
 use crate::gateway::{SessionFilter, SessionInfo, SessionKind};
 use crate::test_policy as policy;
 
-/// A State task that answers what it is told and remembers what it was asked.
+/// A State task with scripted answers that records its requests.
 pub(crate) struct FakePlane {
     /// Published; `None`: stopped. Tests may queue several: each `fresh` takes the next, the last stays.
     pub(crate) snapshots: Mutex<VecDeque<Arc<Snapshot>>>,

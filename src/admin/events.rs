@@ -1,7 +1,7 @@
 //! The event log as Server-Sent Events.
 //!
-//! Events are fetched from the ring only as the reader takes them: one batch and one chunk are in memory, and there are so many
-//! readers at the most.
+//! Events are fetched from the ring buffer only as the reader consumes them: one batch and one chunk are in memory, and the number of
+//! readers is bounded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::api::EventBody;
 use super::stream::{RETRY, Reader, follows};
 use super::{Plane, Problem, Shared};
 
-/// A comment is sent after so much silence: proxies keep the connection, and a reader that went is noticed.
+/// Interval of comments on an idle stream: proxies keep the connection open, and a closed one is detected.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]
@@ -33,7 +33,7 @@ pub(super) async fn events(
     let Query(query) = query.map_err(|e| Problem::plain(StatusCode::BAD_REQUEST, e.body_text()))?;
     let follow = follows(query.follow, true)?;
     let permit = state.event_readers.clone().try_acquire_owned().map_err(|_| {
-        let detail = "as many read events as may; close another reader first";
+        let detail = "too many readers of events; close one first";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-readers", "Too many readers", detail)
     })?;
     let from = resume_point(&headers, state.control.as_ref());
@@ -42,7 +42,7 @@ pub(super) async fn events(
     Ok(response)
 }
 
-/// The id after which to go on. One that was never given here is from before a restart: all that is kept is new to that reader.
+/// The id after which to continue. An id higher than any is from before a restart, so the reader gets all that is kept.
 fn resume_point(headers: &HeaderMap, control: &dyn Plane) -> u64 {
     let asked = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok()).unwrap_or(0);
     let newest = control.events_since(0).last().map_or(0, |e| e.id);
@@ -72,10 +72,10 @@ async fn feed(mut reader: Reader, control: Arc<dyn Plane>, mut last: u64, follow
     }
 }
 
-/// One event; events that the ring dropped before it are owned up to.
+/// One event, after a comment about events that the ring buffer dropped before it.
 fn chunk(event: &EventBody, last: u64) -> String {
     let dropped = event.id.saturating_sub(last + 1);
-    let note = if dropped > 0 { format!(": {dropped} older events are no longer kept\n\n") } else { String::new() };
+    let note = if dropped > 0 { format!(": {dropped} older events dropped\n\n") } else { String::new() };
     // A `Notice` is plain data; serialising it does not fail.
     let data = serde_json::to_string(event).unwrap_or_default();
     format!("{note}id: {}\ndata: {data}\n\n", event.id)

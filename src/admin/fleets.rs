@@ -1,4 +1,4 @@
-//! What operators order: drain, undrain, rebalance, scale.
+//! Operator commands: drain, undrain, rebalance, scale.
 
 use axum::Json;
 use axum::extract::{Path, State};

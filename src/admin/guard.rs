@@ -1,4 +1,4 @@
-//! Keeps web pages out. A browser on the operator's machine can reach a loopback address for any page it shows: by a foreign name
+//! Rejects requests of web pages. A browser on the operator's machine can reach a loopback address for any page it shows: by a foreign name
 //! that resolves to 127.0.0.1 (DNS rebinding, caught by Host) or by a cross-site request (CSRF, caught by Origin and by the demand
 //! for JSON, which a form cannot send).
 
@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode, Uri, header};
 
 use super::{AdminState, Problem};
 
-/// Middleware: lets a request through whose Host and Origin belong here.
+/// Middleware that rejects requests with a foreign Host or Origin.
 pub(super) async fn check(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Result<Response, Problem> {
     if let Err(problem) = judge(request.headers(), request.uri(), state.address) {
         state.metrics.bad_input("admin_origin");
@@ -36,9 +36,9 @@ fn judge(headers: &HeaderMap, uri: &Uri, admin: SocketAddr) -> Result<(), Proble
     Ok(())
 }
 
-/// The one Host of the request; RFC 9112 section 3.2 wants exactly one.
+/// The Host of the request; RFC 9112 section 3.2 requires exactly one.
 fn host_of(headers: &HeaderMap, uri: &Uri) -> Result<Authority, Problem> {
-    let bad = || Problem::plain(StatusCode::BAD_REQUEST, "exactly one valid Host header is needed");
+    let bad = || Problem::plain(StatusCode::BAD_REQUEST, "exactly one valid Host header is required");
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => Authority::try_from(host.as_bytes()).map_err(|_| bad()),

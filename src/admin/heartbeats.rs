@@ -1,4 +1,4 @@
-//! Pushed heartbeats: the one call that backends make. Their token allows nothing else.
+//! Pushed heartbeats, the only call for backends. Their token permits nothing else.
 
 use axum::extract::{Path, State};
 use holdline_core::event::Heartbeat;
@@ -10,7 +10,7 @@ use super::api::{HeartbeatBody, HeartbeatState};
 use super::body::JsonBody;
 use super::{AdminState, Problem, Shared, view};
 
-/// 204: taken. 202: well-formed, but no backend has this id (yet); a child may be quicker than the news of its start.
+/// 204: accepted. 202: well-formed, but no backend has this id yet; a child's first heartbeat may precede the report of its start.
 pub(super) async fn push(
     State(state): Shared,
     Path(fleet): Path<FleetName>,
@@ -33,7 +33,7 @@ pub(super) async fn push(
         capacity: body.capacity,
         counted: None,
         seq: Some(body.seq),
-        // One that cannot be read was refused.
+        // An unreadable one was rejected.
         unreadable: false,
     };
     state.control.heartbeat(fleet, body.id, heartbeat).await?;
@@ -49,11 +49,11 @@ fn authorize(state: &AdminState, fleet: &FleetName, headers: &HeaderMap) -> Resu
         return Ok(());
     }
     state.metrics.bad_input("heartbeat");
-    let detail = format!("fleet `{fleet}` wants `Authorization: Bearer TOKEN` with the token of its heartbeats");
+    let detail = format!("fleet `{fleet}` requires `Authorization: Bearer TOKEN` with its heartbeat token");
     Err(Problem::plain(StatusCode::UNAUTHORIZED, detail))
 }
 
-/// Compares in a time that does not tell how much was right.
+/// Constant-time comparison.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (x, y)| difference | (x ^ y)) == 0
 }

@@ -1,5 +1,4 @@
-//! What the admin API needs of State task and gateway, as narrow as it needs it: `runtime` passes the real ones, tests pass doubles
-//! that they drive.
+//! Traits that the admin API needs of the State task and the gateway: `runtime` passes the real ones, tests pass doubles.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,20 +13,20 @@ use super::api::EventBody;
 use crate::controller::{Control, ControlError, LoggedEvent, Stopped};
 use crate::gateway::{SessionFilter, SessionInfo};
 
-/// An answer that is on its way.
+/// A pending result.
 pub type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The State task's handle; see [`Control`].
 pub trait Plane: Send + Sync {
-    /// What was last published; its ages may be old.
+    /// The last published snapshot; its ages may be old.
     fn current(&self) -> Arc<Snapshot>;
-    /// What is known now: the gateway's counts are taken first.
+    /// A snapshot with the gateway's current counts.
     fn fresh(&self) -> Answering<'_, Result<Arc<Snapshot>, Stopped>>;
-    /// Wakes on every snapshot, of which there is none while nothing but ages changes; ends with the State task.
+    /// Wakes on every snapshot; none is published while only ages change. Ends with the State task.
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
-    /// Does what an operator asks, or plans it.
+    /// Executes an operator's command, or plans it.
     fn command(&self, command: Command) -> Answering<'_, Result<Answer, ControlError>>;
-    /// Takes in a pushed heartbeat.
+    /// Passes a pushed heartbeat on.
     fn heartbeat(&self, fleet: FleetName, backend: BackendId, heartbeat: Heartbeat) -> Answering<'_, Result<(), Stopped>>;
     /// Events after this id, oldest first, as far back as they are kept; all of them when the id is higher than any.
     fn events_since(&self, id: u64) -> Vec<EventBody>;
@@ -75,7 +74,7 @@ impl Plane for Control {
     }
 }
 
-/// The gateway, as far as listing goes.
+/// The gateway's list of sessions.
 pub trait Sessions: Send + Sync {
     /// Sessions that are open now.
     fn list(&self, filter: SessionFilter) -> Answering<'_, Vec<SessionInfo>>;

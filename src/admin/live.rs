@@ -1,7 +1,6 @@
 //! The status as it changes, as Server-Sent Events.
 //!
-//! A frame is the whole status, so a slow watcher misses frames and never a fact. All watchers share the frames: many of them cost
-//! the control plane no more encoding than one.
+//! A frame is the whole status, so a slow watcher may skip frames without missing a change. All watchers share the encoded frames.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +16,14 @@ use tokio::sync::{Semaphore, watch};
 use super::stream::{RETRY, Reader};
 use super::{AdminState, Problem, view};
 
-/// Watchers at the same time: a page that somebody looks at is one. With the readers of events they stay below the connections that
-/// the admin address takes.
+/// Concurrent watchers; an open status page is one. Together with the readers of events they stay below the connection limit of the
+/// admin address.
 const WATCHERS_MAX: usize = 64;
 
-/// Between two frames at the least: four a second look alive, and a fleet of a thousand backends is 400 KiB of JSON each time.
+/// Minimum interval of frames: a fleet of a thousand backends is 400 KiB of JSON each time.
 const FRAME_EVERY: Duration = Duration::from_millis(250);
 
-/// Between two frames while nothing but the ages change. A watcher that hears nothing for a few of these has lost its connection.
+/// Interval of frames while only ages change. A watcher that receives nothing for a few of these has lost its connection.
 const STILL_EVERY: Duration = Duration::from_secs(1);
 
 /// What all watchers share.
@@ -48,7 +47,7 @@ impl Default for Live {
 }
 
 impl Live {
-    /// The frame to show for `snapshot`: the last one while that is fresh enough.
+    /// The frame for `snapshot`: the last one while it is recent enough.
     fn frame(&self, snapshot: &Snapshot, encode: impl FnOnce() -> Bytes) -> Frame {
         let mut latest = self.latest.lock();
         match &*latest {
@@ -66,7 +65,7 @@ fn is_due(last: &Frame, snapshot: &Snapshot) -> bool {
 /// `GET /v1/status?follow=1`.
 pub(super) fn follow(state: &Arc<AdminState>) -> Result<Response, Problem> {
     let permit = state.live.watchers.clone().try_acquire_owned().map_err(|_| {
-        let detail = format!("{WATCHERS_MAX} follow the status, and no more may; close a page that nobody looks at");
+        let detail = format!("the limit of {WATCHERS_MAX} status watchers is reached; close an unused status page");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-readers", "Too many readers", detail)
     })?;
     let (reader, response) = Reader::new(permit);
@@ -83,7 +82,7 @@ async fn feed(mut reader: Reader, state: Arc<AdminState>, mut snapshots: watch::
     let mut sent = None;
     loop {
         let frame = state.live.frame(&snapshot, || encode(&snapshot, &state));
-        // A change that came too soon after the last frame has its turn when that is over; else ages go on.
+        // A change within the minimum interval is sent when that has passed; otherwise only ages are updated.
         let wait = if frame.version == snapshot.version { STILL_EVERY } else { FRAME_EVERY };
         if sent != Some(frame.at) {
             sent = Some(frame.at);

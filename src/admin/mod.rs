@@ -1,7 +1,7 @@
-//! The admin API: what operators, scrapers and pushing backends talk to (contract: docs/interface.md, "Admin API").
+//! The admin API for operators, scrapers and backends that push heartbeats (contract: docs/interface.md, "Admin API").
 //!
-//! Decides nothing: it translates HTTP into commands for the State task and snapshots into JSON. [`api`] holds the JSON types,
-//! which the command line reads back, so that the two cannot disagree.
+//! It makes no decisions: it translates HTTP into commands for the State task, and snapshots into JSON. [`api`] has the JSON types; the
+//! command line uses the same ones.
 
 pub mod api;
 mod body;
@@ -46,11 +46,10 @@ pub use problem::Problem;
 pub use serve::serve;
 pub use view::status_body;
 
-/// Readers of `/v1/events` at the same time. Each has a task and one copy of the event ring, and may stay for ever; a monitoring
-/// system needs one, a person another.
+/// Concurrent readers of `/v1/events`. Each has a task and one copy of the event ring buffer, and may stay forever.
 const EVENT_READERS_MAX: usize = 64;
 
-/// What the handlers work with. Made once by `runtime`, shared by all requests.
+/// State of the handlers, created by `runtime` and shared by all requests.
 pub struct AdminState {
     /// The State task.
     pub control: Arc<dyn Plane>,
@@ -104,7 +103,7 @@ impl AdminState {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// What is known right now, counts included.
+    /// A snapshot with current counts.
     async fn fresh(&self) -> Result<Arc<Snapshot>, Problem> {
         self.control.fresh().await.map_err(Problem::from)
     }
@@ -124,7 +123,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/v1/fleets/{fleet}/scale", get(fleets::scale).put(fleets::set_scale))
         .route("/v1/fleets/{fleet}/heartbeats", post(heartbeats::push))
         .layer(from_fn_with_state(state.clone(), guard::check));
-    // Probes come from kubelets and load balancers, by whatever address they know.
+    // Kubelets and load balancers probe by addresses that the guard would reject.
     let open = Router::new().route("/healthz", get(probes::healthz)).route("/readyz", get(probes::readyz));
     guarded
         .merge(open)

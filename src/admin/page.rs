@@ -1,6 +1,6 @@
-//! The status page: plain files in the binary, made for a browser that has nothing but this address.
+//! The status page: static files in the binary; the page loads nothing from other hosts.
 //!
-//! The page knows nothing of its own: it shows what `/v1/status` and `/v1/events` say, and orders what the other calls do.
+//! The page shows `/v1/status` and `/v1/events`, and sends commands by the other calls.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -38,11 +38,11 @@ const FILES: &[File] = files! {
     "/page/words.js": "text/javascript; charset=utf-8" = "words.js";
 };
 
-/// What the page may load and do: its own files, calls to its own address, and nothing else. No form is ever sent, no frame may hold it.
+/// The page may load its own files and call its own address only. No form submission, no framing.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                            base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// For answers that are no page at all.
+/// For responses other than the page.
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// The routes of the page's files.
@@ -53,7 +53,7 @@ pub(super) fn routes() -> Router<Arc<AdminState>> {
     })
 }
 
-/// On every answer of the admin address, as far as it does not say otherwise itself.
+/// Sets default headers on every response of the admin address.
 pub(super) async fn protect(mut response: Response) -> Response {
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
@@ -69,7 +69,7 @@ pub(super) async fn protect(mut response: Response) -> Response {
 
 fn answer(file: &File, tag: &HeaderValue, asked: &HeaderMap) -> Response {
     let headers = [
-        // Kept, but asked for again: the next start of Holdline may bring another page.
+        // Cached, but revalidated: an upgrade of Holdline may have changed the page.
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::ETAG, tag.clone()),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY)),
@@ -86,7 +86,7 @@ fn has_it(asked: &HeaderMap, tag: &HeaderValue) -> bool {
     tags.map(|t| t.trim().trim_start_matches("W/")).any(|t| t == "*" || t.as_bytes() == tag.as_bytes())
 }
 
-/// The same for the same bytes in one build, which is as long as a copy may be used unasked.
+/// Stable for the same bytes within one build, which is enough for revalidation.
 fn tag(bytes: &[u8]) -> HeaderValue {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);

@@ -9,7 +9,7 @@ use super::{Problem, Shared};
 /// The content type of Prometheus' text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The process answers.
+/// Liveness: the process responds.
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
@@ -26,7 +26,7 @@ pub(super) async fn readyz(State(state): Shared) -> Result<&'static str, Problem
     Ok("ok\n")
 }
 
-/// Prometheus' text. While stopping, the last snapshot must do: the final scrape is the one that counts the closed sessions.
+/// Prometheus' text. During shutdown the last snapshot is used, so that the final scrape counts the closed sessions.
 pub(super) async fn metrics(State(state): Shared) -> impl IntoResponse {
     let snapshot = match state.control.fresh().await {
         Ok(snapshot) => snapshot,

@@ -23,7 +23,7 @@ impl Problem {
         Problem { status, kind: Some(kind), title, detail: detail.into() }
     }
 
-    /// A problem that its HTTP status names well enough (`about:blank`, RFC 9457 section 4.2.1).
+    /// A problem that its HTTP status describes sufficiently (`about:blank`, RFC 9457 section 4.2.1).
     pub fn plain(status: StatusCode, detail: impl Into<String>) -> Self {
         Problem { status, kind: None, title: status.canonical_reason().unwrap_or("Error"), detail: detail.into() }
     }
@@ -31,11 +31,11 @@ impl Problem {
     pub(super) fn no_such_call() -> Self {
         let calls = "/ (the status page), /healthz, /readyz, /metrics, /v1/status, /v1/sessions, /v1/events, /v1/fleets/FLEET/{scale,rebalance,heartbeats}, \
                      /v1/fleets/FLEET/backends/ID/drain";
-        Problem::plain(StatusCode::NOT_FOUND, format!("no such call; there are {calls}"))
+        Problem::plain(StatusCode::NOT_FOUND, format!("unknown path; the calls are {calls}"))
     }
 
     pub(super) fn wrong_method() -> Self {
-        Problem::plain(StatusCode::METHOD_NOT_ALLOWED, "this call exists, with another method; see the header Allow")
+        Problem::plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed here; see the header Allow")
     }
 
     pub(super) fn unknown_fleet(error: &CommandError) -> Self {

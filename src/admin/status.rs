@@ -1,4 +1,4 @@
-//! What is there: fleets, backends, sessions.
+//! Status: fleets, backends, sessions.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -13,10 +13,10 @@ use super::stream::follows;
 use super::{Problem, Shared, live, view};
 use crate::gateway::SessionFilter;
 
-/// Sessions listed unless asked otherwise.
+/// Sessions listed by default.
 const LIMIT_DEFAULT: usize = 100;
 
-/// Sessions listed at the most: each costs its data thread a line, and the thread has sessions to serve.
+/// Limit of listed sessions, since listing takes time of the data threads.
 const LIMIT_MAX: usize = 10_000;
 
 #[derive(Deserialize)]
@@ -53,7 +53,7 @@ pub(super) async fn sessions(
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::invalid(format!("limit is {limit}; it must be from 1 to {LIMIT_MAX}")));
     }
-    // One more than asked for tells whether there are more.
+    // One more than requested, to detect truncation.
     let mut sessions = state.sessions.list(SessionFilter { fleet, backend, limit: Some(limit + 1) }).await;
     let truncated = sessions.len() > limit;
     sessions.truncate(limit);

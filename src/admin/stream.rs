@@ -1,5 +1,5 @@
-//! Server-Sent Events, bounded whatever the reader does: what is sent is made only as the reader takes it, one chunk is in memory,
-//! and a reader that takes nothing for [`STALL`] is let go.
+//! Server-Sent Events with bounded memory: chunks are produced only as the reader consumes them, one chunk is in memory, and a reader
+//! that consumes nothing for [`STALL`] is disconnected.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Problem;
 
-/// A reader that takes nothing for so long is let go; an EventSource comes back.
+/// A reader that consumes nothing for this time is disconnected; an EventSource reconnects.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Milliseconds after which an EventSource comes back.
+/// Reconnect delay of an EventSource, in ms.
 pub(super) const RETRY: &str = "retry: 2000\n\n";
 
 /// One reader of a stream, counted until it is dropped.
@@ -33,13 +33,13 @@ impl Reader {
         (Reader { sender, _permit: permit }, response)
     }
 
-    /// False when the reader went or stalled.
+    /// False when the reader disconnected or stalled.
     pub(super) async fn take(&mut self, chunk: impl Into<Bytes>) -> bool {
         matches!(tokio::time::timeout(STALL, self.sender.send_data(chunk.into())).await, Ok(Ok(())))
     }
 }
 
-/// The query `follow`: 1 stays, 0 ends after what there is.
+/// The query parameter `follow`: 1 keeps the stream open, 0 ends it after the current content.
 pub(super) fn follows(asked: Option<u8>, default: bool) -> Result<bool, Problem> {
     match asked {
         None => Ok(default),

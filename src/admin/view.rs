@@ -1,4 +1,4 @@
-//! From snapshots to JSON. Pure.
+//! Converts snapshots to JSON. Pure functions.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::Problem;
 use super::api::{BackendBody, FleetBody, GatewayBody, MoveBody, ScaleBody, SessionBody, StatusBody};
 use crate::gateway::SessionInfo;
 
-/// The fleet of this name, or the 404 that lists those there are.
+/// The fleet of this name, or a 404 that lists the known ones.
 pub(super) fn fleet_or_problem<'a>(snapshot: &'a Snapshot, name: &FleetName) -> Result<&'a FleetView, Problem> {
     snapshot.fleet(name.as_str()).ok_or_else(|| {
         let known = snapshot.fleets.iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
@@ -69,7 +69,7 @@ fn fleet_body(fleet: &FleetView, at: Moment) -> FleetBody {
 }
 
 fn backend_body(backend: &BackendView, at: Moment) -> BackendBody {
-    // A drain that is done stays in the snapshot; what clients of the API wait for is that `draining` goes.
+    // A finished drain stays in the snapshot; clients of the API wait until `draining` is absent.
     let under_way = backend.drain.as_ref().filter(|_| !matches!(backend.phase, Phase::Drained | Phase::Dead));
     let done = backend.drain.as_ref().filter(|_| backend.phase == Phase::Drained);
     BackendBody {

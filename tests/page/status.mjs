@@ -89,7 +89,7 @@ try {
   await planned();
   const plan = await text("plan");
   assert.match(plan, /20 sessions/);
-  assert.match(plan, /They land on\s+b\s+10\s+c\s+10/);
+  assert.match(plan, /To\s+b\s+10\s+c\s+10/);
   await look("plan");
   assert.equal(ends.length, 0, "a plan moves nobody");
   await page.type("#over", "20 parsecs");
@@ -114,7 +114,7 @@ try {
 
   await press("Undrain a");
   await planned();
-  assert.match(await text("plan"), /takes sessions again at once/);
+  assert.match(await text("plan"), /takes new sessions again/);
   await page.focus("#confirm");
   await page.keyboard.press("Enter");
   await event("undrained");
@@ -140,7 +140,7 @@ try {
   [ends, returning] = [[], true];
   await press("Rebalance fleet chat");
   await planned();
-  assert.match(await text("plan"), /They leave\s+[bc]\s+\d\s+[bc]\s+\d[^]*They land on\s+a\s+[67]$/);
+  assert.match(await text("plan"), /From\s+[bc]\s+\d\s+[bc]\s+\d[^]*To\s+a\s+[67]$/);
   await page.type("#over", "2s");
   await planned();
   assert.equal(ends.length, 0, "a plan moves nobody");
@@ -171,7 +171,7 @@ try {
   console.log("feed is gone");
 
   // A Holdline that says nothing is lost, and found when it speaks again.
-  const isLost = () => shows("the loss", () => /No connection to Holdline.*trying again/.test(document.getElementById("lost").textContent) && !document.getElementById("lost").hidden);
+  const isLost = () => shows("the loss", () => /No connection to Holdline.*reconnecting/.test(document.getElementById("lost").textContent) && !document.getElementById("lost").hidden);
   const isFound = () => shows("the return", () => document.getElementById("lost").hidden && document.getElementById("link").dataset.state === "live" && !document.querySelector("#picture button:disabled"));
   await isLost();
   assert.ok(await page.$eval("#picture", (picture) => !picture.querySelector("button:enabled") && picture.textContent.includes("chat")), "the last picture stays, and takes no orders");

@@ -1,4 +1,4 @@
-// The page: two streams in, one picture out. It shows what Holdline says and knows nothing of its own.
+// The page: renders the status and event streams of Holdline.
 
 import { attr, byId, el, keep, say } from "./dom.js";
 import * as events from "./events.js";
@@ -6,13 +6,13 @@ import * as fleets from "./fleet.js";
 import * as moves from "./moves.js";
 import { clock, count, duration, number, verdict } from "./words.js";
 
-/** A status comes every second at the latest; after so much silence the connection is taken for lost. */
+/** A status arrives at least every second; after this time without one the connection counts as lost. */
 const SILENCE_MS = 5000;
 
-/** Between two tries to connect. */
+/** Interval of reconnects. */
 const RETRY_MS = 1000;
 
-/** A state must last so long before it is spoken: a screen reader is not to be talked over by every change. */
+/** A state must last this long before a screen reader announces it. */
 const SETTLE_MS = 3000;
 
 let status = null;
@@ -30,7 +30,7 @@ function connect() {
   states.onmessage = ({ data }) => show(JSON.parse(data));
   log.onmessage = ({ data }) => events.show(JSON.parse(data));
   states.onerror = lose;
-  // The log alone may come back by itself; where it cannot, all is begun anew.
+  // The event stream may reconnect by itself; if it cannot, both streams are reopened.
   log.onerror = () => log.readyState === EventSource.CLOSED && lose();
   clearTimeout(silence);
   silence = setTimeout(lose, SILENCE_MS);
@@ -48,8 +48,8 @@ function lose() {
   retry = setTimeout(connect, RETRY_MS);
   if (lost) return;
   lost = true;
-  const when = heardAt ? ` since ${clock(heardAt)}. This picture is from then` : "";
-  const text = `No connection to Holdline at ${location.host}${when}; trying again.`;
+  const when = heardAt ? ` since ${clock(heardAt)}. The data shown is from then` : "";
+  const text = `No connection to Holdline at ${location.host}${when}; reconnecting.`;
   say(byId("lost"), text);
   byId("lost").hidden = false;
   attr(byId("link"), "data-state", "lost");
@@ -61,7 +61,7 @@ function lose() {
 }
 
 function show(next) {
-  // Another build of Holdline has another page.
+  // Another version of Holdline has another page.
   if (status && status.version !== next.version) location.reload();
   status = next;
   heardAt = Date.now();
@@ -84,7 +84,7 @@ function found() {
   announce("Connected to Holdline again.");
 }
 
-/** What is old stays to be read; only orders are not taken. */
+/** Old data stays readable, but commands are disabled. */
 function stale(is) {
   document.body.classList.toggle("stale", is);
   for (const button of byId("picture").querySelectorAll("button")) button.disabled = is;
@@ -105,12 +105,12 @@ let spoken = "";
 let pending = "";
 let speaking = 0;
 
-/** The state of all fleets in the title, and, when it lasts, in a word for who listens. */
+/** The state of all fleets in the title and, when it lasts, announced to screen readers. */
 function summary(next) {
   const worst = next.fleets.map((f) => [f.name, ...verdict(f)]).find(([, tone]) => tone !== "fine");
   const waiting = next.fleets.reduce((n, f) => n + f.queued, 0);
   document.title = `${waiting ? `${count(waiting, "client")} waiting · ` : worst ? "! " : ""}Holdline`;
-  const words = worst ? `${worst[0]}: ${worst[2]}` : "All clients are served; nobody waits.";
+  const words = worst ? `${worst[0]}: ${worst[2]}` : "All clients are served; the queue is empty.";
   const state = worst ? `${worst[0]} ${worst[1]}` : "fine";
   if (state === pending) return;
   pending = state;
@@ -136,6 +136,6 @@ moves.listen((text) => {
   fading = setTimeout(() => (said.hidden = true), 8000);
 });
 
-// A page that nobody sees costs nothing, and leaves the browser its few connections to this address.
+// A hidden page disconnects, since browsers limit connections per host.
 document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
 connect();

@@ -1,4 +1,4 @@
-// Two small charts: what comes in over time, and a drain beside its plan. Each is decoration for text that says the same.
+// Two small charts: arrivals over time, and a move compared with its plan. The same information is in the text.
 
 import { attr, svg } from "./dom.js";
 
@@ -33,7 +33,7 @@ export class Spark {
   }
 }
 
-/** Sessions left over time: the plan as a dashed line to its due time, what happened as a full one. */
+/** Remaining sessions over time: planned (dashed) and actual (solid). */
 export class Burndown {
   constructor() {
     this.seen = [];

@@ -1,10 +1,10 @@
-// Small help with elements. Every text goes in as text: nothing that comes from the outside is ever read as markup.
+// DOM helpers. Text is always inserted as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element with attributes and children; `class`, `text` and `on…` are meant as they read. */
+/** An element with attributes and children; `text` sets the text, `on…` adds a listener. */
 export function el(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
@@ -23,7 +23,7 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Writes only what differs, so that selections stay and screen readers are left in peace. */
+/** Writes only changes, so that selections are kept and screen readers are not interrupted. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

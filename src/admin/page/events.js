@@ -3,7 +3,7 @@
 import { byId, el } from "./dom.js";
 import { clock } from "./words.js";
 
-/** Lines kept on the page; `holdline events` has more. */
+/** Events kept on the page; `holdline events` has more. */
 const LINES_MAX = 200;
 
 const MARKS = {
@@ -25,7 +25,7 @@ let last = 0;
 
 export function show(event) {
   const list = byId("events");
-  // Ids start anew with Holdline: what is on the page is of an earlier life.
+  // Ids start again from 1 at startup: the events shown are from before a restart.
   if (event.id <= last) list.replaceChildren();
   last = event.id;
   list.prepend(line(event));

@@ -1,4 +1,4 @@
-// One fleet: its state in a sentence, its figures, its backends as bars, its ends and its last decision.
+// One fleet: a summary, its figures, its backends, causes of ends and refusals, and its last scaling decision.
 
 import { Burndown, Spark } from "./charts.js";
 import { attr, el, keep, say } from "./dom.js";
@@ -27,7 +27,7 @@ export function make(fleet, order) {
   p.queue = el("div", { class: "bar", role: "meter", "aria-label": `Queue of ${fleet.name}`, "aria-valuemin": 0 }, p.waits);
   p.queueText = el("p", { class: "quiet" });
   p.moving = el("div", { class: "moving" }, p.move, p.moveChart.node);
-  const heads = ["Backend", "Phase", "Sessions of capacity", "Heard", "Orders"].map((text) => el("th", { scope: "col", role: "columnheader", text }));
+  const heads = ["Backend", "Phase", "Sessions of capacity", "Heartbeat", "Actions"].map((text) => el("th", { scope: "col", role: "columnheader", text }));
   const table = el("table", { role: "table", class: "backends" }, el("caption", { class: "hidden", text: `Backends of ${fleet.name}` }), el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...heads)), p.rows);
   const box = (title, ...children) => el("section", {}, el("h3", { text: title }), ...children);
   const node = el("section", { class: "fleet", "aria-labelledby": id },
@@ -71,8 +71,8 @@ function figures(list, fleet) {
   const rows = [
     ["Sessions", number(fleet.sessions), of, "fine"],
     ["Waiting", number(fleet.queued), `of ${number(fleet.queue_max)}`, fleet.queued ? "busy" : "fine"],
-    ["Arrivals", number(fleet.arrivals_per_s), "a second", "fine"],
-    ["Refused", number(fleet.refused_per_s), "a second", fleet.refused_per_s ? "bad" : "fine"],
+    ["Arrivals", number(fleet.arrivals_per_s), "per second", "fine"],
+    ["Refused", number(fleet.refused_per_s), "per second", fleet.refused_per_s ? "bad" : "fine"],
     ["Backends", number(ready), fleet.leaving ? "ready" : `ready, ${number(fleet.desired)} desired`, "fine"],
   ];
   keep(list, rows, ([name]) => name, ([name]) => el("div", {}, el("dt", { text: name }), el("dd", {}, el("b"), " ", el("span"))), (item, [, value, rest, tone]) => {
@@ -85,15 +85,15 @@ function figures(list, fleet) {
 function queue(p, fleet) {
   meter(p.queue, p.waits, fleet.queued, fleet.queue_max, `${number(fleet.queued)} of ${number(fleet.queue_max)} wait`);
   attr(p.queue, "data-tone", fleet.queued ? "busy" : "fine");
-  const first = fleet.queued ? `the first has waited ${duration(fleet.oldest_wait_ms)} of ${duration(fleet.queue_timeout_ms)}` : `each may wait ${duration(fleet.queue_timeout_ms)}`;
-  say(p.queueText, fleet.queue_max ? `${number(fleet.queued)} of ${number(fleet.queue_max)} wait; ${first}.` : "Nobody may wait: queue.length is 0.");
+  const first = fleet.queued ? `the oldest has waited ${duration(fleet.oldest_wait_ms)} of ${duration(fleet.queue_timeout_ms)}` : `maximum wait ${duration(fleet.queue_timeout_ms)}`;
+  say(p.queueText, fleet.queue_max ? `${number(fleet.queued)} of ${number(fleet.queue_max)} wait; ${first}.` : "No queue: queue.length is 0.");
 }
 
 function scaling(p, fleet) {
-  const bounds = fleet.scale_to !== null ? "fixed by an operator" : fleet.elastic ? `${number(fleet.min)} to ${number(fleet.max)}` : "advice: the fleet is static";
-  // That a static fleet is held by being static is said already.
-  const held = fleet.limited_by && fleet.limited_by !== "static" ? `; held by ${fleet.limited_by}` : "";
-  say(p.wanted, fleet.leaving ? "None is desired." : `${count(fleet.desired, "backend")} desired (${bounds}${held}).`);
+  const bounds = fleet.scale_to !== null ? "fixed by an operator" : fleet.elastic ? `${number(fleet.min)} to ${number(fleet.max)}` : "advice only: the fleet is static";
+  // For a static fleet, "advice only" already says that.
+  const held = fleet.limited_by && fleet.limited_by !== "static" ? `; limited by ${fleet.limited_by}` : "";
+  say(p.wanted, fleet.leaving ? "No backends desired." : `${count(fleet.desired, "backend")} desired (${bounds}${held}).`);
   say(p.reason, fleet.reason || "No decision yet.");
 }
 
@@ -139,7 +139,7 @@ function updateRow(row, backend, fleet) {
     p.chart.show(move);
   } else if (backend.drained) {
     const { total, cut } = backend.drained;
-    say(p.note, cut ? `its ${count(total, "session")} left, ${number(cut)} of them cut` : `its ${count(total, "session")} left`);
+    say(p.note, cut ? `${count(total, "session")} moved off, ${number(cut)} of them cut` : `${count(total, "session")} moved off`);
     attr(p.note, "data-tone", cut ? "bad" : "fine");
   }
   p.undrain = Boolean(move || backend.drained);
@@ -152,7 +152,7 @@ function updateRow(row, backend, fleet) {
 function levels(p, backend, fleet) {
   const { sessions, foreign, capacity } = backend;
   const taken = sessions + foreign;
-  const others = foreign ? `, ${number(foreign)} of other ways` : "";
+  const others = foreign ? `, ${number(foreign)} by other paths` : "";
   const text = capacity === null ? `${count(sessions, "session")}, no limit${others}` : `${number(sessions)} of ${number(capacity)}${others}`;
   const full = share(taken, capacity);
   meter(p.bar, p.own, sessions, capacity, capacity === null ? text : `${text} sessions, ${percent(full)}`);
@@ -175,12 +175,12 @@ function meter(bar, fill, value, max, text) {
 
 function ends(list, fleet) {
   const found = Object.entries(fleet.ended_total).filter(([, n]) => n > 0);
-  causes(list, found, (cause) => ENDS[cause] ?? ["", "fine"], "None has ended yet.");
+  causes(list, found, (cause) => ENDS[cause] ?? ["", "fine"], "No session has ended yet.");
 }
 
 function refusals(list, fleet) {
   const found = Object.entries(fleet.refused_total).filter(([, n]) => n > 0);
-  causes(list, found, (cause) => [REFUSALS[cause] ?? "", "bad"], "Nobody was refused.");
+  causes(list, found, (cause) => [REFUSALS[cause] ?? "", "bad"], "No refusals.");
 }
 
 function causes(list, found, meaning, none) {

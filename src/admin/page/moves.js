@@ -1,4 +1,4 @@
-// Orders: the plan first, then the deed.
+// Drain, undrain and rebalance: shows the plan, then executes it.
 
 import { byId, el, say } from "./dom.js";
 import { count, duration, number } from "./words.js";
@@ -10,16 +10,16 @@ const confirm = byId("confirm");
 const plan = byId("plan");
 const problem = byId("problem");
 
-/** What the dialog is about, and the number of its newest question: an older answer says nothing. */
+/** The command of the dialog, and the number of its latest request: older responses are ignored. */
 let order = null;
 let asked = 0;
 
-/** A field is left alone for so long before the plan is asked for: half a number is no order. */
+/** Delay after the last keystroke before a plan is requested. */
 const TYPING_MS = 400;
 
 let typing = 0;
 
-/** Told in words when something was done. */
+/** Called with a message when a command was executed. */
 let done = () => {};
 
 const TITLES = {
@@ -42,7 +42,7 @@ export function listen(told) {
   });
 }
 
-/** Opens the dialog for `{kind, fleet, backend}`; `status` is what the page knows. */
+/** Opens the dialog for `{kind, fleet, backend}`. */
 export function ask(wanted, status) {
   order = wanted;
   const [title, deed] = TITLES[order.kind](order);
@@ -56,7 +56,7 @@ export function ask(wanted, status) {
 }
 
 function retype() {
-  // No plan, no deed: what is shown is of other figures.
+  // The plan shown is for other values, so it cannot be confirmed.
   asked++;
   confirm.disabled = true;
   clearTimeout(typing);
@@ -94,7 +94,7 @@ async function carryOut() {
   }
   dialog.close();
   const moves = () => `${count(answer.body.sessions, "session")} over ${duration(answer.body.over_ms)}`;
-  done({ drain: () => `Drain of ${backend} begins: ${moves()}.`, undrain: () => answer.body.message, rebalance: () => `Rebalance of ${fleet} begins: ${moves()}.` }[kind]());
+  done({ drain: () => `Drain of ${backend} started: ${moves()}.`, undrain: () => answer.body.message, rebalance: () => `Rebalance of ${fleet} started: ${moves()}.` }[kind]());
 }
 
 const path = () => {
@@ -104,7 +104,7 @@ const path = () => {
 
 const body = () => Object.fromEntries(fields.map((f) => [f.name, f.value.trim()]).filter(([, value]) => value));
 
-/** The answer's body, or its error in words (RFC 9457). */
+/** The response body, or the error text (RFC 9457). */
 async function send(method, where, json) {
   try {
     const init = json ? { method, body: JSON.stringify(json), headers: { "content-type": "application/json" } } : { method };
@@ -112,7 +112,7 @@ async function send(method, where, json) {
     const answer = await response.json();
     return response.ok ? { body: answer } : { error: `${answer.title ?? response.status}: ${answer.detail ?? "no reason given"}` };
   } catch (error) {
-    return { error: `Holdline did not answer: ${error.message}` };
+    return { error: `no answer from Holdline: ${error.message}` };
   }
 }
 
@@ -120,13 +120,13 @@ function showPlan(found) {
   const sessions = count(found.sessions, "session");
   const lines = [];
   if (found.sessions === 0) {
-    lines.push(el("p", { text: order.kind === "drain" ? "It holds no session: nobody is moved, and no new one is placed there." : "The fleet is even: there is nobody to move." }));
+    lines.push(el("p", { text: order.kind === "drain" ? "It has no sessions; no new ones will be placed on it." : "The fleet is balanced: no sessions to move." }));
   } else {
-    const way = found.mode === "cut" ? "broken off" : "asked to come back";
-    lines.push(el("p", {}, el("b", { text: `${sessions}, over ${duration(found.over_ms)}` }), ` — ${number(found.rate)} a second at first, each ${way}.`));
+    const way = found.mode === "cut" ? "cut" : "closed so that the client reconnects";
+    lines.push(el("p", {}, el("b", { text: `${sessions}, over ${duration(found.over_ms)}` }), ` — initially ${number(found.rate)} per second, each ${way}.`));
     lines.push(el("p", { text: `What is left after ${duration(found.deadline_ms)} ${order.kind === "drain" ? "is cut" : "stays where it is"}.` }));
-    if (order.kind === "rebalance") lines.push(shares("They leave", found.from, found.sessions));
-    lines.push(found.to.length ? shares("They land on", found.to, found.sessions) : el("p", { text: "No other backend has a free seat for them." }));
+    if (order.kind === "rebalance") lines.push(shares("From", found.from, found.sessions));
+    lines.push(found.to.length ? shares("To", found.to, found.sessions) : el("p", { text: "No other backend has free seats." }));
   }
   lines.push(...found.warnings.map((w) => el("p", { class: "warning", text: `▲ ${w}` })));
   plan.replaceChildren(...lines);
@@ -147,9 +147,9 @@ function showUndrain(status) {
   const fleet = status.fleets.find((f) => f.name === order.fleet);
   const backend = fleet?.backends.find((b) => b.id === order.backend);
   const move = backend?.draining ?? backend?.drained;
-  const lines = [`${order.backend} takes sessions again at once.`];
-  if (backend?.draining) lines.push(`${count(move.remaining, "session")} of ${number(move.total)} ${move.remaining === 1 ? "is" : "are"} still there and stay; who has moved does not come back.`);
-  if (backend?.drained) lines.push(`It is empty; ${count(move.total, "session")} left it.`);
+  const lines = [`${order.backend} takes new sessions again.`];
+  if (backend?.draining) lines.push(`${count(move.remaining, "session")} of ${number(move.total)} ${move.remaining === 1 ? "is" : "are"} left and stay; moved sessions do not return.`);
+  if (backend?.drained) lines.push(`It is empty; ${count(move.total, "session")} moved off.`);
   plan.replaceChildren(...lines.map((text) => el("p", { text })));
   confirm.disabled = !move;
 }

@@ -8,7 +8,7 @@ export const count = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
 
 export const percent = (share) => `${Math.floor(share * 100)} %`;
 
-/** Milliseconds in the two units that matter, as the command line writes them. */
+/** Milliseconds in the two largest units, as on the command line. */
 export function duration(ms) {
   const s = Math.floor(ms / 1000);
   const two = (n) => String(n).padStart(2, "0");
@@ -25,65 +25,65 @@ export const age = (ms) => (ms < 1000 ? "under 1 s" : ms < 10000 ? `${Math.floor
 
 export const clock = (unixMs) => new Date(unixMs).toLocaleTimeString("en-GB");
 
-/** What an ended session means: who ended it, and whether that is as it should be. */
+/** Causes of ended sessions, with their severity. */
 export const ENDS = {
-  client_closed: ["the client left", "fine"],
-  backend_closed: ["the backend closed it", "fine"],
+  client_closed: ["closed by the client", "fine"],
+  backend_closed: ["closed by the backend", "fine"],
   drained: ["moved by a drain", "moved"],
   rebalanced: ["moved by a rebalance", "moved"],
-  shutdown: ["Holdline stops", "moved"],
-  idle_timeout: ["nothing was sent for too long", "fine"],
-  session_timeout: ["its time was over", "fine"],
-  client_lost: ["the client’s connection broke", "bad"],
-  backend_lost: ["the backend’s connection broke", "bad"],
-  write_timeout: ["a peer took no bytes", "bad"],
+  shutdown: ["Holdline was stopped", "moved"],
+  idle_timeout: ["idle timeout", "fine"],
+  session_timeout: ["session timeout", "fine"],
+  client_lost: ["connection to the client lost", "bad"],
+  backend_lost: ["connection to the backend lost", "bad"],
+  write_timeout: ["write timeout: a peer stopped reading", "bad"],
   keepalive_timeout: ["the client did not answer a ping", "bad"],
   cut: ["cut at a deadline or by order", "bad"],
-  protocol_error: ["a peer broke the protocol", "bad"],
+  protocol_error: ["protocol violation by a peer", "bad"],
 };
 
 export const REFUSALS = {
   capacity: "every backend is full",
-  queue_full: "as many wait as may",
-  queue_timeout: "waited as long as it may",
+  queue_full: "the queue is full",
+  queue_timeout: "timed out in the queue",
   no_backend: "no backend takes sessions",
-  backend_unreachable: "dials failed",
-  backend_invalid: "a backend answered nonsense",
+  backend_unreachable: "connecting to backends failed",
+  backend_invalid: "invalid response of a backend",
   limit: "a limit of this gateway",
-  draining: "Holdline stops, or the fleet left the configuration",
+  draining: "Holdline is stopping, or the fleet was removed from the configuration",
 };
 
 export const PHASES = {
-  starting: ["◌", "starting, not heard yet"],
+  starting: ["◌", "starting, no heartbeat yet"],
   ready: ["●", "takes sessions"],
   suspect: ["▲", "heartbeats or dials fail: no new sessions"],
   draining: ["↘", "takes no new sessions; those it has are moved"],
   drained: ["○", "drained and empty"],
-  dead: ["✕", "gone"],
+  dead: ["✕", "failed or stopped"],
 };
 
-/** The state of a fleet in a sentence: what its clients feel, worst first. */
+/** The state of a fleet in a sentence, by its effect on clients, worst first. */
 export function verdict(fleet) {
   const ready = fleet.backends.filter((b) => b.phase === "ready").length;
-  const waits = `${count(fleet.queued, "client")} ${fleet.queued === 1 ? "waits" : "wait"} for a seat, the first for ${duration(fleet.oldest_wait_ms)}`;
+  const waits = `${count(fleet.queued, "client")} ${fleet.queued === 1 ? "waits" : "wait"} for a seat, the oldest for ${duration(fleet.oldest_wait_ms)}`;
   if (fleet.leaving) {
-    const left = fleet.sessions ? `${count(fleet.sessions, "session")} ${fleet.sessions === 1 ? "is" : "are"} drained` : "nobody is left";
-    return ["busy", `Leaving: it is not in the configuration any more; ${left}.`];
+    const left = fleet.sessions ? `${count(fleet.sessions, "session")} ${fleet.sessions === 1 ? "is" : "are"} drained` : "no sessions are left";
+    return ["busy", `Leaving: removed from the configuration; ${left}.`];
   }
   if (fleet.refused_per_s > 0) {
-    return ["bad", `Clients are refused, ${number(fleet.refused_per_s)} a second${fleet.queued ? `; ${waits}` : ""}.`];
+    return ["bad", `Clients are refused: ${number(fleet.refused_per_s)} per second${fleet.queued ? `; ${waits}` : ""}.`];
   }
   if (fleet.queued > 0) return ["busy", `${waits}.`];
-  if (ready === 0) return fleet.desired === 0 ? ["fine", "Asleep: no backend is wanted."] : ["bad", "No backend takes sessions."];
+  if (ready === 0) return fleet.desired === 0 ? ["fine", "Scaled to zero."] : ["bad", "No backend takes sessions."];
   const late = fleet.backends.filter((b) => b.draining && b.draining.due_in_ms === 0 && b.draining.remaining > 0);
   if (late.length) return ["busy", `The drain of ${late.map((b) => b.id).join(", ")} is late.`];
   const ill = fleet.backends.filter((b) => b.phase === "suspect");
-  if (ill.length) return ["busy", `Clients are served; ${ill.map((b) => b.id).join(", ")} ${ill.length === 1 ? "is" : "are"} not heard.`];
-  if (fleet.free === 0) return ["busy", "Clients are served; every seat is taken."];
-  return ["fine", "All clients are served; nobody waits."];
+  if (ill.length) return ["busy", `Clients are served; no heartbeats from ${ill.map((b) => b.id).join(", ")}.`];
+  if (fleet.free === 0) return ["busy", "Clients are served; all backends are full."];
+  return ["fine", "All clients are served; the queue is empty."];
 }
 
-/** How a move stands against its plan. */
+/** Progress of a move compared with its plan. */
 export function pace(move) {
   const left = `${number(move.remaining)} of ${number(move.total)} left`;
   const off = move.remaining - move.planned;

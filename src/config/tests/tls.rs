@@ -95,7 +95,7 @@ fn each_file_is_named_with_its_line_and_what_to_do() {
     assert_eq!(load(&file).unwrap().warnings, Vec::<String>::new());
     for (content, expected) in [
         (signed(|_| ()).1, "does not match the first certificate of "),
-        (cert.clone(), "holds no private key; write it as PEM"),
+        (cert.clone(), "contains no private key; write it as PEM"),
         (
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n".into(),
             "contains an encrypted key",
