@@ -283,7 +283,7 @@ async fn scale_tells_why() {
     assert!(
         long.starts_with(short)
             && long.contains("limited by        queue   what kept it")
-            && long.contains("need              66.500  sessions to have room for"),
+            && long.contains("need              66.500  sessions to provide capacity for"),
         "{long}"
     );
     assert_eq!(served.json("scale chat --explain").await["inputs"]["sessions"], 62.0);

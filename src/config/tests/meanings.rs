@@ -54,11 +54,11 @@ const FLEETS: &[(&str, &str)] = &[
     ),
     (
         r#"scale: { max: 0 }"#,
-        r#"holdline.yaml:6: fleets.chat.scale.max is 0; write 1 or more; a fleet that may have no backend serves nobody"#,
+        r#"holdline.yaml:6: fleets.chat.scale.max is 0; write 1 or more; a fleet without backends cannot serve clients"#,
     ),
     (
         r#"scale: { idle_to_zero_after: 5m }"#,
-        r#"holdline.yaml:6: fleets.chat.scale.idle_to_zero_after is 5m, but min is 1 (the default); write min: 0, or none here"#,
+        r#"holdline.yaml:6: fleets.chat.scale.idle_to_zero_after is 5m, but min is 1 (the default); set min: 0, or use none here"#,
     ),
     (
         r#"scale: { behavior: { down: { stabilization: 2h }, up: { policies: [ { amount: 0, period: 1h } ] } } }"#,
@@ -74,18 +74,18 @@ holdline.yaml:6: fleets.chat.scale.behavior.down.stabilization is 2h; write 1h o
         r#"heartbeat: { interval: 3s }"#,
         r#"holdline.yaml:6: fleets.chat.heartbeat.interval is 3s, not below suspect_after 3s (the default); raise suspect_after to several intervals: one late heartbeat is no failure"#,
     ),
-    (r#"heartbeat: { interval: 0s }"#, r#"holdline.yaml:6: fleets.chat.heartbeat.interval is 0s; write a time above zero"#),
+    (r#"heartbeat: { interval: 0s }"#, r#"holdline.yaml:6: fleets.chat.heartbeat.interval is 0s; use a duration above zero"#),
     (
         r#"heartbeat: { path: heartbeat }"#,
         r#"holdline.yaml:6: fleets.chat.heartbeat.path is `heartbeat`; write a path that begins with /, such as /heartbeat"#,
     ),
     (
         r#"heartbeat: { token_file: token }"#,
-        r#"holdline.yaml:6: fleets.chat.heartbeat.token_file is used by `probe: push` alone; write probe: push, or remove it"#,
+        r#"holdline.yaml:6: fleets.chat.heartbeat.token_file is used with `probe: push` only; write probe: push, or remove it"#,
     ),
     (
         r#"affinity: { by: address, key_file: a.key }"#,
-        r#"holdline.yaml:6: fleets.chat.affinity.key_file is used by `by: cookie` alone; write by: cookie, or remove it"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.key_file is used with `by: cookie` only; write by: cookie, or remove it"#,
     ),
     (
         r#"heartbeat: { probe: push, token_file: missing.token }"#,
@@ -96,7 +96,7 @@ holdline.yaml:6: fleets.chat.scale.behavior.down.stabilization is 2h; write 1h o
     (
         r#"timeouts: { connect: 20s, idle: 0s }"#,
         r#"holdline.yaml:6: fleets.chat.timeouts.connect is 20s, above handshake 10s (the default); lower connect or raise handshake, which includes every dial
-holdline.yaml:6: fleets.chat.timeouts.idle is 0s; write a time above zero, or none"#,
+holdline.yaml:6: fleets.chat.timeouts.idle is 0s; use a duration above zero, or none"#,
     ),
     (
         r#"keepalive: { tcp: 500ms, ping: 5m }
@@ -104,18 +104,18 @@ holdline.yaml:6: fleets.chat.timeouts.idle is 0s; write a time above zero, or no
         r#"holdline.yaml:6: fleets.chat.keepalive.tcp is 500ms; write 1s or more: the kernel counts in seconds
 holdline.yaml:7: fleets.chat.keepalive.ping is 5m, not below timeouts.idle 1m; lower ping or raise idle: no Ping would ever be sent"#,
     ),
-    (r#"queue: { timeout: 0s }"#, r#"holdline.yaml:6: fleets.chat.queue.timeout is 0s; write a time above zero"#),
+    (r#"queue: { timeout: 0s }"#, r#"holdline.yaml:6: fleets.chat.queue.timeout is 0s; use a duration above zero"#),
     (
         r#"affinity: { by: cookie, name: "a b" }"#,
-        r#"holdline.yaml:6: fleets.chat.affinity.name `a b` cannot be the name of a cookie; write letters, digits, `-` and `_`"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.name `a b` is not a valid cookie name; write letters, digits, `-` and `_`"#,
     ),
     (
         r#"affinity: { by: header }"#,
-        r#"holdline.yaml:6: fleets.chat.affinity.by is header, and no name says which; add one, such as name: X-User"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.by is header, but name is missing; add one, such as name: X-User"#,
     ),
     (
         r#"affinity: { by: header, name: "X User" }"#,
-        r#"holdline.yaml:6: fleets.chat.affinity.name `X User` cannot be the name of a header; write one such as X-User"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.name `X User` is not a valid header name; write one such as X-User"#,
     ),
     (
         r#"affinity: { by: header, name: X-Forwarded-For }"#,
@@ -123,11 +123,11 @@ holdline.yaml:7: fleets.chat.keepalive.ping is 5m, not below timeouts.idle 1m; l
     ),
     (
         r#"affinity: { by: query }"#,
-        r#"holdline.yaml:6: fleets.chat.affinity.by is query, and no name says which parameter; add one, such as name: user"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.by is query, but name is missing; add one, such as name: user"#,
     ),
     (
         r#"affinity: { by: query, name: "a=b" }"#,
-        r#"holdline.yaml:6: fleets.chat.affinity.name `a=b` cannot be the name of a parameter; write it as it reads when decoded, such as user"#,
+        r#"holdline.yaml:6: fleets.chat.affinity.name `a=b` is not a valid parameter name; write the decoded name, such as user"#,
     ),
     (
         r#"affinity:
@@ -135,22 +135,22 @@ holdline.yaml:7: fleets.chat.keepalive.ping is 5m, not below timeouts.idle 1m; l
       name: X-User"#,
         r#"holdline.yaml:8: fleets.chat.affinity.name is `X-User`, but the affinity is by address; remove the name, or write by: header or by: query"#,
     ),
-    (r#"refuse: { retry_after: 0s }"#, r#"holdline.yaml:6: fleets.chat.refuse.retry_after is 0s; write a time above zero"#),
+    (r#"refuse: { retry_after: 0s }"#, r#"holdline.yaml:6: fleets.chat.refuse.retry_after is 0s; use a duration above zero"#),
 ];
 
 /// Text of the file, text of the error.
 const FILES: &[(&str, &str)] = &[
     (
         r#""#,
-        r#"holdline.yaml:1: there are no listeners; say where clients connect: listeners: [ { address: "0.0.0.0:8080" } ]
-holdline.yaml:1: there are no fleets; add one: fleets: { app: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capacity: 1000 } }"#,
+        r#"holdline.yaml:1: no listeners; add one: listeners: [ { address: "0.0.0.0:8080" } ]
+holdline.yaml:1: no fleets; add one: fleets: { app: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capacity: 1000 } }"#,
     ),
     (
         r#"listeners: []
 fleets: {}
 "#,
-        r#"holdline.yaml:1: there are no listeners; say where clients connect: listeners: [ { address: "0.0.0.0:8080" } ]
-holdline.yaml:1: there are no fleets; add one: fleets: { app: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capacity: 1000 } }"#,
+        r#"holdline.yaml:1: no listeners; add one: listeners: [ { address: "0.0.0.0:8080" } ]
+holdline.yaml:1: no fleets; add one: fleets: { app: { backends: { static: [ { address: "127.0.0.1:9001" } ] }, capacity: 1000 } }"#,
     ),
     (
         r#"listeners: [ { address: "127.0.0.1:8080" } ]
@@ -172,16 +172,16 @@ routes:
   - { host: "chat.example.com:80", fleet: chat }
   - { host: "*", path: "/a?b", fleet: chat }
 "#,
-        r#"holdline.yaml:6: the fleet `chat` stands on line 3 too; rename one
-holdline.yaml:9: `no good` cannot be the name of a fleet; write letters, digits, `-`, `_` and `.`, at most 63, the first a letter or digit
+        r#"holdline.yaml:6: the fleet `chat` is already on line 3; rename one
+holdline.yaml:9: `no good` is not a valid fleet name; write letters, digits, `-`, `_` and `.`, at most 63, the first a letter or digit
 holdline.yaml:9: fleets.no good.backends has no provider; add static: [ { address: "127.0.0.1:9001" } ], or process: { command: [server, --port, "{port}"] }
 holdline.yaml:13: unknown fleet `chta`; known fleets: chat, no good
 holdline.yaml:14: the route to `chat` is for the same host and path as that of line 13; remove one: the second would never be used
 holdline.yaml:15: the host `chat.*` is neither a name nor `*.` and a name; write chat.example.com, or *.example.com for all below it
 holdline.yaml:15: the path `b` does not begin with /; write /b
-holdline.yaml:16: the host `https://chat.example.com` is neither a name nor `*.` and a name; write the host alone, such as chat.example.com
+holdline.yaml:16: the host `https://chat.example.com` is neither a name nor `*.` and a name; write only the host, such as chat.example.com
 holdline.yaml:17: the host `chat.example.com:80` is neither a name nor `*.` and a name; write chat.example.com: ports are not compared
-holdline.yaml:18: the host `*` is neither a name nor `*.` and a name; leave the key out for any host
+holdline.yaml:18: the host `*` is neither a name nor `*.` and a name; remove the key to match any host
 holdline.yaml:18: the path `/a?b` contains `?`; write a plain prefix, such as /poll"#,
     ),
     (
@@ -202,19 +202,19 @@ fleets:
   feed: { backends: { static: [ { address: "127.0.0.1:9002" } ] }, capacity: 100 }
 "#,
         r#"holdline.yaml:3: listener 127.0.0.1:8080 overlaps 0.0.0.0:8080 of line 2; remove one, or change its port
-holdline.yaml:4: listeners.address is `:9000`, and not an IP address with a port; write 0.0.0.0:9000
-holdline.yaml:5: listeners.address is `localhost:9000`, and not an IP address with a port; write 127.0.0.1:9000; names are not resolved
-holdline.yaml:6: listeners.address is `::1:9000`, and not an IP address with a port; write [::1]:9000
-holdline.yaml:7: listeners.address is `10.0.0.1`, and not an IP address with a port; add the port: 10.0.0.1:8080
-holdline.yaml:8: listeners.address is `8080`, and not an IP address with a port; add the address: 0.0.0.0:8080
-holdline.yaml:9: listeners.address is `example.com:80`, and not an IP address with a port; write one such as 10.0.0.7:9001; names are not resolved
-holdline.yaml:10: admin.address is 0.0.0.0:9900, and not loopback; the admin API has no TLS and no token yet: write 127.0.0.1:9900 and reach it through a tunnel
+holdline.yaml:4: listeners.address is `:9000`, which is not an IP address with a port; write 0.0.0.0:9000
+holdline.yaml:5: listeners.address is `localhost:9000`, which is not an IP address with a port; write 127.0.0.1:9000; names are not resolved
+holdline.yaml:6: listeners.address is `::1:9000`, which is not an IP address with a port; write [::1]:9000
+holdline.yaml:7: listeners.address is `10.0.0.1`, which is not an IP address with a port; add the port: 10.0.0.1:8080
+holdline.yaml:8: listeners.address is `8080`, which is not an IP address with a port; add the address: 0.0.0.0:8080
+holdline.yaml:9: listeners.address is `example.com:80`, which is not an IP address with a port; write one such as 10.0.0.7:9001; names are not resolved
+holdline.yaml:10: admin.address is 0.0.0.0:9900, which is not a loopback address; the admin API has neither TLS nor tokens: use 127.0.0.1:9900 and connect through a tunnel
 holdline.yaml:11: threads is 0; write auto, or a number from 1 to 1024
 holdline.yaml:12: limits.head is 4KiB; write 8KiB or more; browsers send heads of several KiB
 holdline.yaml:12: limits.sessions_per_address is 0; write 1 or more, or none
 holdline.yaml:12: limits.memory is 1MiB; write 32MiB or more, or none
-holdline.yaml:12: limits.head_timeout is 0s; write a time above zero
-holdline.yaml:14: there are 2 fleets and no routes; say what goes where: routes: [ { path: /feed, fleet: feed }, { path: /, fleet: chat } ]"#,
+holdline.yaml:12: limits.head_timeout is 0s; use a duration above zero
+holdline.yaml:14: there are 2 fleets and no routes; add routes, such as: routes: [ { path: /feed, fleet: feed }, { path: /, fleet: chat } ]"#,
     ),
     (
         r#"listeners: [ { address: "127.0.0.1:8080" } ]
@@ -226,7 +226,7 @@ fleets:
   chat: { backends: { static: [ { address: "10.0.0.1:9001" } ] }, capacity: 5 }
   feed: { backends: { static: [ { address: "10.0.0.1:9002" } ] }, capacity: 5, affinity: { by: query, name: sid } }
 "#,
-        r#"holdline.yaml:3: the requests of this route are sessions, but fleets.chat.affinity says nothing of which client is which; write fleets.chat.affinity: { by: cookie }, or by: header or query with the name of yours"#,
+        r#"holdline.yaml:3: the requests of this route are sessions, but fleets.chat.affinity does not identify clients; write fleets.chat.affinity: { by: cookie }, or by: header or by: query with a name"#,
     ),
     (
         r#"listeners: [ { address: "127.0.0.1:8080" } ]
@@ -242,7 +242,7 @@ fleets:
         - { address: "[::ffff:10.0.0.1]:9001" }
     capacity: 5
 "#,
-        r#"holdline.yaml:11: fleets.feed.backends.static: the address [::ffff:10.0.0.1]:9001 belongs to fleet `chat` too, on line 5; keep it in one of them, for its seats are counted there; several routes can name one fleet"#,
+        r#"holdline.yaml:11: fleets.feed.backends.static: the address [::ffff:10.0.0.1]:9001 belongs to fleet `chat` too, on line 5; keep it in one fleet, which counts its seats; several routes can use the same fleet"#,
     ),
     (
         r#"listeners: [ { address: "127.0.0.1:8080" } ]
@@ -261,14 +261,14 @@ fleets:
         - { id: "a/b", address: "10.0.0.9:9001" }
 "#,
         r#"holdline.yaml:2: admin.address 127.0.0.1:8080 overlaps the listener 127.0.0.1:8080; change one of the ports
-holdline.yaml:5: fleets.chat.capacity is 0; write the sessions it takes; drain a backend that shall take none
-holdline.yaml:9: fleets.chat.backends.static: the id `one` stands on line 8 too; rename one
-holdline.yaml:9: fleets.chat.backends.static.capacity is 0; write the sessions it takes; drain a backend that shall take none
-holdline.yaml:10: fleets.chat.backends.static: the address 10.0.0.1:9001 stands on line 8 too; remove one: its sessions would be counted twice
-holdline.yaml:11: fleets.chat.backends.static.address 127.0.0.1:8080 is where Holdline itself listens (127.0.0.1:8080); write the backend's own address: sessions would go in circles
-holdline.yaml:12: fleets.chat.backends.static.address 0.0.0.0:0 cannot be dialled; write the address and port where the backend listens
-holdline.yaml:13: fleets.chat.backends.static.address is `backend:9001`, and not an IP address with a port; write one such as 10.0.0.7:9001; names are not resolved
-holdline.yaml:14: fleets.chat.backends.static.id `a/b` cannot be the id of a backend; write letters, digits, `-`, `_` and `.`, at most 63, the first a letter or digit"#,
+holdline.yaml:5: fleets.chat.capacity is 0; set the number of sessions it can take; to take it out of service, drain it
+holdline.yaml:9: fleets.chat.backends.static: the id `one` is already on line 8; rename one
+holdline.yaml:9: fleets.chat.backends.static.capacity is 0; set the number of sessions it can take; to take it out of service, drain it
+holdline.yaml:10: fleets.chat.backends.static: the address 10.0.0.1:9001 is already on line 8; remove one: its sessions would be counted twice
+holdline.yaml:11: fleets.chat.backends.static.address 127.0.0.1:8080 is an address where Holdline listens (127.0.0.1:8080); write the backend's own address: sessions would loop
+holdline.yaml:12: fleets.chat.backends.static.address 0.0.0.0:0 is not a valid destination; write the address and port where the backend listens
+holdline.yaml:13: fleets.chat.backends.static.address is `backend:9001`, which is not an IP address with a port; write one such as 10.0.0.7:9001; names are not resolved
+holdline.yaml:14: fleets.chat.backends.static.id `a/b` is not a valid backend id; write letters, digits, `-`, `_` and `.`, at most 63, the first a letter or digit"#,
     ),
     (
         r#"listeners: [ { address: "127.0.0.1:20005" } ]
@@ -287,19 +287,19 @@ fleets:
       process: { command: [./server, --port, "{port}"], ports: 30000-30099, ready_timeout: 0s }
     capacity: 5
 "#,
-        r#"holdline.yaml:4: fleets.a.capacity is missing; write the sessions that one backend takes; the fleet is scaled by it
+        r#"holdline.yaml:4: fleets.a.capacity is missing; set the sessions that one backend can take; scaling depends on it
 holdline.yaml:5: fleets.a.backends.process.ports 20000-20009 contains the port of 127.0.0.1:20005, where Holdline listens; move the range or the port
 holdline.yaml:5: fleets.a.backends.process.ports 20000-20009 has 10 ports, fewer than scale.max 20 (the default); widen the range or lower scale.max; every backend needs a port of its own
-holdline.yaml:5: fleets.a.backends.process: neither command nor env contains {port}; tell the child where to listen: command: [server, --port, "{port}"], or env: { PORT: "{port}" }
+holdline.yaml:5: fleets.a.backends.process: neither command nor env contains {port}; pass the port to the child: command: [server, --port, "{port}"], or env: { PORT: "{port}" }
 holdline.yaml:5: fleets.a.backends.process.command: `no-such-server` is not in PATH; install it, or write its path: ./bin/server starts at the directory of this file
-holdline.yaml:5: fleets.a.backends.process.env: `A` stands on line 5 too; remove one
-holdline.yaml:5: fleets.a.backends.process.env: `B=` cannot be the name of a variable; write a name without `=`
+holdline.yaml:5: fleets.a.backends.process.env: `A` is already on line 5; remove one
+holdline.yaml:5: fleets.a.backends.process.env: `B=` is not a valid variable name; write a name without `=`
 holdline.yaml:7: fleets.b.backends.process.ports 20000-20999 (the default) overlaps 20000-20009 of fleet `a`; give each fleet a range of its own
 holdline.yaml:7: fleets.b.backends.process.ports 20000-20999 (the default) contains the port of 127.0.0.1:20005, where Holdline listens; move the range or the port
-holdline.yaml:7: fleets.b.affinity.name is `holdline`, as for fleet `a`, which the same clients reach; give each fleet its own: they would overwrite each other's cookie
+holdline.yaml:7: fleets.b.affinity.name is `holdline`, as for fleet `a`, which the same clients reach; give each fleet its own name: they would overwrite each other's cookie
 holdline.yaml:8: fleets.b.backends.process.command is empty; write the program and its arguments: [server, --port, "{port}"]
-holdline.yaml:10: fleets.b.capacity is none, but the fleet is scaled; write the sessions that one backend takes
-holdline.yaml:14: fleets.c.backends has two providers, static and process; keep one, and make a second fleet of the other"#,
+holdline.yaml:10: fleets.b.capacity is none, but the fleet is scaled; set the sessions that one backend can take
+holdline.yaml:14: fleets.c.backends has two providers, static and process; keep one and move the other to a second fleet"#,
     ),
     (
         r#"listeners: [ { address: "127.0.0.1:8080" } ]
@@ -309,6 +309,6 @@ fleets:
   b: { backends: { process: { command: [./no-such-program, "{port}"], ports: 20100-20199 } }, capacity: 5 }
 "#,
         r#"holdline.yaml:4: fleets.a.backends.process.command: `no-such-program-anywhere` is not in PATH; install it, or write its path: ./bin/server starts at the directory of this file
-holdline.yaml:5: fleets.b.backends.process.command: there is no program /srv/holdline/no-such-program; correct the path (a relative one starts at the directory of this file), or build it first"#,
+holdline.yaml:5: fleets.b.backends.process.command: no such program: /srv/holdline/no-such-program; correct the path (a relative one starts at the directory of this file), or build it first"#,
     ),
 ];

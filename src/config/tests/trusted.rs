@@ -47,8 +47,8 @@ fn another_trust_is_another_configuration() {
 fn headers_from_nobody_cannot_be_meant() {
     assert_eq!(
         error_of(&text("[]", "proxy_protocol: true", "")),
-        "holdline.yaml:3: listener 127.0.0.1:8080 takes PROXY headers, and trusted is empty: nobody could connect; \
-         name the networks of the proxies in front of it: trusted: [ \"10.0.0.0/8\" ]; or write proxy_protocol: false"
+        "holdline.yaml:3: listener 127.0.0.1:8080 expects PROXY headers, but trusted is empty: every connection would be rejected; \
+         add the networks of the proxies in front of it: trusted: [ \"10.0.0.0/8\" ]; or set proxy_protocol: false"
     );
 }
 
@@ -65,7 +65,7 @@ fn what_is_no_network_is_told_with_what_to_write() {
         ),
         (
             "10.0.0.7/8",
-            "trusted: `10.0.0.7/8` has bits behind its prefix; write 10.0.0.0/8 for the network, or 10.0.0.7 for that host alone",
+            "trusted: `10.0.0.7/8` has bits set beyond its prefix; write 10.0.0.0/8 for the network, or 10.0.0.7 for that host only",
         ),
         ("::ffff:10.0.0.0/104", "trusted: `::ffff:10.0.0.0/104` is IPv4 mapped into IPv6; write 10.0.0.0/8"),
     ] {
@@ -75,7 +75,7 @@ fn what_is_no_network_is_told_with_what_to_write() {
 
 #[test]
 fn to_trust_everybody_is_odd() {
-    let expected = "holdline.yaml:4: trusted: ::/0 is everybody; name the networks of your proxies alone: who is trusted chooses the address \
+    let expected = "holdline.yaml:4: trusted: ::/0 matches every address; name the networks of your proxies alone: who is trusted chooses the address \
                     that is logged and limited";
     assert_eq!(model_of(&text("[ \"::/0\" ]", "", "")).warnings, [expected]);
 }

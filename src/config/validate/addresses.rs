@@ -1,4 +1,4 @@
-//! Where Holdline listens.
+//! Addresses of listeners and of the admin API.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -8,15 +8,15 @@ use super::super::raw;
 use super::check::Check;
 use super::tls;
 
-/// Stands in for an address that could not be read; the configuration is refused then.
+/// Placeholder for an invalid address; the configuration is rejected then.
 const UNREAD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 pub(super) fn listeners(check: &mut Check<'_>, raw: &At<Vec<raw::Listener>>, trusted: &At<Vec<At<String>>>) -> Vec<Listener> {
     if raw.value.is_empty() {
         check.wrong(
             raw.line,
-            "there are no listeners",
-            "say where clients connect: listeners: [ { address: \"0.0.0.0:8080\" } ]",
+            "no listeners",
+            "add one: listeners: [ { address: \"0.0.0.0:8080\" } ]",
         );
     }
     let mut found: Vec<(u64, Listener)> = Vec::new();
@@ -32,8 +32,8 @@ pub(super) fn listeners(check: &mut Check<'_>, raw: &At<Vec<raw::Listener>>, tru
         if proxy_protocol && trusted.value.is_empty() {
             check.wrong(
                 line,
-                format!("listener {address} takes PROXY headers, and trusted is empty: nobody could connect"),
-                "name the networks of the proxies in front of it: trusted: [ \"10.0.0.0/8\" ]; or write proxy_protocol: false",
+                format!("listener {address} expects PROXY headers, but trusted is empty: every connection would be rejected"),
+                "add the networks of the proxies in front of it: trusted: [ \"10.0.0.0/8\" ]; or set proxy_protocol: false",
             );
         }
         found.push((at.line, Listener { address, tls, proxy_protocol }));
@@ -46,9 +46,9 @@ pub(super) fn admin(check: &mut Check<'_>, raw: &At<String>, listeners: &[Listen
     if !address.ip().is_loopback() {
         check.wrong(
             raw.line,
-            format!("admin.address is {address}, and not loopback"),
+            format!("admin.address is {address}, which is not a loopback address"),
             format!(
-                "the admin API has no TLS and no token yet: write 127.0.0.1:{} and reach it through a tunnel",
+                "the admin API has neither TLS nor tokens: use 127.0.0.1:{} and connect through a tunnel",
                 address.port()
             ),
         );
@@ -61,11 +61,11 @@ pub(super) fn admin(check: &mut Check<'_>, raw: &At<String>, listeners: &[Listen
     address
 }
 
-/// An IP address with a port; told how to write it otherwise.
+/// Parses an IP address with a port.
 pub(super) fn address(check: &mut Check<'_>, key: &str, raw: &At<String>) -> Option<SocketAddr> {
     let parsed = raw.value.parse().ok();
     if parsed.is_none() {
-        check.wrong(raw.line, format!("{key} is `{}`, and not an IP address with a port", raw.value), remedy(&raw.value));
+        check.wrong(raw.line, format!("{key} is `{}`, which is not an IP address with a port", raw.value), remedy(&raw.value));
     }
     parsed
 }

@@ -1,4 +1,4 @@
-//! Affinity: which means needs which name.
+//! Affinity: the name that each method needs.
 
 use holdline_core::policy::Affinity;
 use holdline_core::wire::fields::is_reserved;
@@ -9,14 +9,14 @@ use super::super::raw_fleet as raw;
 use super::check::Check;
 use crate::files;
 
-/// The cookie's name when nobody wrote one.
+/// The cookie's default name.
 const COOKIE: &str = "holdline";
 
 pub(super) fn affinity(check: &mut Check<'_>, fleet: &str, raw: &raw::Affinity) -> Affinity {
     let at = format!("fleets.{fleet}.affinity");
     let name = raw.name.as_ref();
     if let Some(file) = raw.key_file.as_ref().filter(|_| raw.by.value != raw::AffinityBy::Cookie) {
-        check.wrong(file.line, format!("{at}.key_file is used by `by: cookie` alone"), "write by: cookie, or remove it");
+        check.wrong(file.line, format!("{at}.key_file is used with `by: cookie` only"), "write by: cookie, or remove it");
     }
     match raw.by.value {
         raw::AffinityBy::None => {
@@ -59,18 +59,18 @@ fn keys(check: &mut Check<'_>, at: &str, file: &At<String>) -> Option<Keys> {
 
 fn check_cookie(check: &mut Check<'_>, at: &str, name: &At<String>) {
     if !is_token(&name.value) {
-        let what = format!("{at}.name `{}` cannot be the name of a cookie", name.value);
+        let what = format!("{at}.name `{}` is not a valid cookie name", name.value);
         check.wrong(name.line, what, "write letters, digits, `-` and `_`");
     }
 }
 
 fn header<'r>(check: &mut Check<'_>, at: &str, raw: &'r raw::Affinity) -> &'r str {
     let Some(name) = &raw.name else {
-        check.wrong(raw.by.line, format!("{at}.by is header, and no name says which"), "add one, such as name: X-User");
+        check.wrong(raw.by.line, format!("{at}.by is header, but name is missing"), "add one, such as name: X-User");
         return "";
     };
     if !is_token(&name.value) {
-        let what = format!("{at}.name `{}` cannot be the name of a header", name.value);
+        let what = format!("{at}.name `{}` is not a valid header name", name.value);
         check.wrong(name.line, what, "write one such as X-User");
     } else if is_reserved(&name.value) {
         let what = format!("{at}.name `{}` is a header that Holdline sets and clients cannot", name.value);
@@ -81,12 +81,12 @@ fn header<'r>(check: &mut Check<'_>, at: &str, raw: &'r raw::Affinity) -> &'r st
 
 fn parameter<'r>(check: &mut Check<'_>, at: &str, raw: &'r raw::Affinity) -> &'r str {
     let Some(name) = &raw.name else {
-        check.wrong(raw.by.line, format!("{at}.by is query, and no name says which parameter"), "add one, such as name: user");
+        check.wrong(raw.by.line, format!("{at}.by is query, but name is missing"), "add one, such as name: user");
         return "";
     };
     if name.value.is_empty() || name.value.chars().any(|c| c.is_control() || matches!(c, '?' | '&' | '=' | '#' | '%')) {
-        let what = format!("{at}.name `{}` cannot be the name of a parameter", name.value.escape_debug());
-        check.wrong(name.line, what, "write it as it reads when decoded, such as user");
+        let what = format!("{at}.name `{}` is not a valid parameter name", name.value.escape_debug());
+        check.wrong(name.line, what, "write the decoded name, such as user");
     }
     &name.value
 }

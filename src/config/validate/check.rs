@@ -1,4 +1,4 @@
-//! What all checks share: the list of problems, and checks that come again and again.
+//! Shared by all checks: the list of problems, and common checks.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,13 +8,13 @@ use super::super::error::Problem;
 use super::super::located::At;
 use super::super::units::{OrNone, Period};
 
-/// A check under way.
+/// State of the validation.
 pub(super) struct Check<'a> {
-    /// Where relative paths start.
+    /// Base directory of relative paths.
     base: &'a Path,
     /// Whether programs are looked up.
     pub(super) programs: Programs,
-    /// The line for what nobody wrote: that of the fleet under check, or 1.
+    /// The line for missing keys: that of the current fleet, or 1.
     pub(super) home: u64,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
@@ -25,19 +25,19 @@ impl<'a> Check<'a> {
         Check { base, programs, home: 1, problems: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Notes a problem on `line`; 0: on what surrounds it.
+    /// Records a problem on `line`; 0: on the surrounding line.
     pub(super) fn wrong(&mut self, line: u64, what: impl Into<String>, remedy: impl Into<String>) {
         let line = if line == 0 { self.home } else { line };
         self.problems.push(Problem { line, what: what.into(), remedy: remedy.into() });
     }
 
-    /// Notes what can be used but may not be meant.
+    /// Records a warning.
     pub(super) fn odd(&mut self, line: u64, what: impl Into<String>, remedy: impl Into<String>) {
         let line = if line == 0 { self.home } else { line };
         self.warnings.push(Problem { line, what: what.into(), remedy: remedy.into() });
     }
 
-    /// What is odd, in words.
+    /// The warnings as text.
     pub(super) fn warnings(&self, file: &str) -> Vec<String> {
         self.warnings.iter().map(|Problem { line, what, remedy }| format!("{file}:{line}: {what}; {remedy}")).collect()
     }
@@ -45,7 +45,7 @@ impl<'a> Check<'a> {
     /// A duration above zero.
     pub(super) fn positive(&mut self, key: &str, raw: &At<Period>) -> Duration {
         if raw.value.0.is_zero() {
-            self.wrong(raw.line, format!("{key} is {}", raw.value), "write a time above zero");
+            self.wrong(raw.line, format!("{key} is {}", raw.value), "use a duration above zero");
         }
         raw.value.0
     }
@@ -54,7 +54,7 @@ impl<'a> Check<'a> {
     pub(super) fn positive_or_none(&mut self, key: &str, raw: &At<OrNone<Period>>) -> Option<Duration> {
         let period = raw.value.0?;
         if period.0.is_zero() {
-            self.wrong(raw.line, format!("{key} is {period}"), "write a time above zero, or none");
+            self.wrong(raw.line, format!("{key} is {period}"), "use a duration above zero, or none");
         }
         Some(period.0)
     }
@@ -72,20 +72,20 @@ impl<'a> Check<'a> {
     }
 }
 
-/// The later of two lines: what was written last contradicts what stood there. Zero (a default) never wins.
+/// The later of two lines, where a contradiction is reported. Zero (a default) is never the later one.
 pub(super) fn later<A, B>(a: &At<A>, b: &At<B>) -> u64 {
     a.line.max(b.line)
 }
 
-/// ` (the default)` for a value that nobody wrote.
+/// ` (the default)` for a value that is not in the file.
 pub(super) fn default_mark<T>(value: &At<T>) -> &'static str {
     if value.line == 0 { " (the default)" } else { "" }
 }
 
-/// Names that stand in labels, paths of the admin API and file names.
+/// Names are used in labels, paths of the admin API and file names.
 pub(super) const NAME_SHAPE: &str = "write letters, digits, `-`, `_` and `.`, at most 63, the first a letter or digit";
 
-/// Whether `name` can stand there.
+/// Whether `name` is valid.
 pub(super) fn is_name(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (1..=63).contains(&name.len()) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(fine)

@@ -1,4 +1,4 @@
-//! Fleets, save what has a file of its own.
+//! Fleets, except the parts that have files of their own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) fn fleets(
     if named.0.is_empty() {
         check.wrong(
             0,
-            "there are no fleets",
+            "no fleets",
             "add one: fleets: { app: { backends: { static: [ { address: \"127.0.0.1:9001\" } ] }, capacity: 1000 } }",
         );
     }
@@ -35,10 +35,10 @@ pub(super) fn fleets(
     for (n, (name, raw)) in named.0.iter().enumerate() {
         check.home = name.line;
         if let Some((first, _)) = named.0[..n].iter().find(|(other, _)| other.value == name.value) {
-            check.wrong(name.line, format!("the fleet `{}` stands on line {} too", name.value, first.line), "rename one");
+            check.wrong(name.line, format!("the fleet `{}` is already on line {}", name.value, first.line), "rename one");
         }
         if !is_name(&name.value) {
-            check.wrong(name.line, format!("`{}` cannot be the name of a fleet", name.value), NAME_SHAPE);
+            check.wrong(name.line, format!("`{}` is not a valid fleet name", name.value), NAME_SHAPE);
         }
         if let Some(process) = &raw.backends.process {
             ranges.add(check, &name.value, &process.value, &addresses.own);
@@ -146,36 +146,36 @@ fn static_backends(
         if address.port() == 0 || address.ip().is_unspecified() {
             check.wrong(
                 line,
-                format!("{at}.address {address} cannot be dialled"),
+                format!("{at}.address {address} is not a valid destination"),
                 "write the address and port where the backend listens",
             );
         }
         if let Some(listener) = taken.own.iter().find(|l| addresses::reaches(address, **l)) {
-            let what = format!("{at}.address {address} is where Holdline itself listens ({listener})");
-            check.wrong(line, what, "write the backend's own address: sessions would go in circles");
+            let what = format!("{at}.address {address} is an address where Holdline listens ({listener})");
+            check.wrong(line, what, "write the backend's own address: sessions would loop");
         }
         let is_same =
             |other: &SocketAddr| other.port() == address.port() && other.ip().to_canonical() == address.ip().to_canonical();
         match taken.backends.iter().find(|(other, ..)| is_same(other)) {
             Some((_, fleet, other)) if fleet == name => check.wrong(
                 line,
-                format!("{at}: the address {address} stands on line {other} too"),
+                format!("{at}: the address {address} is already on line {other}"),
                 "remove one: its sessions would be counted twice",
             ),
             Some((_, fleet, other)) => check.wrong(
                 line,
                 format!("{at}: the address {address} belongs to fleet `{fleet}` too, on line {other}"),
-                "keep it in one of them, for its seats are counted there; several routes can name one fleet",
+                "keep it in one fleet, which counts its seats; several routes can use the same fleet",
             ),
             None => taken.backends.push((address, name.to_owned(), line)),
         }
         let id = backend.id.as_ref().map_or_else(|| address.to_string(), |id| id.value.clone());
         if let Some(id) = backend.id.as_ref().filter(|id| !is_name(&id.value)) {
-            check.wrong(id.line, format!("{at}.id `{}` cannot be the id of a backend", id.value), NAME_SHAPE);
+            check.wrong(id.line, format!("{at}.id `{}` is not a valid backend id", id.value), NAME_SHAPE);
         }
         if let Some((other, _)) = found.iter().find(|(_, b)| b.id.as_str() == id && b.address != address) {
             let line = backend.id.as_ref().map_or(line, |id| id.line);
-            check.wrong(line, format!("{at}: the id `{id}` stands on line {other} too"), "rename one");
+            check.wrong(line, format!("{at}: the id `{id}` is already on line {other}"), "rename one");
         }
         let capacity = backend.capacity.as_ref().map(|c| seats(check, &format!("{at}.capacity"), c.line, c.value));
         found.push((line, StaticBackend { id: id.into(), address, capacity }));
@@ -185,7 +185,7 @@ fn static_backends(
 
 fn seats(check: &mut Check<'_>, key: &str, line: u64, Count(capacity): Count) -> u32 {
     if capacity == 0 {
-        check.wrong(line, format!("{key} is 0"), "write the sessions it takes; drain a backend that shall take none");
+        check.wrong(line, format!("{key} is 0"), "set the number of sessions it can take; to take it out of service, drain it");
     }
     capacity
 }
@@ -196,15 +196,15 @@ fn capacity(check: &mut Check<'_>, name: &str, raw: &raw::RawFleet) -> Option<u3
     match &raw.capacity {
         Some(At { value: OrNone(Some(count)), line }) => Some(seats(check, &key, *line, *count)),
         Some(At { value: OrNone(None), line }) if elastic => {
-            check.wrong(*line, format!("{key} is none, but the fleet is scaled"), "write the sessions that one backend takes");
+            check.wrong(*line, format!("{key} is none, but the fleet is scaled"), "set the sessions that one backend can take");
             None
         }
         None if elastic => {
-            check.wrong(0, format!("{key} is missing"), "write the sessions that one backend takes; the fleet is scaled by it");
+            check.wrong(0, format!("{key} is missing"), "set the sessions that one backend can take; scaling depends on it");
             None
         }
         None if raw.backends.static_.as_ref().is_some_and(|list| list.value.iter().any(|b| b.capacity.is_none())) => {
-            check.wrong(0, format!("{key} is missing"), "write the sessions that one backend takes, or none");
+            check.wrong(0, format!("{key} is missing"), "set the sessions that one backend can take, or none");
             None
         }
         _ => None,
@@ -254,7 +254,7 @@ fn heartbeat(check: &mut Check<'_>, name: &str, raw: &raw::Heartbeat) -> (Heartb
 fn token(check: &mut Check<'_>, at: &str, raw: &raw::Heartbeat) -> Option<String> {
     let file = raw.token_file.as_ref()?;
     if raw.probe != raw::Probe::Push {
-        check.wrong(file.line, format!("{at}.token_file is used by `probe: push` alone"), "write probe: push, or remove it");
+        check.wrong(file.line, format!("{at}.token_file is used with `probe: push` only"), "write probe: push, or remove it");
         return None;
     }
     let path = check.path(&file.value);

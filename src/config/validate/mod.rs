@@ -26,16 +26,16 @@ use super::units::{Count, Rate, Size, Threads};
 /// hyper panics with a smaller buffer.
 const HEAD_MIN: Size = Size(8 * 1024);
 
-/// What an idle Holdline may need by itself.
+/// What an idle Holdline needs.
 const MEMORY_MIN: Size = Size(32 << 20);
 
-/// More threads than any machine has cores; a slip of the finger above it.
+/// More threads than machines have cores; a larger number is probably a typo.
 const THREADS_MAX: u32 = 1024;
 
-/// Checks what was read.
+/// Validates the parsed file.
 ///
 /// # Errors
-/// Every problem there is.
+/// All problems.
 pub(super) fn validate(raw: &raw::Config, file: &str, base: &Path, programs: Programs) -> Result<Config, MeaningError> {
     let mut check = Check::new(base, programs);
     let trusted = trusted::trusted(&mut check, &raw.trusted);

@@ -1,4 +1,4 @@
-//! Process fleets: can these children be started, each with a port of its own?
+//! Process fleets: whether the program can be started, and enough ports.
 
 use std::ffi::OsString;
 use std::fs;
@@ -53,7 +53,7 @@ fn command(check: &mut Check<'_>, at: &str, raw: &At<Process>) -> Vec<String> {
         check.wrong(
             process.command.line,
             what,
-            "tell the child where to listen: command: [server, --port, \"{port}\"], or env: { PORT: \"{port}\" }",
+            "pass the port to the child: command: [server, --port, \"{port}\"], or env: { PORT: \"{port}\" }",
         );
     }
     if program.contains('/') {
@@ -65,20 +65,20 @@ fn command(check: &mut Check<'_>, at: &str, raw: &At<Process>) -> Vec<String> {
     command
 }
 
-/// Says what keeps the program from being started.
+/// Reports why the program cannot be started.
 fn look_up(check: &mut Check<'_>, at: &str, process: &Process, program: &str) {
     let line = process.command.value[0].line;
     if program.contains('/') {
         let path = Path::new(program);
         if !path.is_file() {
-            let what = format!("{at}.command: there is no program {program}");
+            let what = format!("{at}.command: no such program: {program}");
             check.wrong(line, what, "correct the path (a relative one starts at the directory of this file), or build it first");
         } else if !is_executable(path) {
             check.wrong(line, format!("{at}.command: {program} is not executable"), format!("chmod +x {program}"));
         }
         return;
     }
-    // A child is looked up in the PATH that it will have.
+    // The program is looked up in the PATH of the child.
     let own = process.env.0.iter().find(|(key, _)| key.value == "PATH").map(|(_, path)| OsString::from(&path.value));
     let path = own.or_else(|| std::env::var_os("PATH")).unwrap_or_default();
     if !std::env::split_paths(&path).any(|dir| is_executable(&dir.join(program))) {
@@ -95,16 +95,16 @@ fn env(check: &mut Check<'_>, at: &str, process: &Process) -> Vec<(String, Strin
     for (n, (key, _)) in process.env.0.iter().enumerate() {
         let name = key.value.as_str();
         if name.is_empty() || name.contains(['=', '\0']) {
-            check.wrong(key.line, format!("{at}.env: `{name}` cannot be the name of a variable"), "write a name without `=`");
+            check.wrong(key.line, format!("{at}.env: `{name}` is not a valid variable name"), "write a name without `=`");
         }
         if let Some((first, _)) = process.env.0[..n].iter().find(|(other, _)| other.value == key.value) {
-            check.wrong(key.line, format!("{at}.env: `{name}` stands on line {} too", first.line), "remove one");
+            check.wrong(key.line, format!("{at}.env: `{name}` is already on line {}", first.line), "remove one");
         }
     }
     process.env.0.iter().map(|(key, value)| (key.value.clone(), value.value.clone())).collect()
 }
 
-/// Ranges of all process fleets, to be kept apart from each other and from Holdline's own ports.
+/// Port ranges of all process fleets, which must not overlap each other or Holdline's own ports.
 #[derive(Default)]
 pub(super) struct Ranges(Vec<(String, PortRange)>);
 

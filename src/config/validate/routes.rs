@@ -55,7 +55,7 @@ fn only_route(
         let line = if raw.line == 0 { first.line } else { raw.line };
         let what = format!("there are {} fleets and no routes", named.0.len());
         let remedy = format!(
-            "say what goes where: routes: [ {{ path: /{second}, fleet: {second} }}, {{ path: /, fleet: {first} }} ]",
+            "add routes, such as: routes: [ {{ path: /{second}, fleet: {second} }}, {{ path: /, fleet: {first} }} ]",
             first = first.value,
             second = second.value
         );
@@ -95,8 +95,8 @@ fn host(check: &mut Check<'_>, raw: Option<&At<String>>) -> Option<HostMatch> {
 
 fn host_remedy(host: &str) -> String {
     match host.rsplit_once(':') {
-        _ if host == "*" || host.is_empty() => "leave the key out for any host".to_owned(),
-        _ if host.contains("://") => "write the host alone, such as chat.example.com".to_owned(),
+        _ if host == "*" || host.is_empty() => "remove the key to match any host".to_owned(),
+        _ if host.contains("://") => "write only the host, such as chat.example.com".to_owned(),
         Some((name, port)) if is_host(name) && port.bytes().all(|b| b.is_ascii_digit()) => {
             format!("write {name}: ports are not compared")
         }
@@ -142,11 +142,11 @@ fn polls(check: &mut Check<'_>, route: &raw::Route, fleets: &[FleetConfig]) {
     if route.sessions.value == Sessions::Polls && named.is_some_and(|f| f.policy.affinity == Affinity::None) {
         let fleet = &route.fleet.value;
         let what =
-            format!("the requests of this route are sessions, but fleets.{fleet}.affinity says nothing of which client is which");
+            format!("the requests of this route are sessions, but fleets.{fleet}.affinity does not identify clients");
         check.wrong(
             route.sessions.line,
             what,
-            format!("write fleets.{fleet}.affinity: {{ by: cookie }}, or by: header or query with the name of yours"),
+            format!("write fleets.{fleet}.affinity: {{ by: cookie }}, or by: header or by: query with a name"),
         );
     }
 }
@@ -170,7 +170,7 @@ fn shared_cookies(check: &mut Check<'_>, routes: &[Route], named: &Entries<raw_f
                 "fleets.{this}.affinity.name is `{name}`, as for fleet `{}`, which the same clients reach",
                 other.policy.name
             );
-            check.wrong(line, what, "give each fleet its own: they would overwrite each other's cookie");
+            check.wrong(line, what, "give each fleet its own name: they would overwrite each other's cookie");
         }
     }
 }

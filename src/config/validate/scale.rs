@@ -17,7 +17,7 @@ pub(super) fn scale(check: &mut Check<'_>, fleet: &str, raw: &Scale) -> ScalePol
     let at = format!("fleets.{fleet}.scale");
     let (Count(min), Count(max)) = (raw.min.value, raw.max.value);
     if max == 0 {
-        check.wrong(raw.max.line, format!("{at}.max is 0"), "write 1 or more; a fleet that may have no backend serves nobody");
+        check.wrong(raw.max.line, format!("{at}.max is 0"), "write 1 or more; a fleet without backends cannot serve clients");
     } else if min > max {
         let what = format!("{at}.min is {min}{}, above max {max}{}", default_mark(&raw.min), default_mark(&raw.max));
         check.wrong(later(&raw.min, &raw.max), what, "lower min or raise max");

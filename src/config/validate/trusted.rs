@@ -28,18 +28,18 @@ fn network(check: &mut Check<'_>, at: &At<String>) -> Option<IpNet> {
     };
     if network.addr() != network.network() {
         let (whole, alone) = (network.trunc(), network.addr());
-        let what = format!("trusted: `{text}` has bits behind its prefix");
-        check.wrong(at.line, what, format!("write {whole} for the network, or {alone} for that host alone"));
+        let what = format!("trusted: `{text}` has bits set beyond its prefix");
+        check.wrong(at.line, what, format!("write {whole} for the network, or {alone} for that host only"));
     }
     if let Some(v4) = unmapped(network) {
         check.wrong(at.line, format!("trusted: `{text}` is IPv4 mapped into IPv6"), format!("write {v4}"));
     }
     if network.prefix_len() == 0 {
-        let what = format!("trusted: {text} is everybody");
+        let what = format!("trusted: {text} matches every address");
         check.odd(
             at.line,
             what,
-            "name the networks of your proxies alone: who is trusted chooses the address that is logged and limited",
+            "list only the networks of your proxies: a trusted peer sets the client address that is logged and limited",
         );
     }
     Some(network)
