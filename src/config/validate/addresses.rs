@@ -13,11 +13,7 @@ const UNREAD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 
 pub(super) fn listeners(check: &mut Check<'_>, raw: &At<Vec<raw::Listener>>, trusted: &At<Vec<At<String>>>) -> Vec<Listener> {
     if raw.value.is_empty() {
-        check.wrong(
-            raw.line,
-            "no listeners",
-            "add one: listeners: [ { address: \"0.0.0.0:8080\" } ]",
-        );
+        check.wrong(raw.line, "no listeners", "add one: listeners: [ { address: \"0.0.0.0:8080\" } ]");
     }
     let mut found: Vec<(u64, Listener)> = Vec::new();
     for listener in &raw.value {
@@ -47,10 +43,7 @@ pub(super) fn admin(check: &mut Check<'_>, raw: &At<String>, listeners: &[Listen
         check.wrong(
             raw.line,
             format!("admin.address is {address}, which is not a loopback address"),
-            format!(
-                "the admin API has neither TLS nor tokens: use 127.0.0.1:{} and connect through a tunnel",
-                address.port()
-            ),
+            format!("the admin API has neither TLS nor tokens: use 127.0.0.1:{} and connect through a tunnel", address.port()),
         );
     }
     for Listener { address: listener, .. } in listeners {

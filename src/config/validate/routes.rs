@@ -141,8 +141,7 @@ fn polls(check: &mut Check<'_>, route: &raw::Route, fleets: &[FleetConfig]) {
     let named = fleets.iter().find(|f| f.policy.name.as_str() == route.fleet.value);
     if route.sessions.value == Sessions::Polls && named.is_some_and(|f| f.policy.affinity == Affinity::None) {
         let fleet = &route.fleet.value;
-        let what =
-            format!("the requests of this route are sessions, but fleets.{fleet}.affinity does not identify clients");
+        let what = format!("the requests of this route are sessions, but fleets.{fleet}.affinity does not identify clients");
         check.wrong(
             route.sessions.line,
             what,
