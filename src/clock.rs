@@ -1,4 +1,4 @@
-//! The one place that reads clocks.
+//! The only module that reads clocks.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -45,7 +45,7 @@ pub async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Res
     }
 }
 
-/// Tells [`Moment`]s since it was made; follows tokio's paused time in tests.
+/// Returns [`Moment`]s since its start; follows tokio's paused time in tests.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -68,7 +68,7 @@ impl Clock {
         self.start + moment.since_start()
     }
 
-    /// The wall clock, milliseconds since 1970 (UTC): for people to read, nothing is decided by it.
+    /// The wall clock, milliseconds since 1970 (UTC): for display only, no decision uses it.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn unix_ms(&self) -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)

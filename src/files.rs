@@ -1,5 +1,5 @@
-//! Reads the files that an operator names: bounded, and regular files only, so that a wrong path or a damaged file is an error and not a
-//! process without memory or a task that hangs.
+//! Reads files that the configuration names: bounded, and regular files only, so that a wrong path is an error instead of exhausted memory or
+//! a blocked task.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -19,9 +19,9 @@ pub const SECRET_MAX: u64 = 4 << 10;
 /// The content of a regular file of at most `max` bytes.
 ///
 /// # Errors
-/// The kernel's; [`ErrorKind::FileTooLarge`]; [`ErrorKind::InvalidInput`] for what is not a regular file.
+/// I/O errors; [`ErrorKind::FileTooLarge`]; [`ErrorKind::InvalidInput`] for what is not a regular file.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    // Opening a FIFO would wait for its writer.
+    // Opening a FIFO would block until it has a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let status = file.metadata()?;
@@ -29,7 +29,7 @@ pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut bytes = Vec::new();
-    // The size is not enough: files of procfs and files that grow have more than they say.
+    // The size is not reliable: files in procfs and growing files are longer.
     if status.len() > max || file.take(max + 1).read_to_end(&mut bytes)? as u64 > max {
         return Err(io::Error::new(ErrorKind::FileTooLarge, format!("larger than {} KiB", max >> 10)));
     }

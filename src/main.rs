@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use holdline::providers::supervisor;
 
-/// See docs/decisions, "allocator": sessions come and go by the thousand, and what they held is given back.
+/// See docs/decisions, "allocator": memory of ended sessions is returned to the system.
 #[cfg(all(target_os = "linux", not(target_env = "musl")))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    // Before anything else: a supervisor is started for each backend and should weigh nothing.
+    // First, since a supervisor runs for each backend and should use little memory.
     if args.next().is_some_and(|first| first == supervisor::SUBCOMMAND) {
         return supervisor::run(args);
     }

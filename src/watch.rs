@@ -1,9 +1,8 @@
-//! Tells when files change: those that the configuration names, and the configuration itself.
+//! Detects changes of files: the configuration and the files that it names.
 //!
-//! It asks for their status once a second instead of having the kernel tell. A status follows links, so that a rename over the file, a
-//! link that is turned (Kubernetes' `..data`, certbot's `live`) and a write in place look alike, on every file system and in every mount;
-//! the kernel's notices would need a watch on each directory of each link's way, and are silent on NFS and for a file that is mounted by
-//! itself. A few `stat` a second cost some microseconds.
+//! It calls `stat` once per second instead of using inotify. `stat` follows symlinks, so that a rename over the file, a changed link
+//! (Kubernetes' `..data`, certbot's `live`) and a write in place look alike, on every file system and mount. inotify would need a watch on
+//! each directory of each link's path, and does not work on NFS or for a bind-mounted file. A few `stat` per second cost some microseconds.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -13,12 +12,12 @@ use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Between two looks.
+/// Poll interval.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A set of files whose changes are waited for.
+/// A set of watched files.
 ///
-/// Make it before the files are read: what changes before it is made is not told.
+/// Create it before reading the files: changes before its creation are not reported.
 #[derive(Debug)]
 pub struct FileWatch {
     paths: Arc<[PathBuf]>,
@@ -29,13 +28,13 @@ pub struct FileWatch {
 
 #[derive(Debug)]
 struct File {
-    /// When its content was last known to its reader.
+    /// The status that was last reported.
     told: Option<Mark>,
-    /// At the last look.
+    /// The status at the last poll.
     last: Option<Mark>,
 }
 
-/// What a file's status says of its content.
+/// The part of a file's status that changes with its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     device: u64,
@@ -46,7 +45,7 @@ struct Mark {
 }
 
 impl FileWatch {
-    /// Watches `paths` from now on; they may be missing. To be made within a runtime.
+    /// Watches `paths`, which may be missing. Must be called within a runtime.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let paths: Arc<[PathBuf]> = paths.into_iter().collect();
         let files = marks(&paths).into_iter().map(|mark| File { told: mark, last: mark }).collect();
@@ -55,13 +54,13 @@ impl FileWatch {
         FileWatch { paths, files, looks }
     }
 
-    /// Resolves when files have changed, appeared or vanished, and for a second have not changed again: somebody may still be writing. Says
-    /// which. A future that is dropped on the way loses nothing; the next call goes on where it was.
+    /// Returns files that have changed, appeared or vanished, and have then been stable for a second, since a write may be in progress.
+    /// Cancel-safe.
     pub async fn changed(&mut self) -> Vec<PathBuf> {
         loop {
             self.looks.tick().await;
             let paths = Arc::clone(&self.paths);
-            // A disk, or a network's, may let a look wait.
+            // A file system may block.
             let Ok(marks) = tokio::task::spawn_blocking(move || marks(&paths)).await else { continue };
             let changed = self.compare(&marks);
             if !changed.is_empty() {
@@ -73,8 +72,8 @@ impl FileWatch {
     fn compare(&mut self, marks: &[Option<Mark>]) -> Vec<PathBuf> {
         let mut changed = Vec::new();
         for ((path, file), mark) in self.paths.iter().zip(&mut self.files).zip(marks) {
-            // Twice the same, a second apart, is also what makes the clock's grain harmless: a write in the same tick as a look, which leaves
-            // the status as it was, is over when the next look finds it.
+            // Two equal polls a second apart also handle the granularity of timestamps: a write in the same tick as a poll, which leaves the
+            // status unchanged, is over by the next poll.
             if file.last == *mark && file.told != *mark {
                 file.told = *mark;
                 changed.push(path.clone());

@@ -1,4 +1,4 @@
-//! The configuration file, as it is written: one type a mapping, with its defaults. Nothing is checked here but shapes.
+//! The configuration file as written: one type per mapping, with defaults. Only the types of values are checked here.
 //!
 //! The doc comments are the descriptions of the JSON Schema (`holdline config schema`).
 
@@ -19,21 +19,21 @@ pub(super) struct Config {
     pub(super) listeners: At<Vec<Listener>>,
     /// The admin API.
     pub(super) admin: Admin,
-    /// Networks of proxies whose PROXY headers and `X-Forwarded-*` are believed, such as `10.0.0.0/8`; an address alone is that host. What
-    /// others say of themselves is replaced.
+    /// Networks of proxies whose PROXY headers and `X-Forwarded-*` are trusted, such as `10.0.0.0/8`; an address without prefix is a single
+    /// host. These headers of other peers are replaced.
     pub(super) trusted: At<Vec<At<String>>>,
     /// What is logged to stderr, and how.
     pub(super) log: Log,
-    /// Which requests go to which fleet: exact host, then `*.wildcard`, then any host; then the longest path prefix. May be left out with one
+    /// Which requests go to which fleet: exact host, then `*.wildcard`, then any host; then the longest path prefix. Optional with one
     /// fleet.
     pub(super) routes: At<Vec<Route>>,
     /// Fleets by name; at least one.
     pub(super) fleets: Entries<RawFleet>,
     /// Bounds on what a client may do.
     pub(super) limits: Limits,
-    /// Data-plane threads; `auto`: one a core.
+    /// Data-plane threads; `auto`: one per core.
     pub(super) threads: At<Threads>,
-    /// What SIGTERM does.
+    /// Behaviour on SIGTERM.
     pub(super) shutdown: Shutdown,
 }
 
@@ -49,7 +49,7 @@ impl<T> Default for At<Vec<T>> {
 pub(super) struct Listener {
     /// IP address and port, such as `0.0.0.0:8080`.
     pub(super) address: At<String>,
-    /// Clients speak TLS here; left out: plain text.
+    /// TLS settings; omitted: plain text.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<At<ListenerTls>>,
     /// Each connection begins with a PROXY header, version 1 or 2, before TLS; only from `trusted` networks.
@@ -63,24 +63,24 @@ impl Default for At<bool> {
     }
 }
 
-/// What a listener speaks TLS with.
+/// TLS settings of a listener.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListenerTls {
-    /// At least one. The one is used that is for the host that a client names: an exact name, else a wildcard, else the first.
+    /// At least one. Selected by SNI: an exact name, else a wildcard, else the first.
     pub(super) certificates: At<Vec<CertificateFiles>>,
-    /// The oldest version that clients may speak.
+    /// The oldest version that clients may use.
     #[serde(default)]
     pub(super) min_version: TlsVersion,
 }
 
-/// Two files in PEM; relative paths start at this file's directory. They are read again when they change.
+/// Two PEM files, reloaded when they change; relative paths start at this file's directory.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CertificateFiles {
-    /// The certificate, then those that lead to its root.
+    /// The certificate chain, the server's own first.
     pub(super) cert: At<String>,
-    /// Its private key, without a pass phrase.
+    /// Its private key, unencrypted.
     pub(super) key: At<String>,
 }
 
@@ -91,7 +91,7 @@ pub(super) enum TlsVersion {
     #[default]
     #[serde(rename = "1.2")]
     V12,
-    /// TLS 1.3 alone.
+    /// TLS 1.3 only.
     #[serde(rename = "1.3")]
     V13,
 }
@@ -116,7 +116,7 @@ impl Default for Admin {
 pub(super) struct Log {
     /// The form of a line.
     pub(super) format: LogFormat,
-    /// The least that is logged.
+    /// The lowest level that is logged.
     pub(super) level: LogLevel,
     /// A line for every ended session and every plain request.
     pub(super) access: bool,
@@ -132,23 +132,23 @@ impl Default for Log {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum LogFormat {
-    /// For people.
+    /// Text for a terminal.
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// The least that is logged.
+/// The lowest level that is logged.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum LogLevel {
-    /// What failed.
+    /// Failures.
     Error,
-    /// What may become a failure.
+    /// Possible problems.
     Warn,
-    /// What an operator wants to know.
+    /// Normal operation.
     Info,
-    /// What a developer wants to know.
+    /// Details for debugging.
     Debug,
     /// Everything.
     Trace,
@@ -158,7 +158,7 @@ pub(super) enum LogLevel {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
-    /// A host name, or `*.example.com` for all below it; left out: any host.
+    /// A host name, or `*.example.com` for all its subdomains; omitted: any host.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) host: Option<At<String>>,
     /// Path prefix, compared on `/` borders.
@@ -184,13 +184,13 @@ fn root() -> At<String> {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Limits {
-    /// Sessions that one address holds at once; an IPv6 network of 64 bits is one.
+    /// Concurrent sessions per client address; IPv6 addresses are grouped by /64.
     pub(super) sessions_per_address: At<OrNone<Count>>,
-    /// Sessions that one address begins a second, such as `20/s`; as many at once.
+    /// New sessions per second and client address, such as `20/s`; the burst is the same number.
     pub(super) handshakes_per_address: OrNone<Rate>,
     /// The largest request head; 8KiB or more.
     pub(super) head: At<Size>,
-    /// For a whole head, from its first byte; also the longest that a connection idles.
+    /// Timeout for a whole request head, from its first byte; also the idle timeout of connections.
     pub(super) head_timeout: At<Period>,
     /// Memory above which no new session begins, such as `2GiB`; 32MiB or more.
     pub(super) memory: At<OrNone<Size>>,
@@ -218,7 +218,7 @@ impl Default for At<Threads> {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Shutdown {
-    /// The time in which sessions are closed at a pace; what is left then is cut.
+    /// Time over which sessions are closed gradually; sessions left then are cut.
     pub(super) deadline: At<Period>,
 }
 

@@ -1,4 +1,4 @@
-//! A fleet, as the configuration file writes it.
+//! A fleet in the configuration file.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,30 +14,30 @@ use super::units::{Count, OrNone, Period, PortRange, Rate, Share};
 pub(super) struct RawFleet {
     /// Where its backends come from: exactly one provider.
     pub(super) backends: Backends,
-    /// Sessions a backend takes, or `none`; a heartbeat may report a lower one. There is no default.
+    /// Maximum sessions of a backend, or `none`; a heartbeat may report a lower one. Required.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) capacity: Option<At<OrNone<Count>>>,
-    /// How full a backend should get: `packed` fills to it, the autoscaler keeps the fleet below it.
+    /// Target utilisation of a backend: `packed` fills up to it, the autoscaler keeps the fleet below it.
     pub(super) fill: At<Share>,
     /// Which backend takes the next session.
     pub(super) balance: Balance,
-    /// What sends a client's next connection to the backend it had.
+    /// How returning clients are sent to their previous backend.
     pub(super) affinity: Affinity,
-    /// Handshakes that wait for a seat.
+    /// Queue of handshakes that wait for a seat.
     pub(super) queue: Queue,
-    /// New sessions that one backend takes, or `none`; a storm waits in the queue.
+    /// Maximum rate of new sessions per backend, or `none`; excess handshakes wait in the queue.
     pub(super) admit_rate: OrNone<Rate>,
-    /// What a client is told that gets no seat.
+    /// Response to clients that get no seat.
     pub(super) refuse: Refuse,
-    /// How a backend's health and counts are learned.
+    /// Health checks, and reports of a backend's counts.
     pub(super) heartbeat: Heartbeat,
     /// How sessions leave a backend.
     pub(super) drain: Drain,
     /// Deadlines on the data path.
     pub(super) timeouts: Timeouts,
-    /// How silent peers are found.
+    /// Detection of unresponsive peers.
     pub(super) keepalive: Keepalive,
-    /// How many backends to run; a static fleet is only advised.
+    /// Number of backends; advice only for a static fleet.
     pub(super) scale: Scale,
 }
 
@@ -65,47 +65,47 @@ impl Default for RawFleet {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Backends {
-    /// Backends that somebody else runs, at fixed addresses.
+    /// Backends at fixed addresses, not run by Holdline.
     #[serde(rename = "static", deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) static_: Option<At<Vec<StaticBackend>>>,
-    /// Children of Holdline.
+    /// Backends as child processes.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) process: Option<At<Process>>,
-    /// Backends are spoken to over TLS; left out: in plain text.
+    /// TLS to backends; omitted: plain text.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<At<BackendTls>>,
-    /// What backends are told of each connection before its first byte.
+    /// PROXY header sent to backends on each connection.
     pub(super) proxy_protocol: ProxyProtocol,
 }
 
-/// What backends are told of each connection before its first byte, and before TLS.
+/// PROXY header sent to backends on each connection, before TLS.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ProxyProtocol {
     /// Nothing.
     #[default]
     None,
-    /// Whose it is, by version 2 of the PROXY protocol. Each plain request takes a connection of its own.
+    /// PROXY protocol version 2 with the client's address. Each plain request then uses its own connection.
     V2,
 }
 
-/// How backends are spoken to over TLS. Their certificates are always checked.
+/// TLS to backends. Their certificates are always verified.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct BackendTls {
-    /// A file in PEM with the certificates that theirs must lead to; a relative path starts at this file's directory. Left out: the system's.
+    /// PEM file of trusted root certificates; a relative path starts at this file's directory. Omitted: the system's.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) ca: Option<At<String>>,
-    /// The DNS name that their certificates must be for; left out: the IP address of each.
+    /// The DNS name that their certificates must have; omitted: the IP address of each.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<At<String>>,
 }
 
-/// A backend that somebody else runs.
+/// A backend that Holdline does not run.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StaticBackend {
-    /// Its name; left out: its address.
+    /// Its name; default: its address.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<At<String>>,
     /// IP address and port.
@@ -121,15 +121,15 @@ pub(super) struct StaticBackend {
 pub(super) struct Process {
     /// Program and arguments; `{port}` and `{id}` are replaced. A program with a `/` starts at this file's directory, others are looked up in PATH.
     pub(super) command: At<Vec<At<String>>>,
-    /// Ports that children may be given, at least `scale.max` of them.
+    /// Port range for children, at least `scale.max` ports.
     pub(super) ports: At<PortRange>,
     /// Added to the environment; `{port}` and `{id}` are replaced in the values.
     pub(super) env: Entries<At<String>>,
-    /// From start to the first good heartbeat, else the child counts as crashed.
+    /// Time from start to the first good heartbeat; after it, the start has failed.
     pub(super) ready_timeout: At<Period>,
     /// From SIGTERM to SIGKILL.
     pub(super) stop_timeout: At<Period>,
-    /// One log file a child; starts at this file's directory, created when missing.
+    /// Directory of the children's log files; relative to this file's directory, created when missing.
     pub(super) log_dir: At<String>,
 }
 
@@ -152,22 +152,22 @@ impl Default for Process {
 pub(super) enum Balance {
     /// Lowest used/capacity, ties at random.
     LeastSessions,
-    /// The fullest that is below its fill, so that others empty.
+    /// The fullest backend below its fill, so that others empty.
     Packed,
     /// The emptier of two chosen at random.
     RandomOfTwo,
 }
 
-/// What sends a client's next connection to the backend it had.
+/// How returning clients are sent to their previous backend.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Affinity {
     /// The means.
     pub(super) by: At<AffinityBy>,
-    /// The name of the cookie (left out: `holdline`), header or query parameter.
+    /// The name of the cookie (default: `holdline`), header or query parameter.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<At<String>>,
-    /// File with the key that signs the cookies, and below it the one before; left out: a random key, until the next start.
+    /// File with the key that signs the cookies, and below it the one before; omitted: a random key per start.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) key_file: Option<At<String>>,
 }
@@ -194,13 +194,13 @@ pub(super) enum AffinityBy {
     Address,
 }
 
-/// Handshakes that wait for a seat.
+/// Queue of handshakes that wait for a seat.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Queue {
-    /// The most that wait; 0: nobody waits.
+    /// Maximum number of waiting handshakes; 0: no queue.
     pub(super) length: Count,
-    /// The longest that one waits.
+    /// Maximum wait.
     pub(super) timeout: At<Period>,
 }
 
@@ -210,13 +210,13 @@ impl Default for Queue {
     }
 }
 
-/// What a client is told that gets no seat.
+/// Response to clients that get no seat.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Refuse {
     /// The form.
     pub(super) with: RefuseWith,
-    /// When it should come back, spread by ±50 %.
+    /// Retry delay for the client, randomised by ±50 %.
     pub(super) retry_after: At<Period>,
 }
 
@@ -236,7 +236,7 @@ pub(super) enum RefuseWith {
     Close,
 }
 
-/// How a backend's health and counts are learned.
+/// Health checks, and reports of a backend's counts.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Heartbeat {
@@ -244,15 +244,15 @@ pub(super) struct Heartbeat {
     pub(super) probe: Probe,
     /// Path of the HTTP probe.
     pub(super) path: At<String>,
-    /// Between two probes.
+    /// Interval of probes.
     pub(super) interval: At<Period>,
-    /// For one answer.
+    /// Timeout of one probe.
     pub(super) timeout: At<Period>,
     /// Without a heartbeat for so long: no new sessions.
     pub(super) suspect_after: At<Period>,
     /// Without a heartbeat for so long: dead, unless dials succeed.
     pub(super) dead_after: At<Period>,
-    /// File with the token that a pushed heartbeat must carry; left out: who reaches the admin address may push.
+    /// File with the token that a pushed heartbeat must carry; omitted: no authentication.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(super) token_file: Option<At<String>>,
 }
@@ -287,11 +287,11 @@ pub(super) enum Probe {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Drain {
-    /// The gentlest thing done to a session.
+    /// How sessions are ended before the deadline.
     pub(super) mode: DrainMode,
-    /// What is left then is cut.
+    /// Sessions left at the deadline are cut.
     pub(super) deadline: At<Period>,
-    /// The most sessions moved, or `none`.
+    /// Maximum rate of moved sessions, or `none`.
     pub(super) rate_max: OrNone<Rate>,
 }
 
@@ -301,7 +301,7 @@ impl Default for Drain {
     }
 }
 
-/// What a session sees of a drain.
+/// How a drain ends sessions.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum DrainMode {
@@ -317,7 +317,7 @@ pub(super) enum DrainMode {
 pub(super) struct Timeouts {
     /// One dial.
     pub(super) connect: At<Period>,
-    /// From the seat to the head of the backend's answer, all dials together.
+    /// From the seat to the head of the backend's response, all connection attempts included.
     pub(super) handshake: At<Period>,
     /// A plain request: to the head of the answer.
     pub(super) response: At<Period>,
@@ -325,7 +325,7 @@ pub(super) struct Timeouts {
     pub(super) write: At<Period>,
     /// Nothing in either direction.
     pub(super) idle: At<OrNone<Period>>,
-    /// A session's whole life.
+    /// Maximum duration of a session.
     pub(super) session: At<OrNone<Period>>,
 }
 
@@ -342,11 +342,11 @@ impl Default for Timeouts {
     }
 }
 
-/// How silent peers are found.
+/// Detection of unresponsive peers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Keepalive {
-    /// Idle time before the kernel's probes.
+    /// Idle time before TCP keepalive probes.
     pub(super) tcp: At<OrNone<Period>>,
     /// Silence of a WebSocket client before it is sent a Ping.
     pub(super) ping: At<OrNone<Period>>,

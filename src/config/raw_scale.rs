@@ -1,4 +1,4 @@
-//! The autoscaler's part of a fleet, as the configuration file writes it.
+//! Settings of the autoscaler in the configuration file.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 use super::located::At;
 use super::units::{Amount, Count, OrNone, Period, Share};
 
-/// How many backends to run.
+/// Number of backends.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Scale {
-    /// The fewest; 0: to zero and from zero.
+    /// Minimum; 0 allows scaling to zero.
     pub(super) min: At<Count>,
-    /// The most.
+    /// Maximum.
     pub(super) max: At<Count>,
-    /// Spare backends: so many, or a share of the need.
+    /// Spare backends: a number, or a share of the need.
     pub(super) buffer: At<Amount>,
-    /// Bounds on the pace, with the names and meaning of a HorizontalPodAutoscaler.
+    /// Limits of the scaling rate, with the names and meaning of a HorizontalPodAutoscaler.
     pub(super) behavior: Behavior,
-    /// With `min: 0`: no session and no request for so long, then zero; `none`: one stays.
+    /// With `min: 0`: scale to zero after this time without sessions and requests; `none`: keep one.
     pub(super) idle_to_zero_after: At<OrNone<Period>>,
 }
 
@@ -34,7 +34,7 @@ impl Default for Scale {
     }
 }
 
-/// Bounds on the pace of scaling.
+/// Limits of the scaling rate.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Behavior {
@@ -102,7 +102,7 @@ pub(super) enum Select {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Step")]
 pub(super) struct RawScalingPolicy {
-    /// So many backends, or a share of those there were at the period's start.
+    /// A number of backends, or a share of those at the start of the period.
     pub(super) amount: At<Amount>,
     /// The period.
     pub(super) period: At<Period>,

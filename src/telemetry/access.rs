@@ -24,7 +24,7 @@ pub struct SessionLine<'a> {
     pub client: SocketAddr,
     /// Why it ended.
     pub cause: EndCause,
-    /// How long it lived.
+    /// Its duration.
     pub age: Duration,
     /// From the client.
     pub bytes_in: u64,

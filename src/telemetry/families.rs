@@ -1,4 +1,4 @@
-//! The families behind [`names`], made once in a registry of our own, and the handles that a fleet resolves once.
+//! The metric families of [`names`] in a registry per instance, and the handles that a fleet resolves once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -17,7 +17,7 @@ use super::logs::DroppedLines;
 use super::names::{self, Kind, Metric};
 use super::snapshot_gauges;
 
-/// All metrics of one Holdline. No globals: two of them in one process do not meet.
+/// All metrics of one instance. No globals, so several instances in one process do not interfere.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -26,7 +26,7 @@ pub struct Metrics {
     dropped: Mutex<Option<DroppedLines>>,
 }
 
-/// The handles that somebody holds. Series of a fleet go with the last of them.
+/// The handles in use. The series of a fleet are removed with the last handle.
 type Fleets = Arc<Mutex<HashMap<FleetName, Weak<FleetMetrics>>>>;
 
 impl Metrics {
@@ -39,7 +39,7 @@ impl Metrics {
         Arc::new(Metrics { registry, families, fleets: Arc::default(), dropped: Mutex::default() })
     }
 
-    /// The handles of a fleet; the same ones for the same name, as long as somebody holds them.
+    /// The handles of a fleet; shared while any handle of this name is in use.
     pub fn fleet(&self, name: &FleetName) -> Arc<FleetMetrics> {
         let mut fleets = self.fleets.lock();
         if let Some(held) = fleets.get(name).and_then(Weak::upgrade) {
@@ -50,33 +50,33 @@ impl Metrics {
         made
     }
 
-    /// The configuration was to be reloaded; `result` is one of [`names::reload`].
+    /// Counts a reload of the configuration; `result` is one of [`names::reload`].
     pub fn reloaded(&self, result: &'static str) {
         self.families.config_reloads.with_label_values(&[result]).inc();
     }
 
-    /// Something malformed or not allowed was rejected. `reason` is one of a closed list: it becomes a series.
+    /// Counts rejected input. `reason` is one of a closed list, since each becomes a series.
     pub fn bad_input(&self, reason: &'static str) {
         self.families.bad_input.with_label_values(&[reason]).inc();
     }
 
-    /// Memory in use, and its ceiling, in bytes.
+    /// Sets memory in use and its limit, in bytes.
     pub fn memory(&self, used: u64, ceiling: Option<u64>) {
         self.families.memory.set(used as f64);
         self.families.memory_limit.set(ceiling.map_or(f64::INFINITY, |bytes| bytes as f64));
     }
 
-    /// Changed files of TLS were taken over, or could not be.
+    /// Counts a reload of TLS files.
     pub fn tls_reload(&self, is_ok: bool) {
         self.families.tls_reloads.with_label_values(&[if is_ok { "ok" } else { "failed" }]).inc();
     }
 
-    /// From now on [`Metrics::render`] shows the lines that this log lost.
+    /// Makes [`Metrics::render`] include the dropped lines of this log.
     pub fn follow_log(&self, dropped: DroppedLines) {
         *self.dropped.lock() = Some(dropped);
     }
 
-    /// Everything in Prometheus' text format. Gauges are read from `snapshot` and nothing else, so a backend that is gone from it has no series.
+    /// All metrics in Prometheus' text format. Gauges are read from `snapshot` only, so a removed backend has no series.
     pub fn render(&self, snapshot: &Snapshot, now: Moment) -> String {
         let mut found = self.registry.gather();
         found.extend(snapshot_gauges::gather(snapshot, now, self.dropped.lock().as_ref().map_or(0, DroppedLines::count)));
@@ -90,7 +90,7 @@ impl Metrics {
     }
 }
 
-/// A fleet's handles: no lookup by name on the data path, save where a label is open.
+/// A fleet's handles: no lookup by name on the data path, except for labels with open sets of values.
 #[derive(Debug)]
 pub struct FleetMetrics {
     name: FleetName,
@@ -114,7 +114,7 @@ pub struct FleetMetrics {
 impl Drop for FleetMetrics {
     fn drop(&mut self) {
         let mut fleets = self.fleets.lock();
-        // A fleet of the same name may have been made meanwhile: it counts on in the same series.
+        // A fleet of the same name may have been created meanwhile; it continues the same series.
         if fleets.get(&self.name).is_some_and(|held| held.strong_count() == 0) {
             fleets.remove(&self.name);
             self.families.forget(&self.name);
@@ -143,7 +143,7 @@ impl FleetMetrics {
         }
     }
 
-    /// Its counters, as the snapshot tells them: the same ones, so that page, API and metrics cannot disagree.
+    /// Its counters for the snapshot: the same ones as in the metrics, so that page, API and metrics agree.
     pub fn totals(&self) -> Totals {
         let [opened, ..] = &self.handshakes;
         Totals {

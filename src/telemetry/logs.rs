@@ -1,4 +1,4 @@
-//! The log: text or JSON on stderr, written by a thread of its own. Nothing waits for it; what it cannot take is dropped and counted.
+//! The log: text or JSON on stderr, written by a dedicated thread. Callers never block; when its queue is full, lines are dropped and counted.
 
 use std::io::IsTerminal;
 
@@ -11,13 +11,13 @@ use tracing_subscriber::{Layer, Registry, reload};
 use super::access;
 use crate::config::model::{LogConfig, LogFormat};
 
-/// Lines that wait for stderr: about 20 MiB at the most, and seconds of a busy access log.
+/// Queued lines: about 20 MiB at most, seconds of a busy access log.
 const LINES_MAX: usize = 64 * 1024;
 
 /// Starts the log of this process.
 ///
 /// # Errors
-/// The process has a log already.
+/// A log was already set up in this process.
 pub fn init(config: &LogConfig) -> Result<Guard, TryInitError> {
     let (writer, worker) = writer(std::io::stderr());
     let dropped = DroppedLines(writer.error_counter());
@@ -27,7 +27,7 @@ pub fn init(config: &LogConfig) -> Result<Guard, TryInitError> {
     Ok(Guard { _worker: worker, dropped, filter: LogFilter(handle) })
 }
 
-/// Keeps the log going; dropping it writes what is left.
+/// Guard of the log; dropping it flushes the queue.
 #[derive(Debug)]
 pub struct Guard {
     _worker: WorkerGuard,
@@ -36,7 +36,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The counter of lost lines, for [`Metrics::follow_log`](super::Metrics::follow_log).
+    /// The counter of dropped lines, for [`Metrics::follow_log`](super::Metrics::follow_log).
     pub fn dropped(&self) -> DroppedLines {
         self.dropped.clone()
     }
@@ -47,24 +47,24 @@ impl Guard {
     }
 }
 
-/// What decides which lines are written, while the log goes on.
+/// The filter of the running log.
 #[derive(Clone, Debug)]
 pub struct LogFilter(reload::Handle<Targets, Registry>);
 
 impl LogFilter {
-    /// Obeys level and access switch of another configuration; its format needs a new process.
+    /// Applies level and access switch of another configuration; its format needs a restart.
     pub fn set(&self, config: &LogConfig) {
-        // Fails only when the log is gone, and nobody reads it then.
+        // Fails only when the log has been shut down.
         let _ = self.0.reload(filter(config));
     }
 }
 
-/// Lines that the log could not take.
+/// Counter of lines that the log dropped.
 #[derive(Clone, Debug)]
 pub struct DroppedLines(ErrorCounter);
 
 impl DroppedLines {
-    /// So many since the start.
+    /// Dropped lines since startup.
     pub fn count(&self) -> u64 {
         self.0.dropped_lines() as u64
     }
@@ -88,7 +88,7 @@ where
     }
 }
 
-/// Our own at the configured level; libraries at `warn` unless more silence was asked for; the access log by its own switch alone.
+/// Holdline's own messages at the configured level; libraries at `warn` or less; the access log by its own switch only.
 fn filter(config: &LogConfig) -> Targets {
     let level = LevelFilter::from_level(config.level);
     Targets::new()

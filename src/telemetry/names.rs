@@ -1,9 +1,9 @@
-//! Every metric that Holdline has: its name, what it means, its labels. `docs/metrics.md` is written from this file.
+//! All metrics: name, meaning, labels. `docs/metrics.md` is generated from this file.
 
-/// Bucket bounds in seconds of what should take milliseconds: answers of backends, time in the queue.
+/// Bucket bounds in seconds for latencies: responses of backends, time in the queue.
 const SECONDS_SHORT: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// Bucket bounds in seconds of what lives from a moment to days: sessions.
+/// Bucket bounds in seconds for durations of sessions.
 const SECONDS_LONG: &[f64] = &[0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 4.0 * 3600.0, 12.0 * 3600.0, 86_400.0, 7.0 * 86_400.0];
 
 /// One metric family.
@@ -11,7 +11,7 @@ const SECONDS_LONG: &[f64] = &[0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 4.0 *
 pub struct Metric {
     /// Its full name, with prefix and unit.
     pub name: &'static str,
-    /// What it counts or measures; shown to scrapers and in the documentation.
+    /// Help text, for scrapers and the documentation.
     pub help: &'static str,
     /// Label names, in the order in which values are given.
     pub labels: &'static [&'static str],
@@ -24,7 +24,7 @@ pub struct Metric {
 pub enum Kind {
     /// Only grows.
     Counter,
-    /// Goes up and down; read from the snapshot at the scrape, or set once a second.
+    /// Read from the snapshot at the scrape, or set once per second.
     Gauge,
     /// Observations counted by these upper bounds.
     Histogram(&'static [f64]),
@@ -49,7 +49,7 @@ pub mod handshake {
     pub const ANSWERED: &str = "answered";
     /// Holdline refused; [`REFUSED`](super::REFUSED) says why.
     pub const REFUSED: &str = "refused";
-    /// The client went before it had an answer.
+    /// The client disconnected before it had an answer.
     pub const GONE: &str = "gone";
 
     /// All of them.
@@ -69,11 +69,11 @@ pub mod unasked {
 
 /// Values of the label `result` of [`CONFIG_RELOADS`].
 pub mod reload {
-    /// It is in force.
+    /// Applied.
     pub const OK: &str = "ok";
-    /// It was refused, and nothing changed.
+    /// Rejected; nothing changed.
     pub const FAILED: &str = "failed";
-    /// There was nothing to do.
+    /// No changes.
     pub const UNCHANGED: &str = "unchanged";
 }
 
@@ -94,27 +94,27 @@ metrics! {
         "Sessions that a backend holds through Holdline: seats taken, dials in flight and ends not yet seen included.";
     SEATS = Kind::Gauge, "holdline_seats", ["fleet", "backend", "state"],
         "Seats of a backend; state `capacity`: the lower of configured and reported; `leased`: what the gateway may fill now, zero unless \
-         ready; `used`: taken by whomever. +Inf: no limit.";
+         ready; `used`: taken through Holdline or otherwise. +Inf: no limit.";
     SESSIONS_REPORTED = Kind::Gauge, "holdline_sessions_reported", ["fleet", "backend"],
         "Sessions that a backend last reported by its heartbeat; absent while it reports none.";
     QUEUE_LENGTH = Kind::Gauge, "holdline_queue_length", ["fleet"],
-        "Handshakes that wait for a seat.";
+        "Handshakes waiting for a seat.";
     QUEUE_WAIT = Kind::Histogram(SECONDS_SHORT), "holdline_queue_wait_seconds", ["fleet"],
-        "Time that handshakes waited for a seat, whether they got one or not.";
+        "Time that handshakes waited for a seat, whether or not they got one.";
     HANDSHAKES = Kind::Counter, "holdline_handshakes_total", ["fleet", "result"],
-        "Requests for a session by what became of them: `opened`, `answered` (the backend's own answer was relayed), `refused` (see \
-         holdline_refused_total), `gone` (the client went).";
+        "Requests for a session by result: `opened`, `answered` (the backend's own answer was relayed), `refused` (see \
+         holdline_refused_total), `gone` (the client disconnected).";
     UNASKED_STREAMS = Kind::Counter, "holdline_unasked_streams_total", ["fleet", "seat"],
         "Event streams in answer to plain requests that did not ask for one, by their seat, which they take when the backend has answered; \
          seat `free`: there was one, `beyond_limit`: there was none, and the backend has more sessions than its limit until one ends.";
     REFUSED = Kind::Counter, "holdline_refused_total", ["fleet", "cause"],
         "Requests and sessions that Holdline refused, by cause (header `Holdline-Cause`).";
     SESSIONS_ENDED = Kind::Counter, "holdline_sessions_ended_total", ["fleet", "cause"],
-        "Sessions that ended, by their one cause.";
+        "Ended sessions by cause.";
     SESSION_DURATION = Kind::Histogram(SECONDS_LONG), "holdline_session_duration_seconds", ["fleet"],
-        "Age of sessions at their end.";
+        "Duration of ended sessions.";
     REQUESTS = Kind::Counter, "holdline_requests_total", ["fleet", "code"],
-        "Plain HTTP requests by the status code that the client got.";
+        "Plain HTTP requests by status code.";
     REQUEST_DURATION = Kind::Histogram(SECONDS_SHORT), "holdline_request_duration_seconds", ["fleet"],
         "Time from a plain request's head to the head of its answer.";
     BYTES = Kind::Counter, "holdline_bytes_total", ["fleet", "direction"],
@@ -122,36 +122,36 @@ metrics! {
     BACKENDS = Kind::Gauge, "holdline_backends", ["fleet", "phase"],
         "Backends by phase: starting, ready, suspect, draining, drained, dead.";
     BACKENDS_DESIRED = Kind::Gauge, "holdline_backends_desired", ["fleet"],
-        "Backends that the autoscaler or the operator wants; only advice for a static fleet.";
+        "Desired number of backends, by the autoscaler or an operator; advice only for a static fleet.";
     SCALE_DECISIONS = Kind::Counter, "holdline_scale_decisions_total", ["fleet", "direction", "limited_by"],
         "Changes of the number of backends that the autoscaler decided; direction `up` or `down`; limited_by: what kept it from what the \
          need asked for, or `none`.";
     DRAIN_REMAINING = Kind::Gauge, "holdline_drain_remaining", ["fleet", "backend"],
-        "Sessions that a drain under way has left to move.";
+        "Remaining sessions of a drain in progress.";
     HEARTBEAT_AGE = Kind::Gauge, "holdline_heartbeat_age_seconds", ["fleet", "backend"],
-        "Time since a backend was last heard; since it joined while it was never heard.";
+        "Time since the last heartbeat of a backend; since it joined if there was none.";
     MOVES = Kind::Counter, "holdline_moves_total", ["fleet", "mode", "result"],
         "Sessions that Holdline ended so that their clients come back elsewhere; mode `close`, result `moved`: a drain \
          or rebalance asked them to close; mode `cut`, result `cut`: broken off, by a drain of that mode or at a deadline.";
     BAD_INPUT = Kind::Counter, "holdline_bad_input_total", ["reason"],
-        "What Holdline rejected because it was malformed or not allowed, from clients, backends and callers of the admin API, by reason.";
+        "Rejected input of clients, backends and users of the admin API, malformed or not allowed, by reason.";
     TLS_RELOADS = Kind::Counter, "holdline_tls_reloads_total", ["result"],
-        "Changed files of certificates, keys and trusted certificates; result `ok`: in use for new connections, `failed`: not usable, what \
-         was there before goes on.";
+        "Changed files of certificates, keys and trusted certificates; result `ok`: in use for new connections, `failed`: not usable, the \
+         previous ones stay in use.";
     CONFIG_RELOADS = Kind::Counter, "holdline_config_reloads_total", ["result"],
-        "Reloads of the configuration; result `ok`: it is in force, `failed`: it was refused and nothing changed, `unchanged`: there was \
-         nothing to do.";
+        "Reloads of the configuration; result `ok`: applied, `failed`: rejected, nothing changed, `unchanged`: no \
+         changes.";
     LOG_LINES_DROPPED = Kind::Counter, "holdline_log_lines_dropped_total", [],
-        "Log lines lost because stderr was not read fast enough; Holdline never waits for its log.";
+        "Log lines dropped because stderr was not read fast enough; Holdline never blocks on its log.";
     MEMORY = Kind::Gauge, "holdline_memory_bytes", [],
         "Memory in use as limits.memory sees it: of the control group if it is Holdline's own, else of the process and its sockets.";
     MEMORY_LIMIT = Kind::Gauge, "holdline_memory_limit_bytes", [],
         "limits.memory: above it no session begins. +Inf: no limit.";
     BUILD_INFO = Kind::Gauge, "holdline_build_info", ["version"],
-        "Always 1; the label says which version runs.";
+        "Always 1; the label is the version.";
 }
 
-/// What prometheus' own collector adds for the process, where `/proc` exists.
+/// Metrics of the prometheus crate's process collector, where `/proc` exists.
 const PROCESS: &[(&str, &str)] = &[
     ("process_cpu_seconds_total", "User and system CPU time."),
     ("process_open_fds", "Open file descriptors."),

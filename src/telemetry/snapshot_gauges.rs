@@ -1,4 +1,4 @@
-//! Gauges, made anew from the snapshot at every scrape: what is gone from it leaves no series behind.
+//! Gauges, built from the snapshot at every scrape, so that removed backends leave no series behind.
 
 use holdline_core::cause::Phase;
 use holdline_core::seats::UNLIMITED;
@@ -10,7 +10,7 @@ use prometheus::{Counter, GaugeVec, Opts};
 
 use super::names::{self, Metric};
 
-/// The gauges of `snapshot`, and the counter of lost log lines, which lives elsewhere.
+/// The gauges of `snapshot`, and the counter of dropped log lines.
 pub(super) fn gather(snapshot: &Snapshot, now: Moment, log_lines_dropped: u64) -> Vec<MetricFamily> {
     let gauges = Gauges::new();
     gauges.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
@@ -25,7 +25,7 @@ pub(super) fn gather(snapshot: &Snapshot, now: Moment, log_lines_dropped: u64) -
         Counter::new(names::LOG_LINES_DROPPED.name, names::LOG_LINES_DROPPED.help).expect("names.rs has valid names; tested");
     dropped.inc_by(log_lines_dropped as f64);
     families.extend(dropped.collect());
-    // The encoder calls a family without a series an error.
+    // The encoder rejects families without series.
     families.retain(|f| !f.get_metric().is_empty());
     families
 }

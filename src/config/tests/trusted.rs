@@ -75,8 +75,8 @@ fn what_is_no_network_is_told_with_what_to_write() {
 
 #[test]
 fn to_trust_everybody_is_odd() {
-    let expected = "holdline.yaml:4: trusted: ::/0 matches every address; name the networks of your proxies alone: who is trusted chooses the address \
-                    that is logged and limited";
+    let expected = "holdline.yaml:4: trusted: ::/0 matches every address; list only the networks of your proxies: a trusted peer sets the \
+                    client address that is logged and limited";
     assert_eq!(model_of(&text("[ \"::/0\" ]", "", "")).warnings, [expected]);
 }
 

@@ -114,7 +114,7 @@ fn provider(check: &mut Check<'_>, name: &str, raw: &raw::RawFleet, addresses: &
         (None, Some(child)) => ProviderPolicy::Process(process(check, name, child, &raw.scale)),
         (Some(list), Some(child)) => {
             let what = format!("fleets.{name}.backends has two providers, static and process");
-            check.wrong(later(list, child), what, "keep one, and make a second fleet of the other");
+            check.wrong(later(list, child), what, "keep one and move the other to a second fleet");
             ProviderPolicy::Static(Vec::new())
         }
         (None, None) => {

@@ -25,7 +25,7 @@ pub(super) fn scale(check: &mut Check<'_>, fleet: &str, raw: &Scale) -> ScalePol
     let idle_to_zero_after = check.positive_or_none(&format!("{at}.idle_to_zero_after"), &raw.idle_to_zero_after);
     if let Some(after) = raw.idle_to_zero_after.value.0.filter(|_| min > 0) {
         let what = format!("{at}.idle_to_zero_after is {after}, but min is {min}{}", default_mark(&raw.min));
-        check.wrong(raw.idle_to_zero_after.line, what, "write min: 0, or none here");
+        check.wrong(raw.idle_to_zero_after.line, what, "set min: 0, or use none here");
     }
     let Behavior { up, down } = &raw.behavior;
     ScalePolicy {
