@@ -37,7 +37,7 @@ pub(crate) fn client(socket: &TcpStream, keepalive: &KeepalivePolicy) {
     }
 }
 
-/// Sets the options of a session's connection to its backend; no delay is set by the dial.
+/// Sets the options of a session's connection to its backend once the session has lasted for a while; no delay is set by the dial.
 pub(crate) fn backend(socket: &TcpStream, keepalive: &KeepalivePolicy) {
     let socket = SockRef::from(socket);
     bound_unsent(&socket);

@@ -5,23 +5,31 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use holdline_core::policy::KeepalivePolicy;
 use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::net::tls;
+use crate::net::{options, tls};
 
 /// A byte stream to a peer.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Makes close send a reset, so that the peer notices the end even if it does not read.
     fn reset_on_close(&self);
+
+    /// Sets up what only a session that lasts needs of the connection with its backend; nothing where there is no TCP below.
+    fn set_up_backend(&self, _keepalive: &KeepalivePolicy) {}
 }
 
 impl Transport for TcpStream {
     fn reset_on_close(&self) {
         // Fails only on a socket that is already dead.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+
+    fn set_up_backend(&self, keepalive: &KeepalivePolicy) {
+        options::backend(self, keepalive);
     }
 }
 
@@ -63,6 +71,10 @@ impl Socket {
 impl Transport for Socket {
     fn reset_on_close(&self) {
         self.tcp().reset_on_close();
+    }
+
+    fn set_up_backend(&self, keepalive: &KeepalivePolicy) {
+        self.tcp().set_up_backend(keepalive);
     }
 }
 

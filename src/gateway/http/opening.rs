@@ -171,7 +171,6 @@ async fn at_backend(
     let introduction = asked.caller.introduction(policy);
     let dialled = thread.shared.dial(backend, policy.timeouts.connect, &introduction).await;
     let stream = dialled.map_err(Tried::NotConnected)?;
-    options::backend(stream.tcp(), &policy.keepalive);
     let mut upstream = Upstream::new(stream, seat);
     let id = SessionId(thread.rng.borrow_mut().random());
     let exchange = match asked.kind {

@@ -78,7 +78,6 @@ impl Unasked {
         };
         let (socket, stream) = watch.take_stream().ok_or(Refusal::UNREACHABLE)?;
         let keepalive = fleet.policy.keepalive;
-        options::backend(socket.tcp(), &keepalive);
         Ok(Unasked {
             client: caller.address,
             id,

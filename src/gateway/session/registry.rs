@@ -16,9 +16,11 @@ use tokio::time::MissedTickBehavior;
 
 use self::entry::Tally;
 pub use self::entry::{Candidate, EndOrder, Entry};
+use super::side::Side;
 use super::target::{Session, SessionFilter, SessionInfo};
 use super::timer::{self, Due, Tick, Time};
 use crate::clock::Clock;
+use crate::net::socket::Transport;
 
 /// The sessions of one thread and the thread's coarse time.
 pub struct Registry {
@@ -151,6 +153,12 @@ impl Entered {
     /// What the timer woke the session for, once; nothing if it is not due any more. To be asked once its sockets were read.
     pub fn take_due(&self) -> Option<Due> {
         self.entry.take_due(self.registry.time.get())
+    }
+
+    /// Sets the connection with the session's backend up, for which [`Due::SetUp`](timer::Due::SetUp) woke it.
+    pub(crate) fn set_up<B: Transport>(&self, backend: &Side<B>) {
+        backend.set_up_backend(&self.entry.target.keepalive);
+        self.entry.stamps.set_up.set(true);
     }
 
     /// Settles why the session ends; the first cause stays.

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use holdline_core::policy::KeepalivePolicy;
 use tokio::io::ReadBuf;
 
 use crate::net::socket::Transport;
@@ -139,6 +140,13 @@ impl<S: Transport> Side<S> {
             open.io.reset_on_close();
         }
         self.close();
+    }
+
+    /// Sets the connection with a session's backend up.
+    pub fn set_up_backend(&self, keepalive: &KeepalivePolicy) {
+        if let Some(open) = &self.0 {
+            open.io.set_up_backend(keepalive);
+        }
     }
 
     /// It takes bytes: neither closed nor ended by us, no write failed.

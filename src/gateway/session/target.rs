@@ -40,6 +40,8 @@ pub struct Target {
     pub backend: BackendId,
     /// Who is told of bytes and ends.
     pub watch: Arc<dyn Watch>,
+    /// Of the connections with the backend.
+    pub keepalive: KeepalivePolicy,
     websocket: Limits,
     /// Of sessions that are never pinged.
     others: Limits,
@@ -91,7 +93,7 @@ impl Target {
     ) -> Arc<Self> {
         let limits = |kind| Limits::new(timeouts, keepalive, kind);
         let (websocket, others) = (limits(SessionKind::WebSocket), limits(SessionKind::Sse));
-        Arc::new(Target { fleet, backend, watch, websocket, others, ends })
+        Arc::new(Target { fleet, backend, watch, keepalive: *keepalive, websocket, others, ends })
     }
 
     /// Counts an end; before its seat is given back, so that who sees the free seat finds the end counted.

@@ -13,6 +13,10 @@ use crate::clock;
 /// The length of a [`Tick`]: what a timeout may be late by, twice. Walking 10,000 sessions takes well under 1 % of it.
 pub const TICK: Duration = Duration::from_millis(100);
 
+/// The age at which the connection with a session's backend is set up. Most of those that end sooner never need keepalive or a bound on
+/// unsent bytes, whose five system calls would be a quarter of a handshake's.
+pub(crate) const SET_UP_AFTER: Duration = Duration::from_secs(3);
+
 /// A count of [`TICK`]s since Holdline started, beginning with one, so that zero means never. Lasts 13 years.
 pub type Tick = u32;
 
@@ -123,6 +127,8 @@ pub struct Stamps {
     pub deadline: Cell<Tick>,
     /// Its end has begun: only `deadline` and stalled writes count.
     pub ending: Cell<bool>,
+    /// The connection with its backend is set up for a session that lasts, or there is none to be set up.
+    pub set_up: Cell<bool>,
 }
 
 /// What a session is woken for.
@@ -134,6 +140,8 @@ pub enum Due {
     Ping,
     /// It shall end, for this cause.
     End(EndCause),
+    /// It is [`SET_UP_AFTER`] old.
+    SetUp,
 }
 
 /// What is due, the most urgent first.
@@ -159,7 +167,11 @@ pub fn check(time: Time, stamps: &Stamps, limits: &Limits) -> Option<Due> {
     if passed(stamps.moved.get(), limits.idle) {
         return Some(Due::End(EndCause::IdleTimeout));
     }
-    (stamps.pinged.get() == 0 && passed(stamps.heard.get(), limits.ping)).then_some(Due::Ping)
+    if stamps.pinged.get() == 0 && passed(stamps.heard.get(), limits.ping) {
+        return Some(Due::Ping);
+    }
+    let age = time.clock().saturating_sub(stamps.opened.get());
+    (!stamps.set_up.get() && age >= ticks_past(SET_UP_AFTER)).then_some(Due::SetUp)
 }
 
 #[cfg(test)]
@@ -185,6 +197,7 @@ mod tests {
         stamps.opened.set(tick);
         stamps.moved.set(tick);
         stamps.heard.set(tick);
+        stamps.set_up.set(true);
         stamps
     }
 
@@ -278,6 +291,16 @@ mod tests {
         let mut time = Time::at(1);
         let obeyed = (0..100).filter(|_| (time.advance(time.clock() + 10), time.obeys()).1).count();
         assert_eq!((time.now, obeyed), (101, 25));
+    }
+
+    #[test]
+    fn a_session_is_set_up_once_it_has_lasted() {
+        let stamps = opened_at(at(10));
+        stamps.set_up.set(false);
+        let due = |secs| check(at(secs), &stamps, &limits(None, None, None));
+        assert_eq!((due(13), due(14)), (None, Some(Due::SetUp)));
+        stamps.set_up.set(true);
+        assert_eq!(due(14), None);
     }
 
     #[test]

@@ -105,6 +105,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
             Due::Deadline => self.deadline_passed(cx),
             Due::Ping => self.ping(cx),
             Due::End(cause) => self.end_for(cause, cx),
+            Due::SetUp => self.entered.set_up(&self.backend),
         }
     }
 

@@ -100,7 +100,14 @@ impl Entry {
             waker: Cell::default(),
             bytes: Default::default(),
             bytes_told: Default::default(),
-            stamps: Stamps { opened: tick_of(opened).into(), moved: now.into(), heard: now.into(), ..Stamps::default() },
+            stamps: Stamps {
+                opened: tick_of(opened).into(),
+                moved: now.into(),
+                heard: now.into(),
+                // Polls are plain requests, each on a connection of its own.
+                set_up: Cell::new(kind == SessionKind::LongPoll),
+                ..Stamps::default()
+            },
             key,
             client: client.into(),
             opened_rest_ms,

@@ -147,6 +147,7 @@ async fn a_tick_wakes_only_who_is_due() {
     let timed = registry.enter(session(1, &target("b1", Some(Duration::from_secs(60)), &record)));
     let free = registry.enter(session(2, &target("b2", None, &record)));
     let woken = [&timed, &free].map(|entered| {
+        entered.entry().stamps.set_up.set(true);
         let woken = Arc::new(Woken::default());
         entered.entry().listen(Context::from_waker(&Waker::from(Arc::clone(&woken))).waker());
         woken

@@ -130,6 +130,7 @@ impl<C: Transport, B: Transport> Stream<C, B> {
             Due::Deadline => self.deadline_passed(),
             Due::End(EndCause::WriteTimeout) => self.cut(EndCause::WriteTimeout),
             Due::End(cause) => self.end_in_time(cause),
+            Due::SetUp => self.entered.set_up(&self.backend),
             Due::Ping => {}
         }
     }

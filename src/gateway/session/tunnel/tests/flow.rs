@@ -5,10 +5,12 @@ use std::task::ready;
 use holdline_core::policy::Timeouts;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::rig::*;
+use crate::gateway::session::timer::{SET_UP_AFTER, TICK};
 use crate::gateway::session::tunnel::*;
 
 /// Takes few bytes at once, and is often not ready.
@@ -268,6 +270,26 @@ async fn a_half_closed_session_has_its_session_limit() {
         }
         assert!((60..75).contains(&rig.clock.now().since(opened).as_secs()));
         rig.ended(EndCause::ClientLost).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connection_with_the_backend_is_set_up_once_the_session_has_lasted() {
+    local(async {
+        let sockets = std::cell::RefCell::new(Vec::new());
+        let watched = |socket: TcpStream| {
+            sockets.borrow_mut().push(SockRef::from(&socket).try_clone().unwrap());
+            socket
+        };
+        let rig = Rig::with(timeouts(), keepalive(), Early::default(), watched).await;
+        let probed = || sockets.borrow().iter().map(|s| s.keepalive().unwrap()).collect::<Vec<_>>();
+        tokio::time::sleep(SET_UP_AFTER).await;
+        assert_eq!(probed(), [false, false]);
+        tokio::time::sleep(4 * TICK).await;
+        // The client's was set up by its listener.
+        assert_eq!(probed(), [false, true]);
+        drop(rig);
     })
     .await;
 }
