@@ -21,13 +21,13 @@ impl StageWatch {
     }
 
     /// Resolves when no new session may begin any more.
-    pub(crate) async fn stopping(&self) {
-        self.reached(Stage::Stopping).await;
+    pub(crate) fn stopping(&self) -> impl Future<Output = ()> {
+        self.reached(Stage::Stopping)
     }
 
     /// Resolves when whatever is left is to be dropped.
-    pub(crate) async fn over(&self) {
-        self.reached(Stage::Over).await;
+    pub(crate) fn over(&self) -> impl Future<Output = ()> {
+        self.reached(Stage::Over)
     }
 
     /// Whether no new session may begin any more.

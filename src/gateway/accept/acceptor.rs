@@ -1,5 +1,6 @@
 //! Accepts clients, here or for the emptiest thread.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -30,6 +31,7 @@ pub(crate) const ACCEPTS_AT_ONCE: u32 = 32;
 pub(crate) async fn accept(thread: Rc<Thread>, socket: TcpListener, group: Arc<Group>) {
     let mut closed = group.is_closed();
     let mut accepts = 0;
+    let mut stopping = pin!(thread.stopping());
     loop {
         let next = async {
             thread.shared.descriptors.room().await;
@@ -38,7 +40,7 @@ pub(crate) async fn accept(thread: Rc<Thread>, socket: TcpListener, group: Arc<G
         };
         let accepted = tokio::select! {
             biased;
-            () = thread.stopping() => return,
+            () = &mut stopping => return,
             // Fails only without a sender, and the group has one.
             _ = closed.wait_for(|closed| *closed) => return accept_queued(&thread, &socket, &group).await,
             accepted = next => accepted,
@@ -108,8 +110,7 @@ pub(crate) async fn take_handed(thread: Rc<Thread>, mut handed: mpsc::Receiver<H
 fn serve_here(thread: &Rc<Thread>, accepted: Accepted<TcpStream>) {
     let Accepted { socket, peer: address, listener, slot } = accepted;
     let permit = ConnectionPermit::new(slot, &thread.handle().connections);
-    let local = socket.local_addr().unwrap_or(listener.address);
-    let peer = Peer { address, local, is_tls: false, is_unknown: false };
+    let peer = Peer { address, local: None, is_tls: false, is_unknown: false };
     if listener.proxy_protocol {
         spawn_local(proxied::serve(Rc::clone(thread), socket, peer, listener, permit));
     } else {

@@ -5,17 +5,19 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use holdline_core::time::Moment;
 use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Sleep;
@@ -25,6 +27,7 @@ use crate::clock::{Clock, poll_elapsed};
 use crate::config::model::Listener;
 use crate::gateway::context::shared::Shared;
 use crate::gateway::context::thread::Thread;
+use crate::gateway::http::direct;
 use crate::gateway::http::opening::{self, Client};
 use crate::gateway::http::service::{ConnectionService, Taken};
 use crate::gateway::http::tap::{Between, Tap};
@@ -33,6 +36,7 @@ use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::peer::Peer;
 use crate::gateway::refuse::{self, problem};
 use crate::gateway::upstream::exchange::close_lingering;
+use crate::net::scratch;
 use crate::net::socket::{Socket, Transport};
 use crate::net::tls;
 
@@ -76,13 +80,17 @@ async fn serve(thread: Rc<Thread>, mut stream: Socket, peer: Peer, mut permit: C
     let mut limit = thread.shared.served.load().limits.head_timeout;
     let mut has_asked = false;
     loop {
-        match until_heard(&thread, stream.tcp(), limit).await {
-            Heard::Bytes => {}
+        let heard = match until_heard(&thread, &mut stream, limit).await {
+            Heard::Bytes(heard) => heard,
             Heard::Nothing if !has_asked => return thread.shared.metrics.bad_input("head_timeout"),
             Heard::Nothing | Heard::End => return,
-        }
-        // Of its own allocation: this task stays as small as a connection at rest is.
-        match Box::pin(converse(&thread, stream, peer, permit)).await {
+        };
+        // Both of their own allocation: this task permits as small as a connection at rest is.
+        let conversation = match what_follows(&thread, stream, heard, peer, permit) {
+            Ok(opening) => return opening.await,
+            Err(conversation) => conversation,
+        };
+        match conversation.await {
             Some(at_rest) => (stream, permit) = at_rest,
             None => return,
         }
@@ -99,7 +107,8 @@ fn lull(head_timeout: Duration) -> Duration {
 
 /// What came of a connection at rest.
 enum Heard {
-    Bytes,
+    /// What came first; empty over TLS, whose handshake is a part of the conversation.
+    Bytes(Bytes),
     /// The client closed it, or it is not wanted any more.
     End,
     /// Its time passed.
@@ -107,13 +116,12 @@ enum Heard {
 }
 
 /// Waits for the first byte, for no longer than `limit`.
-async fn until_heard(thread: &Thread, tcp: &TcpStream, limit: Duration) -> Heard {
+async fn until_heard(thread: &Thread, stream: &mut Socket, limit: Duration) -> Heard {
     let (mut stopping, mut late) = (pin!(thread.stopping()), pin!(tokio::time::sleep(limit)));
     poll_fn(|cx| {
-        // Not a byte is taken. That a socket is said to be readable is not enough: a new one is, until somebody tries.
-        match tcp.poll_peek(cx, &mut ReadBuf::new(&mut [0; 1])) {
-            Poll::Ready(Ok(1..)) => return Poll::Ready(Heard::Bytes),
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Heard::End),
+        match poll_heard(stream, cx) {
+            Poll::Ready(Ok(Some(bytes))) => return Poll::Ready(Heard::Bytes(bytes)),
+            Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Heard::End),
             Poll::Pending => {}
         }
         if stopping.as_mut().poll(cx).is_ready() {
@@ -122,6 +130,44 @@ async fn until_heard(thread: &Thread, tcp: &TcpStream, limit: Duration) -> Heard
         poll_elapsed(late.as_mut(), cx).map(|()| Heard::Nothing)
     })
     .await
+}
+
+/// The first bytes through the thread's buffer, so that a connection at rest has none; `None`: its end. Over TLS none is taken.
+fn poll_heard(stream: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+    match stream {
+        Socket::Plain(tcp) => scratch::with(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(tcp).poll_read(cx, &mut buffer))?;
+            let read = buffer.filled();
+            Poll::Ready(Ok((!read.is_empty()).then(|| Bytes::copy_from_slice(read))))
+        }),
+        Socket::Tls(stream) => {
+            let seen = ready!(stream.tcp().poll_peek(cx, &mut ReadBuf::new(&mut [0; 1])))?;
+            Poll::Ready(Ok((seen > 0).then(Bytes::new)))
+        }
+    }
+}
+
+type Opening = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Ends with the socket of a client that has been silent for a moment.
+type Conversation<'t> = Pin<Box<dyn Future<Output = Option<(Socket, ConnectionPermit)>> + 't>>;
+
+/// The opening of the session that `heard`, read from the socket already, asks for.
+///
+/// # Errors
+/// It asks for none, or it is not certain: the conversation that hyper leads.
+fn what_follows(
+    thread: &Rc<Thread>,
+    stream: Socket,
+    heard: Bytes,
+    peer: Peer,
+    permit: ConnectionPermit,
+) -> Result<Opening, Conversation<'_>> {
+    match direct::session(thread, peer, &stream, &heard) {
+        Some((asked, early)) => Ok(Box::pin(opening::open(Rc::clone(thread), asked, Client { stream, early, permit }))),
+        None => Err(Box::pin(converse(thread, stream, heard, peer, permit))),
+    }
 }
 
 /// How a conversation ended.
@@ -135,16 +181,20 @@ enum Turn {
 }
 
 /// Lets hyper serve what the client asks, until that asks for no more for a moment. The socket comes back then.
+///
+/// `heard`: read from the socket already.
 async fn converse(
     thread: &Rc<Thread>,
     stream: Socket,
+    heard: Bytes,
     peer: Peer,
     permit: ConnectionPermit,
 ) -> Option<(Socket, ConnectionPermit)> {
     let limits = thread.shared.served.load().limits;
     let between = Between::new(limits.head_timeout);
     let taken = Rc::new(RefCell::new(None));
-    let io = TokioIo::new(Tap::new(stream, Rc::clone(&between), limits.head));
+    let peer = peer.located(stream.tcp());
+    let io = TokioIo::new(Tap::new(stream, heard.into(), Rc::clone(&between), limits.head));
     let service = ConnectionService { thread: Rc::clone(thread), peer, taken: Rc::clone(&taken), between: Rc::clone(&between) };
     let mut connection = http1::Builder::new()
         .timer(HeadTimer)

@@ -53,7 +53,7 @@ impl Thread {
     }
 
     /// Resolves when no new session may begin any more.
-    pub(crate) async fn stopping(&self) {
-        self.stage.stopping().await;
+    pub(crate) fn stopping(&self) -> impl Future<Output = ()> {
+        self.stage.stopping()
     }
 }

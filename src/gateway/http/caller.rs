@@ -1,6 +1,6 @@
 //! Who a request comes from, when proxies stand between.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use holdline_core::policy::{FleetPolicy, ProxyProtocol};
 use holdline_core::wire::fields::Fields;
@@ -43,9 +43,15 @@ impl Caller {
     pub(crate) fn introduction(&self, policy: &FleetPolicy) -> Vec<u8> {
         match policy.proxy_protocol {
             ProxyProtocol::None => Vec::new(),
-            ProxyProtocol::V2 => proxy::encode(self.address, self.peer.local),
+            ProxyProtocol::V2 => proxy::encode(self.address, self.peer.local.unwrap_or_else(|| unknown(self.address))),
         }
     }
+}
+
+/// In the place of an address that is not known, beside `other`.
+fn unknown(other: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = if other.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(ip, 0)
 }
 
 #[cfg(test)]
@@ -57,7 +63,7 @@ mod tests {
         for (name, value) in [("x-forwarded-for", "203.0.113.9, 10.0.0.2"), ("x-forwarded-proto", "https")] {
             headers.insert(name, value.parse().unwrap());
         }
-        let peer = Peer { address: peer.parse().unwrap(), local: "10.0.0.3:80".parse().unwrap(), is_tls: false, is_unknown };
+        let peer = Peer { address: peer.parse().unwrap(), local: "10.0.0.3:80".parse().ok(), is_tls: false, is_unknown };
         Caller::new(&headers, peer, &Trusted::new(&["10.0.0.0/8".parse().unwrap()]))
     }
 

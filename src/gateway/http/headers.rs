@@ -108,7 +108,7 @@ mod tests {
         .collect();
         let peer = Peer {
             address: "[::ffff:192.0.2.7]:1".parse().unwrap(),
-            local: "192.0.2.1:80".parse().unwrap(),
+            local: "192.0.2.1:80".parse().ok(),
             is_tls: false,
             is_unknown: false,
         };

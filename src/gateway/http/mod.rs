@@ -3,7 +3,9 @@
 pub(crate) mod body;
 pub(crate) mod caller;
 pub(crate) mod client;
+pub(crate) mod direct;
 pub(crate) mod headers;
+pub(crate) mod judge;
 pub(crate) mod opening;
 pub(crate) mod outgoing;
 pub(crate) mod plain;

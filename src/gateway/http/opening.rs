@@ -22,8 +22,8 @@ use tokio::task::spawn_local;
 
 use super::caller::Caller;
 use super::client::client_gone;
+use super::judge::head_of;
 use super::relay;
-use super::service::head_of;
 use crate::clock;
 use crate::gateway::admission::admit::{NotAdmitted, admit};
 use crate::gateway::admission::backend::Backend;
@@ -31,6 +31,7 @@ use crate::gateway::admission::fleet::Fleet;
 use crate::gateway::admission::waiter::Admitted;
 use crate::gateway::context::thread::Thread;
 use crate::gateway::limits::permit::{ConnectionPermit, SessionPermit};
+use crate::gateway::peer::Peer;
 use crate::gateway::refuse::{self, Refusal};
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::seat::SeatGuard;
@@ -45,7 +46,7 @@ use crate::net::socket::Socket;
 use crate::telemetry::access;
 use crate::telemetry::names::handshake as handshake_result;
 
-/// What a client asked for, taken from hyper.
+/// What a client asked for.
 pub(crate) struct Asked {
     pub(crate) parts: Parts,
     pub(crate) kind: Kind,
@@ -56,7 +57,15 @@ pub(crate) struct Asked {
     pub(crate) at: Moment,
 }
 
-/// The client's connection, taken from hyper.
+impl Asked {
+    /// What `parts` asks for, as they were judged.
+    pub(crate) fn new(thread: &Thread, parts: Parts, kind: Kind, fleet: Arc<Fleet>, host: String, peer: Peer) -> Self {
+        let caller = Caller::new(&parts.headers, peer, &thread.shared.served.load().trusted);
+        Asked { parts, kind, fleet, host, caller, at: thread.shared.clock.now() }
+    }
+}
+
+/// The client's connection.
 pub(crate) struct Client {
     pub(crate) stream: Socket,
     /// Read behind the head.

@@ -10,18 +10,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use holdline_core::wire::handshake::{self, Kind, Rejection, RequestHead};
-use http::request::Parts;
+use holdline_core::wire::handshake::{Kind, Rejection};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::body::AnswerBody;
 use super::caller::Caller;
+use super::judge::{Unfit, judge};
 use super::opening::Asked;
 use super::plain::{self, Outcome};
 use super::tap::{Between, UnderWay};
 use super::unasked::Unasked;
-use crate::gateway::context::route::{To, without_port};
+use crate::gateway::context::route::To;
 use crate::gateway::context::thread::Thread;
 use crate::gateway::peer::Peer;
 use crate::gateway::refuse::problem;
@@ -65,11 +65,11 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
                 self.last(StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::BAD_REQUEST), &refused.to_string());
             return Box::pin(std::future::ready(give(answer)));
         }
-        let answer = match self.judge(&parts) {
+        let answer = match judge(&self.thread, &parts) {
             Ok((To { fleet, sessions }, host, Kind::Plain)) => {
                 self.between.write_timeout.set(fleet.policy.timeouts.write);
                 let is_http11 = parts.version == Version::HTTP_11;
-                let caller = self.caller(&parts);
+                let caller = Caller::new(&parts.headers, self.peer, &self.thread.shared.served.load().trusted);
                 let interims = is_http11.then(|| Rc::clone(&self.between.interims));
                 let request = plain::Plain { parts, body, host, fleet, sessions, caller, interims };
                 let (thread, between, taken) = (Rc::clone(&self.thread), Rc::clone(&self.between), Rc::clone(&self.taken));
@@ -89,12 +89,11 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             }
             Ok((To { fleet, .. }, host, kind)) => {
                 self.between.is_taken.set(true);
-                let (caller, at) = (self.caller(&parts), self.thread.shared.clock.now());
-                let asked = Asked { parts, kind, fleet, host, caller, at };
+                let asked = Asked::new(&self.thread, parts, kind, fleet, host, self.peer);
                 self.taken.replace(Some(Taken::Session(Box::new(asked))));
                 return Box::pin(std::future::pending());
             }
-            Err(answer) => *answer,
+            Err(unfit) => self.turn_away(unfit),
         };
         Box::pin(std::future::ready(give(answer)))
     }
@@ -118,38 +117,14 @@ impl Body for Given {
 }
 
 impl ConnectionService {
-    /// Where the request goes and what it asks for, or what it is answered at once.
-    fn judge(&self, parts: &Parts) -> Result<(To, String, Kind), Box<Answer>> {
-        if parts.method == http::Method::CONNECT {
-            return Err(Box::new(self.bad("method", StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here")));
+    /// What a request is answered at once.
+    fn turn_away(&self, unfit: Unfit) -> Answer {
+        match unfit {
+            Unfit::Bad { reason, status, detail } => self.bad(reason, status, detail),
+            Unfit::AboutUs => no_content(),
+            Unfit::Astray => problem(StatusCode::NOT_FOUND, "no route matches this host and path").map(AnswerBody::from),
+            Unfit::Handshake(rejection) => self.rejected(rejection),
         }
-        let host = host_of(parts).map_err(|reason| Box::new(self.bad("host", StatusCode::BAD_REQUEST, reason)))?;
-        if expects_more(parts) {
-            let detail = "nothing but `100-continue` can be expected here";
-            return Err(Box::new(self.bad("expect", StatusCode::EXPECTATION_FAILED, detail)));
-        }
-        match parts.uri.path() {
-            // It asks about the server as a whole (RFC 9110 9.3.7), which is this gateway, and has no path that could be routed.
-            "*" if parts.method == http::Method::OPTIONS => return Err(Box::new(no_content())),
-            path if path.starts_with('/') => {}
-            _ => {
-                return Err(Box::new(self.bad(
-                    "target",
-                    StatusCode::BAD_REQUEST,
-                    "the request target is neither a path nor a URL",
-                )));
-            }
-        }
-        let served = self.thread.shared.served.load();
-        let Some(to) = served.routes.find(without_port(&host), parts.uri.path()) else {
-            return Err(Box::new(problem(StatusCode::NOT_FOUND, "no route matches this host and path").map(AnswerBody::from)));
-        };
-        let kind = handshake::classify(&head_of(parts, &host)).map_err(|rejection| Box::new(self.rejected(rejection)))?;
-        Ok((to.clone(), host, kind))
-    }
-
-    fn caller(&self, parts: &Parts) -> Caller {
-        Caller::new(&parts.headers, self.peer, &self.thread.shared.served.load().trusted)
     }
 
     fn rejected(&self, rejection: Rejection) -> Answer {
@@ -181,70 +156,8 @@ impl ConnectionService {
     }
 }
 
-/// Something else than `100-continue` is expected (RFC 9110 10.1.1). hyper knows that one, and HTTP/1.0 none.
-fn expects_more(parts: &Parts) -> bool {
-    let mut expected = parts.headers.get_all(header::EXPECT).iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
-    parts.version == Version::HTTP_11 && expected.any(|e| !e.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
-}
-
 fn no_content() -> Answer {
     let mut answer = Response::new(AnswerBody::from(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer
-}
-
-/// The one host that a request is for (RFC 9112 3.2): exactly one `Host`, and the same as in an absolute target.
-fn host_of(parts: &Parts) -> Result<String, &'static str> {
-    let mut fields = parts.headers.get_all(header::HOST).iter();
-    let (first, more) = (fields.next(), fields.next());
-    if more.is_some() {
-        return Err("there is more than one Host");
-    }
-    let field = match first {
-        Some(value) => Some(value.to_str().map_err(|_| "Host is not a host name")?),
-        None if parts.version == Version::HTTP_11 => return Err("Host is missing"),
-        None => None,
-    };
-    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
-    match (authority, field) {
-        (Some(authority), Some(field)) if !authority.eq_ignore_ascii_case(field) => Err("Host differs from the request target"),
-        (Some(host), _) | (None, Some(host)) if is_host(host) => Ok(host.to_owned()),
-        (None, None) => Ok(String::new()),
-        _ => Err("Host is not a host name"),
-    }
-}
-
-/// No user info, no list, no path: what routes and backends read as one host must be one.
-fn is_host(host: &str) -> bool {
-    host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&b))
-}
-
-/// The head of a request that was taken from hyper, for `core::wire`.
-pub(crate) fn head_of<'a>(parts: &'a Parts, host: &'a str) -> RequestHead<'a> {
-    RequestHead {
-        method: parts.method.as_str(),
-        target: parts.uri.path_and_query().map_or("/", |p| p.as_str()),
-        host,
-        is_http11: parts.version == Version::HTTP_11,
-        fields: parts.headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn host(target: &str, hosts: &[&str]) -> Result<String, &'static str> {
-        let request = hosts.iter().fold(Request::builder().uri(target), |r, h| r.header("host", *h));
-        host_of(&request.body(()).unwrap().into_parts().0)
-    }
-
-    #[test]
-    fn there_is_exactly_one_host() {
-        assert_eq!(host("/", &["a.example:80"]).as_deref(), Ok("a.example:80"));
-        assert_eq!(host("http://a.example/x", &["A.example"]).as_deref(), Ok("a.example"));
-        assert!(host("/", &[]).is_err() && host("/", &["a", "a"]).is_err());
-        assert!(host("http://a.example/x", &["b.example"]).is_err());
-        assert!(host("/", &["a, b"]).is_err() && host("/", &["u@h"]).is_err() && host("/", &["a/b"]).is_err());
-    }
 }

@@ -118,14 +118,14 @@ pub(crate) struct Tap {
 }
 
 impl Tap {
-    /// `head_max`: the longest head in bytes.
-    pub(crate) fn new(stream: Socket, between: Rc<Between>, head_max: usize) -> Self {
+    /// `held` was read from the stream before; `head_max`: the longest head in bytes.
+    pub(crate) fn new(stream: Socket, held: BytesMut, between: Rc<Between>, head_max: usize) -> Self {
         let guard = Requests::new(head_max);
         Tap {
             stream,
             between,
             guard,
-            held: BytesMut::new(),
+            held,
             judged: 0,
             free: 0,
             is_within: false,

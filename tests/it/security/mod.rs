@@ -10,6 +10,7 @@ mod scripted;
 mod slow;
 mod stalls;
 mod upgrade;
+mod ways;
 
 use std::net::SocketAddr;
 
