@@ -42,6 +42,7 @@ mod security;
 mod soak;
 mod standstill;
 mod streams;
+mod system_calls;
 mod tls;
 mod torn_frames;
 #[cfg(all(feature = "foreign-clients", feature = "demo"))]

@@ -121,17 +121,7 @@ impl Tap {
     /// `held` was read from the stream before; `head_max`: the longest head in bytes.
     pub(crate) fn new(stream: Socket, held: BytesMut, between: Rc<Between>, head_max: usize) -> Self {
         let guard = Requests::new(head_max);
-        Tap {
-            stream,
-            between,
-            guard,
-            held,
-            judged: 0,
-            free: 0,
-            is_within: false,
-            interims: Bytes::new(),
-            patience: None,
-        }
+        Tap { stream, between, guard, held, judged: 0, free: 0, is_within: false, interims: Bytes::new(), patience: None }
     }
 
     /// A head began and is not whole.

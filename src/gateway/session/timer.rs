@@ -297,7 +297,7 @@ mod tests {
     fn a_session_is_set_up_once_it_has_lasted() {
         let stamps = opened_at(at(10));
         stamps.set_up.set(false);
-        let due = |secs| check(at(secs), &stamps, &limits(None, None, None));
+        let due = |secs| check(Time::at(at(secs)), &stamps, &limits(None, None, None));
         assert_eq!((due(13), due(14)), (None, Some(Due::SetUp)));
         stamps.set_up.set(true);
         assert_eq!(due(14), None);
