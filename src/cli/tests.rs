@@ -300,7 +300,7 @@ async fn events_as_lines_and_as_json_lines() {
     let ids: Vec<Value> = json.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON")["id"].clone()).collect();
     assert_eq!(ids, [1, 2]);
     let unknown = served.run("events --fleet feed").await;
-    assert_eq!(unknown, Err((1, "no fleet is called `feed`; there are: chat".to_owned())));
+    assert_eq!(unknown, Err((1, "unknown fleet `feed`; known fleets: chat".to_owned())));
 }
 
 #[tokio::test]

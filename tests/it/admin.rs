@@ -80,7 +80,7 @@ async fn events_of_a_fleet_that_is_none_are_a_mistake() {
         let output = holdline.cli(args).await;
         let errors = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{errors}");
-        assert!(errors.contains("no fleet is called `caht`; there are: chat"), "{errors}");
+        assert!(errors.contains("unknown fleet `caht`; known fleets: chat"), "{errors}");
     }
     let output = holdline.cli(&["events", "--fleet", "chat"]).await;
     assert!(output.status.success() && !output.stdout.is_empty());
