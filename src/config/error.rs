@@ -32,6 +32,9 @@ fn read_remedy(error: &std::io::Error) -> &'static str {
     }
 }
 
+/// Semantic errors that are reported one by one; log and events keep the whole text.
+const PROBLEMS_MAX: usize = 50;
+
 /// The longest excerpt of a file in an error, in characters.
 const EXCERPT_MAX: usize = 200;
 
@@ -101,12 +104,15 @@ pub struct MeaningError {
 
 impl fmt::Display for MeaningError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, problem) in self.problems.iter().enumerate() {
+        for (n, problem) in self.problems.iter().take(PROBLEMS_MAX).enumerate() {
             let Problem { line, what, remedy } = problem;
             let separator = if n == 0 { "" } else { "\n" };
             write!(f, "{separator}{}:{line}: {}; {remedy}", self.file, visible(what))?;
         }
-        Ok(())
+        match self.problems.len().saturating_sub(PROBLEMS_MAX) {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more errors"),
+        }
     }
 }
 

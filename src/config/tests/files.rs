@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use holdline_core::policy::Affinity;
 use holdline_core::wire::token::Keys;
 use proptest::prelude::*;
+use rustix::fs::{CWD, FileType, Mode};
 
 use crate::config::{Programs, load, parse_with};
 
@@ -109,6 +110,42 @@ fn a_file_that_cannot_be_read_is_named() {
         missing.display()
     );
     assert_eq!(load(&missing).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn of_many_errors_the_first_are_reported() {
+    let backends: String = (0..30_000).map(|n| format!("        - address: {n}\n")).collect();
+    let head = "listeners: [ { address: \"127.0.0.1:0\" } ]\nfleets:\n  chat:\n    capacity: 1\n    backends:\n      static:\n";
+    let dir = Scratch::new("many");
+    let error = load(&dir.write("holdline.yaml", format!("{head}{backends}").as_bytes())).unwrap_err().to_string();
+    let lines: Vec<_> = error.lines().collect();
+    assert_eq!((lines.len(), lines[50]), (51, "and 29950 more errors"));
+    assert!(lines[49].contains("holdline.yaml:56: "), "{}", lines[49]);
+}
+
+#[test]
+fn files_that_the_configuration_names_are_regular_and_of_bounded_size() {
+    let dir = Scratch::new("named");
+    rustix::fs::mknodat(CWD, dir.path("pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    std::fs::File::create(dir.path("sparse")).unwrap().set_len(300 << 20).unwrap();
+    let config = |listener: &str, backends: &str, fleet: &str| {
+        format!(
+            "listeners: [ {{ address: \"127.0.0.1:0\"{listener} }} ]\nfleets:\n  chat:\n    backends: \
+             {{ static: [ {{ address: \"127.0.0.1:9001\" }} ]{backends} }}\n    capacity: 1\n{fleet}"
+        )
+    };
+    for (name, why) in [("pipe", "not a regular file"), ("sparse", "larger than ")] {
+        for text in [
+            config(&format!(", tls: {{ certificates: [ {{ cert: {name}, key: key }} ] }}"), "", ""),
+            config("", &format!(", tls: {{ ca: {name} }}"), ""),
+            config("", "", &format!("    heartbeat: {{ probe: push, token_file: {name} }}\n")),
+            config("", "", &format!("    affinity: {{ by: cookie, key_file: {name} }}\n")),
+        ] {
+            let error = load(&dir.write("holdline.yaml", text.as_bytes())).unwrap_err().to_string();
+            let path = dir.path(name).display().to_string();
+            assert!(error.contains(&path) && error.contains(why) && error.contains("; correct the path"), "{text}{error}");
+        }
+    }
 }
 
 proptest! {
