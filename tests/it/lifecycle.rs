@@ -1,8 +1,5 @@
 //! The beginning and the end of Holdline itself.
 
-use std::net::TcpStream;
-use std::time::Duration;
-
 use crate::support::backend::Backend;
 use crate::support::client;
 use crate::support::holdline::Holdline;
@@ -31,6 +28,8 @@ async fn sigterm_closes_sessions_with_1001_and_exits_0() {
 #[cfg(feature = "demo")]
 #[tokio::test]
 async fn children_end_with_holdline_even_when_it_is_killed() {
+    use std::net::TcpStream;
+
     use super::scaling::process_fleet;
     let network = crate::support::network::own();
     for signal in ["TERM", "KILL"] {
@@ -45,7 +44,7 @@ async fn children_end_with_holdline_even_when_it_is_killed() {
         holdline.wait().await;
         let gone = async {
             while addresses.iter().any(|address| TcpStream::connect(address).is_ok()) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };
         tokio::time::timeout(client::PATIENCE, gone).await.unwrap_or_else(|_| panic!("orphans after SIG{signal}"));
@@ -74,7 +73,7 @@ async fn a_crashed_backend_is_replaced() {
             if let Some(failed) = holdline.events("backend_failed").await.pop() {
                 break failed;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     })
     .await;

@@ -68,6 +68,7 @@ pub(crate) async fn echo(socket: &mut Socket, text: &str) {
 }
 
 /// Has a node of the reference application answer.
+#[cfg(feature = "demo")]
 pub(crate) async fn ping(socket: &mut Socket) {
     socket.send(Message::text(r#"{"ping":7}"#)).await.unwrap();
     let heard = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a pong").expect("an open session").unwrap();
