@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::body::Body;
+use holdline_core::drain::EndOrder;
 use holdline_core::event::{BackendCounts, FleetCounts, GatewayReport};
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::{ProviderPolicy, StaticBackend};
@@ -21,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::doubles::{FakeSessions, pushed};
 use super::*;
-use crate::controller::{DataPlane, EndOrder, Outlets, StateTask, drain};
+use crate::controller::{DataPlane, Outlets, StateTask, drain};
 
 /// Sessions on the backend `b-1`.
 #[derive(Default)]
@@ -48,7 +49,7 @@ impl DataPlane for HeldSeats {
             admitted_total: 0,
             ended_total: 0,
             refused_total: 0,
-            knocked_total: 0,
+            no_backend_total: 0,
             requests: 0,
             totals: Totals::default(),
         };
@@ -59,7 +60,12 @@ impl DataPlane for HeldSeats {
         if backend.as_str() == "b-1" { *self.0.lock() } else { 0 }
     }
 
-    fn end_sessions<'a>(&'a self, order: &'a EndOrder) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>> {
+    fn end_sessions<'a>(
+        &'a self,
+        _: &'a FleetName,
+        _: &'a BackendId,
+        order: EndOrder,
+    ) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>> {
         let mut held = self.0.lock();
         let ended = order.count.min(*held);
         *held -= ended;

@@ -89,7 +89,7 @@ const INPUTS: &[(&str, &str)] = &[
     ("queued", "handshakes that wait for a seat"),
     ("oldest_wait_ms", "how long the oldest of them has waited"),
     ("refused", "refused for lack of a seat in the last second"),
-    ("knocked", "found no backend in the last second"),
+    ("no_backend", "found no backend in the last second"),
     ("requests", "plain requests in flight or waiting"),
     ("moved", "sessions moved off backends in the last second"),
     ("arrivals_per_s", "new sessions per second, averaged"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdline_core::cause::Phase;
+use holdline_core::drain::EndOrder;
 use holdline_core::event::{BackendCounts, FleetCounts, GatewayReport};
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::{FleetPolicy, HeartbeatPolicy, Probe, ProviderPolicy};
@@ -16,7 +17,7 @@ use holdline_core::time::Moment;
 use holdline_core::traffic::{Totals, Traffic};
 use parking_lot::Mutex;
 
-use super::{DataPlane, EndOrder};
+use super::DataPlane;
 use crate::test_policy as policy;
 
 /// Counts that a test sets, limits that State set, orders that arrived.
@@ -29,7 +30,7 @@ pub(super) struct FakePlane {
 pub(super) struct Inner {
     pub(super) used: Vec<(FleetName, BackendId, u32)>,
     pub(super) adopted: Vec<Arc<Snapshot>>,
-    pub(super) ended: Vec<EndOrder>,
+    pub(super) ended: Vec<(FleetName, BackendId, EndOrder)>,
     pub(super) admitted_total: u64,
     pub(super) ended_total: u64,
 }
@@ -67,7 +68,7 @@ impl DataPlane for FakePlane {
                     admitted_total: inner.admitted_total,
                     ended_total: inner.ended_total,
                     refused_total: 0,
-                    knocked_total: 0,
+                    no_backend_total: 0,
                     requests: 0,
                     totals: Totals::default(),
                 });
@@ -91,12 +92,17 @@ impl DataPlane for FakePlane {
         self.inner.lock().used.iter().find(|(f, b, _)| f == fleet && b == backend).map_or(0, |(.., used)| *used)
     }
 
-    fn end_sessions<'a>(&'a self, order: &'a EndOrder) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>> {
+    fn end_sessions<'a>(
+        &'a self,
+        fleet: &'a FleetName,
+        backend: &'a BackendId,
+        order: EndOrder,
+    ) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>> {
         let mut inner = self.inner.lock();
-        inner.ended.push(order.clone());
+        inner.ended.push((fleet.clone(), backend.clone(), order));
         inner.ended_total += u64::from(order.count);
-        let backend = inner.used.iter_mut().find(|(f, b, _)| *f == order.fleet && *b == order.backend);
-        let ended = backend.map_or(0, |(.., used)| {
+        let used = inner.used.iter_mut().find(|(f, b, _)| f == fleet && b == backend);
+        let ended = used.map_or(0, |(.., used)| {
             let ended = order.count.min(*used);
             *used -= ended;
             ended

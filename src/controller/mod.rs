@@ -21,10 +21,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use holdline_core::cause::EndCause;
+use holdline_core::drain::EndOrder;
 use holdline_core::event::GatewayReport;
 use holdline_core::ids::{BackendId, FleetName};
-use holdline_core::policy::DrainMode;
 use holdline_core::snapshot::Snapshot;
 
 use crate::net::tls::Connector;
@@ -52,21 +51,11 @@ pub trait DataPlane: Send + Sync {
         None
     }
 
-    /// Ends that many sessions of a backend, idle ones first, then the oldest; returns how many it began to end.
-    fn end_sessions<'a>(&'a self, order: &'a EndOrder) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>>;
-}
-
-/// An [`Effect::EndSessions`](holdline_core::event::Effect::EndSessions).
-#[derive(Clone, Debug, PartialEq)]
-pub struct EndOrder {
-    /// The sessions' fleet.
-    pub fleet: FleetName,
-    /// Their backend.
-    pub backend: BackendId,
-    /// How many, at the most.
-    pub count: u32,
-    /// In which way.
-    pub mode: DrainMode,
-    /// The cause to record.
-    pub cause: EndCause,
+    /// Ends `order.count` sessions of a backend, idle ones first, then the oldest; returns how many it began to end.
+    fn end_sessions<'a>(
+        &'a self,
+        fleet: &'a FleetName,
+        backend: &'a BackendId,
+        order: EndOrder,
+    ) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>>;
 }

@@ -27,10 +27,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use holdline_core::cause::EndCause;
+use holdline_core::drain::{EndOrder, Ending};
 use holdline_core::event::{Event, GatewayReport};
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::policy::DrainMode;
-use holdline_core::shutdown::{Shutdown, Step};
+use holdline_core::shutdown::{Shutdown, ShutdownAction};
 use holdline_core::snapshot::Snapshot;
 use holdline_core::wire::token::Keys;
 use rand::rngs::{OsRng, SmallRng};
@@ -51,7 +52,6 @@ use self::limits::memory;
 pub use self::limits::memory::Meter;
 pub use self::session::kind::SessionKind;
 use self::session::orders;
-use self::session::registry::EndOrder;
 pub use self::session::target::{SessionFilter, SessionInfo};
 use self::stage::{Stage, StageWatch};
 use self::upstream::dial::Dialler;
@@ -215,17 +215,10 @@ impl Gateway {
         orders::list(&self.orders, filter).await
     }
 
-    /// Ends up to `count` sessions of a backend, idle ones first, then the oldest; how many were told to.
-    pub async fn end_sessions(
-        &self,
-        fleet: &FleetName,
-        backend: &BackendId,
-        count: u32,
-        mode: DrainMode,
-        cause: EndCause,
-    ) -> u32 {
+    /// Ends sessions of a backend, idle ones first, then the oldest; how many were told to.
+    pub async fn end_sessions(&self, fleet: &FleetName, backend: &BackendId, order: EndOrder) -> u32 {
         let filter = SessionFilter { fleet: Some(fleet.clone()), backend: Some(backend.clone()), limit: None };
-        orders::end(&self.orders, &filter, count, EndOrder { mode, cause }).await
+        orders::end(&self.orders, &filter, order).await
     }
 
     /// Resolves when a data thread lost a task that it cannot do without, which the log names. Sessions can still be closed then.
@@ -255,12 +248,12 @@ impl Gateway {
         self.stage.send_if_modified(|stage| raise(stage, Stage::Stopping));
         let mut shutdown = Shutdown::new(self.held(), deadline, clock.now());
         while !self.is_empty() {
-            let Step::Close(count) = shutdown.step(clock.now()) else {
+            let ShutdownAction::Close(count) = shutdown.step(clock.now()) else {
                 self.cut().await;
                 break;
             };
-            let close = EndOrder { mode: DrainMode::Close, cause: EndCause::Shutdown };
-            shutdown.told(orders::end(&self.orders, &SessionFilter::default(), count, close).await);
+            let order = EndOrder { count, ending: Ending { mode: DrainMode::Close, cause: EndCause::Shutdown } };
+            shutdown.told(orders::end(&self.orders, &SessionFilter::default(), order).await);
             tokio::time::sleep(LOOK_EVERY.min(shutdown.left(clock.now()))).await;
         }
         self.stage.send_if_modified(|stage| raise(stage, Stage::Over));
@@ -270,8 +263,8 @@ impl Gateway {
 
     /// Breaks all sessions off, and gives their backends a moment to take note.
     async fn cut(&self) {
-        let cut = EndOrder { mode: DrainMode::Cut, cause: EndCause::Cut };
-        orders::end(&self.orders, &SessionFilter::default(), u32::MAX, cut).await;
+        let order = EndOrder { count: u32::MAX, ending: Ending::CUT };
+        orders::end(&self.orders, &SessionFilter::default(), order).await;
         let until = self.shared.clock.now() + CUT_TIME;
         while self.held() > 0 && self.shared.clock.now() < until {
             tokio::time::sleep(LOOK_EVERY).await;

@@ -4,12 +4,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use holdline_core::drain::EndOrder;
 use holdline_core::event::GatewayReport;
 use holdline_core::ids::{BackendId, FleetName};
 use holdline_core::snapshot::Snapshot;
 
 use crate::admin::{Answering, Sessions};
-use crate::controller::{DataPlane, EndOrder};
+use crate::controller::DataPlane;
 use crate::gateway::Gateway;
 use crate::gateway::{SessionFilter, SessionInfo};
 use crate::net::tls::Connector;
@@ -43,9 +44,13 @@ impl DataPlane for GatewayAdapter {
         self.0.connector(fleet)
     }
 
-    fn end_sessions<'a>(&'a self, order: &'a EndOrder) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>> {
-        let EndOrder { fleet, backend, count, mode, cause } = order;
-        Box::pin(self.0.end_sessions(fleet, backend, *count, *mode, *cause))
+    fn end_sessions<'a>(
+        &'a self,
+        fleet: &'a FleetName,
+        backend: &'a BackendId,
+        order: EndOrder,
+    ) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>> {
+        Box::pin(self.0.end_sessions(fleet, backend, order))
     }
 }
 

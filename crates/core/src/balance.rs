@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use crate::affinity::{Key, Ring};
+use crate::affinity::{Key, Rendezvous};
 use crate::policy::Balance;
 use crate::seats::{NoSeat, Seat, Seats, UNLIMITED};
 use crate::time::Moment;
@@ -59,8 +59,8 @@ pub enum Preferred<'a> {
     Nobody,
     /// The backend at this index.
     One(usize),
-    /// The first in the key's order, whose ring has the same backends at the same indexes.
-    InOrder(&'a Ring, Key),
+    /// The first in the key's order, whose rendezvous has the same backends at the same indexes.
+    InOrder(&'a Rendezvous, Key),
 }
 
 /// Reserves a seat: where affinity asks for one if that can be had now, else on the best by `balance`. A key's order is followed to its end:
@@ -86,10 +86,10 @@ pub fn place<B: Seated>(
     {
         return Ok((index, seat));
     }
-    let fleet = Fleet { backends, usable, now };
+    let candidates = Candidates { backends, usable, now };
     let choose = |rng: &mut _| match preferred {
-        Preferred::InOrder(ring, key) => fleet.by_key(ring, key),
-        Preferred::Nobody | Preferred::One(_) => fleet.choose(balance, fill, rng),
+        Preferred::InOrder(rendezvous, key) => candidates.by_key(rendezvous, key),
+        Preferred::Nobody | Preferred::One(_) => candidates.choose(balance, fill, rng),
     };
     for _ in 0..COMPARISONS_MAX {
         let (index, used) = choose(rng)?;
@@ -100,11 +100,11 @@ pub fn place<B: Seated>(
     }
     // Near enough to the best, then any at all: nobody is refused because others were faster.
     let (index, _) = choose(rng)?;
-    backends[index].seats().reserve(now).map(|seat| (index, seat)).or_else(|_| fleet.anywhere(rng))
+    backends[index].seats().reserve(now).map(|seat| (index, seat)).or_else(|_| candidates.anywhere(rng))
 }
 
 /// The backends of one question.
-struct Fleet<'a, B, U> {
+struct Candidates<'a, B, U> {
     backends: &'a [B],
     usable: U,
     now: Moment,
@@ -133,7 +133,7 @@ pub(crate) struct Rule {
     by_count: bool,
 }
 
-impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
+impl<B: Seated, U: Fn(usize) -> bool> Candidates<'_, B, U> {
     /// The best by `balance`, and the count it was judged by.
     fn choose(&self, balance: Balance, fill: f64, rng: &mut impl Rng) -> Result<(usize, u32), NoPlace> {
         let drawn = match balance {
@@ -149,21 +149,21 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
     }
 
     /// The first in the order of `key` that is within its bound, else the first that has a seat; and the count it was judged by.
-    fn by_key(&self, ring: &Ring, key: Key) -> Result<(usize, u32), NoPlace> {
-        let bound = self.bound_of_weight(ring);
+    fn by_key(&self, rendezvous: &Rendezvous, key: Key) -> Result<(usize, u32), NoPlace> {
+        let bound = self.bound_of_weight(rendezvous);
         let mut best: Option<((bool, f64), Candidate)> = None;
         let mut none = NoPlace::NoBackend;
         for index in 0..self.backends.len() {
             match self.candidate(index) {
                 Err(why) => none = none.or(why),
                 Ok(found) => {
-                    let is_over = f64::from(found.taken.used) + 1.0 > LOAD_FLOOR.max((bound * ring.weight(index)).ceil());
+                    let is_over = f64::from(found.taken.used) + 1.0 > LOAD_FLOOR.max((bound * rendezvous.weight(index)).ceil());
                     let held = match best {
                         Some(((false, _), _)) if is_over => continue,
                         Some(((held_over, rank), _)) if held_over == is_over => Some(rank),
                         _ => None,
                     };
-                    if let Some(rank) = ring.rank_before(index, key, held) {
+                    if let Some(rank) = rendezvous.rank_before(index, key, held) {
                         best = Some(((is_over, rank), found));
                     }
                 }
@@ -173,10 +173,11 @@ impl<B: Seated, U: Fn(usize) -> bool> Fleet<'_, B, U> {
     }
 
     /// Sessions that a unit of weight may take once one more is placed: never so few that all are over their bound.
-    fn bound_of_weight(&self, ring: &Ring) -> f64 {
+    fn bound_of_weight(&self, rendezvous: &Rendezvous) -> f64 {
         let open = self.backends.iter().enumerate().map(|(i, b)| (i, b.seats())).filter(|(_, seats)| seats.limit() > 0);
-        let (sessions, weight) =
-            open.fold((1.0, 0.0), |(sessions, weight), (i, seats)| (sessions + f64::from(seats.used()), weight + ring.weight(i)));
+        let (sessions, weight) = open.fold((1.0, 0.0), |(sessions, weight), (i, seats)| {
+            (sessions + f64::from(seats.used()), weight + rendezvous.weight(i))
+        });
         if weight > 0.0 { LOAD_BOUND * sessions / weight } else { f64::INFINITY }
     }
 

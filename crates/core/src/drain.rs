@@ -80,16 +80,31 @@ impl Pace {
     }
 }
 
-/// Sessions that have to be told to go now.
+/// Sessions of a backend that are to end now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// How many, at the most. A session that was told before is not told again.
+pub struct EndOrder {
+    /// At most so many. A session that was told before is not told again.
     pub count: u32,
-    /// In which way.
+    pub ending: Ending,
+}
+
+/// How a session is to end, and the cause that is recorded then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
     pub mode: DrainMode,
-    /// The cause to record.
     pub cause: EndCause,
-    /// How many of them are told for the first time.
+}
+
+impl Ending {
+    /// At once, with the cause `cut`.
+    pub const CUT: Ending = Ending { mode: DrainMode::Cut, cause: EndCause::Cut };
+}
+
+/// What is due in a step of a [`Move`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    pub order: EndOrder,
+    /// How many sessions of the order are told for the first time.
     pub first: u32,
 }
 
@@ -190,7 +205,7 @@ impl Move {
 
     /// What to do at `now` with `left` sessions left and `room` free seats elsewhere (`None`: no limit; seats promised to
     /// sessions in transit are already taken off).
-    pub fn step(&mut self, left: u32, room: Option<u32>, now: Moment) -> Option<Order> {
+    pub fn step(&mut self, left: u32, room: Option<u32>, now: Moment) -> Option<Due> {
         let natural = self.take_in(left);
         let passed = now.since(self.seen).as_secs_f64();
         self.seen = now;
@@ -227,7 +242,7 @@ impl Move {
         natural
     }
 
-    fn tell(&mut self, count: u32, now: Moment) -> Option<Order> {
+    fn tell(&mut self, count: u32, now: Moment) -> Option<Due> {
         if count == 0 {
             return None;
         }
@@ -238,11 +253,11 @@ impl Move {
             self.in_transit.pop_front();
         }
         self.in_transit.push_back((now, count));
-        Some(Order { count, mode: self.pace.mode, cause: self.cause, first: count })
+        Some(Due { order: self.order(count), first: count })
     }
 
     /// Those of a drain that did not hear it, once a second; as many as the rate and the seats elsewhere allow, as if it were all of them.
-    fn tell_again(&mut self, room: Option<u32>, passed: f64, now: Moment) -> Option<Order> {
+    fn tell_again(&mut self, room: Option<u32>, passed: f64, now: Moment) -> Option<Due> {
         let allowed = self.pace.rate_max.map_or(u32::MAX, |max| {
             self.credit = (self.credit + max * passed).min(max.max(1.0));
             self.credit as u32
@@ -253,16 +268,20 @@ impl Move {
         }
         self.credit = (self.credit - f64::from(count)).max(0.0);
         self.told = now;
-        Some(Order { count, mode: self.pace.mode, cause: self.cause, first: 0 })
+        Some(Due { order: self.order(count), first: 0 })
     }
 
     /// All that are left at the deadline; again each second, for a dial in flight has no connection to cut yet.
-    fn cut_rest(&mut self, now: Moment) -> Option<Order> {
+    fn cut_rest(&mut self, now: Moment) -> Option<Due> {
         if self.told >= self.deadline() && now.since(self.told) < RETELL {
             return None;
         }
         self.told = now;
-        Some(Order { count: self.left, mode: DrainMode::Cut, cause: EndCause::Cut, first: 0 })
+        Some(Due { order: EndOrder { count: self.left, ending: Ending::CUT }, first: 0 })
+    }
+
+    fn order(&self, count: u32) -> EndOrder {
+        EndOrder { count, ending: Ending { mode: self.pace.mode, cause: self.cause } }
     }
 
     /// For the snapshot, as of the last step, with `left` sessions left and `cut` that the deadline cut.
@@ -302,8 +321,8 @@ mod tests {
         while left > 0 && now < Moment::from_millis(400_000) {
             now = now + TICK;
             left = left.saturating_sub(natural);
-            if let Some(order) = drain.step(left, room(now), now) {
-                left -= order.count.min(left);
+            if let Some(due) = drain.step(left, room(now), now) {
+                left -= due.order.count.min(left);
             }
             seen.push(left);
         }
@@ -363,10 +382,10 @@ mod tests {
             if tick == 31 {
                 drain.stood_still(gap);
             }
-            let order = drain.step(left, None, now + later);
-            assert_eq!(order, undisturbed.step(left, None, now), "tick {tick}");
+            let due = drain.step(left, None, now + later);
+            assert_eq!(due, undisturbed.step(left, None, now), "tick {tick}");
             assert_eq!(drain.deadline(), undisturbed.deadline() + later);
-            left -= order.map_or(0, |o| o.first);
+            left -= due.map_or(0, |d| d.first);
         }
         assert_eq!(left, 0);
     }
@@ -378,13 +397,13 @@ mod tests {
         let (mut told, mut now) = (0, Moment::START);
         while now < Moment::from_millis(19_900) {
             now = now + TICK;
-            let order = drain.step(100, None, now);
-            told += order.map_or(0, |o| o.first);
-            assert!(order.is_none_or(|o| o.cause == EndCause::Drained));
+            let due = drain.step(100, None, now);
+            told += due.map_or(0, |d| d.first);
+            assert!(due.is_none_or(|d| d.order.ending.cause == EndCause::Drained));
         }
         assert_eq!((told, drain.in_transit(now)), (100, 0));
-        let order = drain.step(100, Some(0), now + TICK);
-        assert_eq!(order, Some(Order { count: 100, mode: DrainMode::Cut, cause: EndCause::Cut, first: 0 }));
+        let due = drain.step(100, Some(0), now + TICK);
+        assert_eq!(due, Some(Due { order: EndOrder { count: 100, ending: Ending::CUT }, first: 0 }));
     }
 
     #[test]
@@ -394,11 +413,11 @@ mod tests {
         let mut told = 0;
         while now < Moment::from_millis(100_000) {
             now = now + TICK;
-            told += rebalance.step(50, None, now).map_or(0, |o| o.count);
+            told += rebalance.step(50, None, now).map_or(0, |d| d.order.count);
         }
         assert_eq!((told, rebalance.leaving()), (50, 50));
         // Who came above the target meanwhile is to go, too.
-        assert_eq!(rebalance.step(53, None, now + TICK).map(|o| o.count), Some(3));
+        assert_eq!(rebalance.step(53, None, now + TICK).map(|d| d.order.count), Some(3));
     }
 
     #[test]
@@ -413,7 +432,7 @@ mod tests {
             let mut again = Vec::new();
             for _ in 0..100 {
                 now = now + TICK;
-                again.extend(drain.step(10, room, now).map(|o| (o.count, o.first)));
+                again.extend(drain.step(10, room, now).map(|d| (d.order.count, d.first)));
             }
             let told: u32 = again.iter().map(|(count, _)| count).sum();
             assert!(again.iter().all(|order| *order == (most, 0)), "rate {rate_max:?}, room {room:?}: {again:?}");

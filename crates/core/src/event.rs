@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cause::{EndCause, Phase, words};
+use crate::cause::{Phase, words};
+use crate::drain::EndOrder;
 use crate::ids::{BackendId, FleetName};
 use crate::policy::{DrainMode, FleetPolicy};
 use crate::traffic::Totals;
@@ -130,7 +131,7 @@ pub struct FleetCounts {
     /// Counter: refusals for want of a seat (capacity, queue_full, queue_timeout, no_backend).
     pub refused_total: u64,
     /// Counter: plain requests and handshakes that found no backend to go to; wakes a fleet of zero.
-    pub knocked_total: u64,
+    pub no_backend_total: u64,
     /// Plain requests in flight or waiting.
     pub requests: u32,
     /// Counters: what became of clients, as the metrics have it.
@@ -185,18 +186,7 @@ pub enum Effect {
         backend: BackendId,
     },
     /// Gateway: end so many sessions of the backend, idle ones first, then the oldest.
-    EndSessions {
-        /// Their fleet.
-        fleet: FleetName,
-        /// Their backend.
-        backend: BackendId,
-        /// How many, at the most.
-        count: u32,
-        /// In which way.
-        mode: DrainMode,
-        /// The cause to record.
-        cause: EndCause,
-    },
+    EndSessions { fleet: FleetName, backend: BackendId, order: EndOrder },
     /// Event log.
     Notice(Notice),
 }

@@ -44,7 +44,7 @@ impl From<IpAddr> for Source {
 
 /// How a session was let in, and is to be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum Accounting {
     /// By the sketch: its address holds few.
     Uncounted,
     /// Counted exactly.
@@ -84,18 +84,18 @@ impl Holders {
     }
 
     /// A session begins. `estimate`: the sessions that the sketch says its address holds, this one included. `None`: it is one too many.
-    pub fn begin(&mut self, source: Source, estimate: u32) -> Option<Entry> {
+    pub fn begin(&mut self, source: Source, estimate: u32) -> Option<Accounting> {
         if let Some(holder) = self.sources.get_mut(&source) {
             let held = holder.counted.saturating_add(holder.uncounted);
             holder.counted += u32::from(held < self.max);
-            return (held < self.max).then_some(Entry::Counted);
+            return (held < self.max).then_some(Accounting::Counted);
         }
         if estimate <= self.max / UNCOUNTED {
-            return Some(Entry::Uncounted);
+            return Some(Accounting::Uncounted);
         }
         if self.sources.len() >= SOURCES_MAX {
             self.beyond += u32::from(estimate <= self.max);
-            return (estimate <= self.max).then_some(Entry::Beyond);
+            return (estimate <= self.max).then_some(Accounting::Beyond);
         }
         let before = estimate.saturating_sub(1);
         // While some were let in beyond the map, an address may hold any number of them.
@@ -104,16 +104,16 @@ impl Holders {
             return None;
         }
         self.sources.insert(source, Holder { counted: 1, uncounted });
-        Some(Entry::Counted)
+        Some(Accounting::Counted)
     }
 
-    /// A session ended that began as `entry`.
-    pub fn end(&mut self, source: Source, entry: Entry) {
-        self.beyond -= u32::from(entry == Entry::Beyond);
+    /// A session ended that began as `accounting`.
+    pub fn end(&mut self, source: Source, accounting: Accounting) {
+        self.beyond -= u32::from(accounting == Accounting::Beyond);
         let Some(holder) = self.sources.get_mut(&source) else { return };
-        match entry {
-            Entry::Counted => holder.counted -= 1,
-            Entry::Uncounted | Entry::Beyond => holder.uncounted = holder.uncounted.saturating_sub(1),
+        match accounting {
+            Accounting::Counted => holder.counted -= 1,
+            Accounting::Uncounted | Accounting::Beyond => holder.uncounted = holder.uncounted.saturating_sub(1),
         }
         if holder.counted == 0 {
             self.sources.remove(&source);
@@ -244,7 +244,7 @@ mod tests {
             let (mut holders, a) = (Holders::new(max), source("192.0.2.7"));
             let entries: Vec<_> = (1..=max).map(|n| holders.begin(a, n).unwrap()).collect();
             assert_eq!(holders.begin(a, max + 1), None, "{max}");
-            assert_eq!(entries.iter().filter(|e| **e == Entry::Uncounted).count() as u32, max / 8);
+            assert_eq!(entries.iter().filter(|e| **e == Accounting::Uncounted).count() as u32, max / 8);
             holders.end(a, entries[0]);
             assert!(holders.begin(a, max).is_some(), "{max}");
             assert_eq!(holders.begin(a, max + 1), None);
@@ -262,17 +262,17 @@ mod tests {
     fn with_a_full_map_the_sketch_decides_and_nobody_gets_more_for_it() {
         let mut holders = Holders::new(8);
         for n in 0..SOURCES_MAX {
-            assert_eq!(holders.begin(Source(n as u64), 5), Some(Entry::Counted));
+            assert_eq!(holders.begin(Source(n as u64), 5), Some(Accounting::Counted));
         }
         let late = source("192.0.2.7");
         let entries: Vec<_> = (1..=8).map(|n| holders.begin(late, n).unwrap()).collect();
-        assert_eq!((entries[0], entries[1], entries[7]), (Entry::Uncounted, Entry::Beyond, Entry::Beyond));
+        assert_eq!((entries[0], entries[1], entries[7]), (Accounting::Uncounted, Accounting::Beyond, Accounting::Beyond));
         assert_eq!(holders.begin(late, 9), None);
         // There is room again, and it is known that nobody counted.
-        holders.end(Source(0), Entry::Counted);
+        holders.end(Source(0), Accounting::Counted);
         assert_eq!(holders.begin(late, 9), None);
         entries.into_iter().for_each(|e| holders.end(late, e));
-        assert_eq!(holders.begin(late, 3), Some(Entry::Counted), "others in its cells: it is counted from here");
+        assert_eq!(holders.begin(late, 3), Some(Accounting::Counted), "others in its cells: it is counted from here");
     }
 
     #[test]
@@ -293,7 +293,7 @@ mod tests {
             steps in prop::collection::vec((0u64..4, 0u32..60, any::<bool>()), 1..400),
         ) {
             let mut holders = Holders::new(max);
-            let mut held: HashMap<u64, Vec<Entry>> = HashMap::new();
+            let mut held: HashMap<u64, Vec<Accounting>> = HashMap::new();
             for (who, noise, comes) in steps {
                 let mine = held.entry(who).or_default();
                 let count = mine.len() as u32;

@@ -20,7 +20,7 @@ pub const CUT_TIME: Duration = Duration::from_secs(5);
 /// The life of one long-poll session. It begins with its first poll in flight, and counts once the backend has answered one without an
 /// error.
 #[derive(Clone, Debug)]
-pub struct Life {
+pub struct PollSession {
     /// Zero: nobody could know the client again.
     linger: Duration,
     polls: u32,
@@ -46,7 +46,7 @@ enum Ending {
 
 /// What is to be done with a session now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PollAction {
     /// Nothing.
     Stays,
     /// Break off its polls in flight.
@@ -55,7 +55,7 @@ pub enum Step {
     Over(Option<EndCause>),
 }
 
-impl Life {
+impl PollSession {
     /// Of a client that is known again by its key.
     pub fn new(now: Moment) -> Self {
         Self::lingering(LINGER, now)
@@ -67,7 +67,7 @@ impl Life {
     }
 
     fn lingering(linger: Duration, now: Moment) -> Self {
-        Life { linger, polls: 1, quiet_since: now, was_whole: false, counts: false, ending: None, is_over: false }
+        PollSession { linger, polls: 1, quiet_since: now, was_whole: false, counts: false, ending: None, is_over: false }
     }
 
     /// Another poll of the client, if the session still takes it; else the client begins another session.
@@ -78,7 +78,7 @@ impl Life {
         joins
     }
 
-    /// Whether [`Life::join`] would.
+    /// Whether [`PollSession::join`] would.
     pub fn takes_polls(&self) -> bool {
         self.ending.is_none() && !self.is_over
     }
@@ -105,7 +105,7 @@ impl Life {
         self.end(Ending::Leaving(cause, None));
     }
 
-    /// A deadline of its own has passed: as [`Life::leave`], but not for ever.
+    /// A deadline of its own has passed: as [`PollSession::leave`], but not for ever.
     pub fn expire(&mut self, cause: EndCause, now: Moment) {
         self.end(Ending::Leaving(cause, Some(now + GRACE)));
     }
@@ -127,9 +127,9 @@ impl Life {
     }
 
     /// What is to be done at `now`.
-    pub fn step(&mut self, now: Moment) -> Step {
+    pub fn step(&mut self, now: Moment) -> PollAction {
         if self.is_over {
-            return Step::Stays;
+            return PollAction::Stays;
         }
         if let Some(Ending::Leaving(cause, Some(until))) = self.ending
             && now >= until
@@ -137,27 +137,27 @@ impl Life {
             self.cut(cause, now);
         }
         match (self.polls, self.ending) {
-            (1.., Some(Ending::Cut(_, until))) if now < until => Step::Cut,
+            (1.., Some(Ending::Cut(_, until))) if now < until => PollAction::Cut,
             (1.., Some(Ending::Cut(cause, _))) => self.over(Some(cause)),
-            (1.., _) => Step::Stays,
+            (1.., _) => PollAction::Stays,
             (0, Some(Ending::Leaving(cause, _) | Ending::Cut(cause, _))) => self.over(Some(cause)),
             (0, _) if !self.counts => self.over(None),
             (0, Some(Ending::Lost)) => self.over(Some(EndCause::BackendLost)),
             // The answer was the end of it, and a proper one.
             (0, None) if self.linger.is_zero() && self.was_whole => self.over(Some(EndCause::BackendClosed)),
             (0, None) if now.since(self.quiet_since) >= self.linger => self.over(Some(EndCause::ClientLost)),
-            (0, None) => Step::Stays,
+            (0, None) => PollAction::Stays,
         }
     }
 
-    /// Whether [`Life::step`] has something to do that does not wait for time to pass.
+    /// Whether [`PollSession::step`] has something to do that does not wait for time to pass.
     pub fn is_due(&self) -> bool {
         !self.is_over && self.polls == 0 && (self.ending.is_some() || !self.counts || self.linger.is_zero())
     }
 
-    fn over(&mut self, cause: Option<EndCause>) -> Step {
+    fn over(&mut self, cause: Option<EndCause>) -> PollAction {
         self.is_over = true;
-        Step::Over(cause)
+        PollAction::Over(cause)
     }
 }
 
@@ -172,8 +172,8 @@ mod tests {
     }
 
     /// A session whose first poll was answered and is over at `ms`.
-    fn answered(ms: u64) -> Life {
-        let mut life = Life::new(at(0));
+    fn answered(ms: u64) -> PollSession {
+        let mut life = PollSession::new(at(0));
         life.answered();
         life.left(true, at(ms));
         life
@@ -182,13 +182,13 @@ mod tests {
     #[test]
     fn the_seat_lingers_for_ten_seconds_after_each_poll() {
         let mut life = answered(1_000);
-        assert_eq!(life.step(at(10_999)), Step::Stays);
+        assert_eq!(life.step(at(10_999)), PollAction::Stays);
         assert!(life.join());
-        assert_eq!(life.step(at(60_000)), Step::Stays, "a poll may hang for long");
+        assert_eq!(life.step(at(60_000)), PollAction::Stays, "a poll may hang for long");
         life.left(true, at(60_000));
-        assert_eq!(life.step(at(69_999)), Step::Stays);
-        assert_eq!(life.step(at(70_000)), Step::Over(Some(EndCause::ClientLost)));
-        assert_eq!(life.step(at(70_001)), Step::Stays, "said once");
+        assert_eq!(life.step(at(69_999)), PollAction::Stays);
+        assert_eq!(life.step(at(70_000)), PollAction::Over(Some(EndCause::ClientLost)));
+        assert_eq!(life.step(at(70_001)), PollAction::Stays, "said once");
         assert!(!life.join());
     }
 
@@ -196,42 +196,42 @@ mod tests {
     fn a_client_that_could_not_be_heard_has_its_time_anew() {
         let mut life = answered(1_000);
         life.excuse(at(26_000));
-        assert_eq!(life.step(at(35_999)), Step::Stays);
-        assert_eq!(life.step(at(36_000)), Step::Over(Some(EndCause::ClientLost)));
+        assert_eq!(life.step(at(35_999)), PollAction::Stays);
+        assert_eq!(life.step(at(36_000)), PollAction::Over(Some(EndCause::ClientLost)));
     }
 
     #[test]
     fn what_no_backend_answered_well_never_was_a_session() {
-        let mut life = Life::new(at(0));
-        assert_eq!((life.step(at(60_000)), life.is_due()), (Step::Stays, false));
+        let mut life = PollSession::new(at(0));
+        assert_eq!((life.step(at(60_000)), life.is_due()), (PollAction::Stays, false));
         life.left(true, at(60_000));
         assert!(life.is_due());
-        assert_eq!(life.step(at(60_000)), Step::Over(None));
+        assert_eq!(life.step(at(60_000)), PollAction::Over(None));
     }
 
     #[test]
     fn one_good_answer_is_enough_while_others_fail() {
-        let mut life = Life::new(at(0));
+        let mut life = PollSession::new(at(0));
         assert!(life.join());
         life.left(true, at(5));
-        assert_eq!(life.step(at(5)), Step::Stays, "the other is in flight");
+        assert_eq!(life.step(at(5)), PollAction::Stays, "the other is in flight");
         life.answered();
         life.left(true, at(9));
-        assert_eq!((life.step(at(10)), life.is_due()), (Step::Stays, false));
+        assert_eq!((life.step(at(10)), life.is_due()), (PollAction::Stays, false));
     }
 
     #[test]
     fn told_to_leave_it_goes_between_two_polls() {
         let mut idle = answered(0);
         idle.leave(EndCause::Drained);
-        assert_eq!(idle.step(at(1)), Step::Over(Some(EndCause::Drained)));
+        assert_eq!(idle.step(at(1)), PollAction::Over(Some(EndCause::Drained)));
         let mut busy = answered(0);
         assert!(busy.join());
         busy.leave(EndCause::Rebalanced);
         assert!(!busy.join(), "the next poll is placed elsewhere");
-        assert_eq!(busy.step(at(600_000)), Step::Stays);
+        assert_eq!(busy.step(at(600_000)), PollAction::Stays);
         busy.left(true, at(600_000));
-        assert_eq!(busy.step(at(600_000)), Step::Over(Some(EndCause::Rebalanced)));
+        assert_eq!(busy.step(at(600_000)), PollAction::Over(Some(EndCause::Rebalanced)));
     }
 
     #[test]
@@ -240,12 +240,12 @@ mod tests {
         assert!(life.join());
         life.leave(EndCause::Drained);
         life.cut(EndCause::Cut, at(100));
-        assert_eq!(life.step(at(100)), Step::Cut);
+        assert_eq!(life.step(at(100)), PollAction::Cut);
         let mut stuck = life.clone();
         life.left(false, at(150));
-        assert_eq!(life.step(at(150)), Step::Over(Some(EndCause::Cut)));
-        assert_eq!(stuck.step(at(5_099)), Step::Cut);
-        assert_eq!(stuck.step(at(5_100)), Step::Over(Some(EndCause::Cut)));
+        assert_eq!(life.step(at(150)), PollAction::Over(Some(EndCause::Cut)));
+        assert_eq!(stuck.step(at(5_099)), PollAction::Cut);
+        assert_eq!(stuck.step(at(5_100)), PollAction::Over(Some(EndCause::Cut)));
         stuck.left(false, at(6_000));
     }
 
@@ -255,10 +255,10 @@ mod tests {
         assert!(life.join());
         life.expire(EndCause::SessionTimeout, at(1_000));
         life.expire(EndCause::SessionTimeout, at(5_000));
-        assert_eq!(life.step(at(10_999)), Step::Stays);
-        assert_eq!(life.step(at(11_000)), Step::Cut);
+        assert_eq!(life.step(at(10_999)), PollAction::Stays);
+        assert_eq!(life.step(at(11_000)), PollAction::Cut);
         life.left(false, at(11_000));
-        assert_eq!(life.step(at(11_000)), Step::Over(Some(EndCause::SessionTimeout)));
+        assert_eq!(life.step(at(11_000)), PollAction::Over(Some(EndCause::SessionTimeout)));
     }
 
     #[test]
@@ -267,21 +267,21 @@ mod tests {
         life.lose();
         life.leave(EndCause::Drained);
         assert!(!life.join());
-        assert_eq!(life.step(at(1)), Step::Over(Some(EndCause::BackendLost)));
-        let mut unanswered = Life::new(at(0));
+        assert_eq!(life.step(at(1)), PollAction::Over(Some(EndCause::BackendLost)));
+        let mut unanswered = PollSession::new(at(0));
         unanswered.lose();
         unanswered.left(false, at(1));
-        assert_eq!(unanswered.step(at(1)), Step::Over(None));
+        assert_eq!(unanswered.step(at(1)), PollAction::Over(None));
     }
 
     #[test]
     fn a_client_without_a_key_is_gone_with_its_answer() {
         for (whole, cause) in [(true, EndCause::BackendClosed), (false, EndCause::ClientLost)] {
-            let mut life = Life::of_one_poll(at(0));
+            let mut life = PollSession::of_one_poll(at(0));
             life.answered();
             life.left(whole, at(3));
             assert!(life.is_due());
-            assert_eq!(life.step(at(3)), Step::Over(Some(cause)));
+            assert_eq!(life.step(at(3)), PollAction::Over(Some(cause)));
         }
     }
 
@@ -316,7 +316,7 @@ mod tests {
         /// cut and hangs), and not before its time unless something ends it.
         #[test]
         fn a_life_ends_once_and_not_early(acts in acts()) {
-            let mut life = Life::new(at(0));
+            let mut life = PollSession::new(at(0));
             let (mut now, mut polls, mut quiet, mut counted, mut ended, mut cut) = (0, 1_u32, 0, false, false, None);
             let mut over = None;
             for act in acts {
@@ -337,11 +337,11 @@ mod tests {
                 }
                 let due = life.is_due();
                 let step = life.step(at(now));
-                prop_assert!(!due || matches!(step, Step::Over(_)), "due at once, and {step:?}");
+                prop_assert!(!due || matches!(step, PollAction::Over(_)), "due at once, and {step:?}");
                 match step {
-                    Step::Stays => {}
-                    Step::Cut => { prop_assert!(ended && polls > 0); cut.get_or_insert(now); }
-                    Step::Over(cause) => {
+                    PollAction::Stays => {}
+                    PollAction::Cut => { prop_assert!(ended && polls > 0); cut.get_or_insert(now); }
+                    PollAction::Over(cause) => {
                         prop_assert_eq!(over, None);
                         over = Some(now);
                         prop_assert!(polls == 0 || cut.is_some_and(|since| now >= since + 5_000));
@@ -353,7 +353,7 @@ mod tests {
             // Left alone it does not stay.
             (0..polls).for_each(|_| life.left(true, at(now)));
             let last = life.step(at(now + 10_000));
-            prop_assert_eq!(over.is_none(), matches!(last, Step::Over(_)));
+            prop_assert_eq!(over.is_none(), matches!(last, PollAction::Over(_)));
         }
     }
 }

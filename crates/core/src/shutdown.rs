@@ -26,7 +26,7 @@ pub struct Shutdown {
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ShutdownAction {
     /// So many sessions that were not told yet shall close.
     Close(u32),
     /// The deadline passed: all that are left are cut.
@@ -42,19 +42,19 @@ impl Shutdown {
     }
 
     /// What is due at `now`. [`Shutdown::told`] says what came of it.
-    pub fn step(&self, now: Moment) -> Step {
+    pub fn step(&self, now: Moment) -> ShutdownAction {
         let elapsed = now.since(self.started);
         if elapsed >= self.deadline {
-            return Step::Cut;
+            return ShutdownAction::Cut;
         }
         if elapsed >= self.over {
             // Also those that nobody knew of: handshakes that were almost through.
-            return Step::Close(u32::MAX);
+            return ShutdownAction::Close(u32::MAX);
         }
         let share = elapsed.as_secs_f64() / self.over.as_secs_f64();
         // Rounded up: the first does not wait.
         let due = (f64::from(self.total) * share).floor() as u32 + 1;
-        Step::Close(due.min(self.total).saturating_sub(self.told))
+        ShutdownAction::Close(due.min(self.total).saturating_sub(self.told))
     }
 
     /// So many were told.
@@ -80,7 +80,7 @@ mod tests {
         let (mut now, mut told) = (Moment::START, Vec::new());
         loop {
             let before = told.last().copied().unwrap_or(0);
-            let Step::Close(count) = shutdown.step(now) else { panic!("{before} of {total} told at the deadline") };
+            let ShutdownAction::Close(count) = shutdown.step(now) else { panic!("{before} of {total} told at the deadline") };
             let count = count.min(total - before);
             shutdown.told(count);
             told.push(before + count);
@@ -124,10 +124,10 @@ mod tests {
     fn what_is_left_at_the_deadline_is_cut_and_nobody_is_told_twice() {
         let mut shutdown = Shutdown::new(10, Duration::from_secs(8), Moment::START);
         shutdown.told(10);
-        assert_eq!(shutdown.step(Moment::from_millis(900)), Step::Close(0));
-        assert_eq!(shutdown.step(Moment::from_millis(7_999)), Step::Close(u32::MAX), "whoever was never told");
+        assert_eq!(shutdown.step(Moment::from_millis(900)), ShutdownAction::Close(0));
+        assert_eq!(shutdown.step(Moment::from_millis(7_999)), ShutdownAction::Close(u32::MAX), "whoever was never told");
         assert_eq!(shutdown.left(Moment::from_millis(7_000)), Duration::from_secs(1));
-        assert_eq!(shutdown.step(Moment::from_millis(8_000)), Step::Cut);
-        assert_eq!(Shutdown::new(10, Duration::ZERO, Moment::START).step(Moment::START), Step::Cut);
+        assert_eq!(shutdown.step(Moment::from_millis(8_000)), ShutdownAction::Cut);
+        assert_eq!(Shutdown::new(10, Duration::ZERO, Moment::START).step(Moment::START), ShutdownAction::Cut);
     }
 }

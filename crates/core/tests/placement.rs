@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdline_core::affinity::{Key, Ring, Wish};
+use holdline_core::affinity::{Key, Rendezvous, Wish};
 use holdline_core::balance::{NoPlace, Preferred, Seated, place};
 use holdline_core::cause::RefuseCause;
 use holdline_core::ids::BackendId;
@@ -165,36 +165,41 @@ fn affinity_is_honoured_and_is_only_a_wish() {
     assert_eq!(open(&any).0, 0, "full");
 }
 
-/// A ring of as many backends, and a key for each number.
-fn ring(capacities: &[u32]) -> Ring {
+/// A rendezvous of as many backends, and a key for each number.
+fn rendezvous(capacities: &[u32]) -> Rendezvous {
     let ids: Vec<BackendId> = (0..capacities.len()).map(|i| format!("b{i}").into()).collect();
-    Ring::new(ids.iter().zip(capacities.iter().map(|c| Some(*c))))
+    Rendezvous::new(ids.iter().zip(capacities.iter().map(|c| Some(*c))))
 }
 
 fn key(number: u32) -> Key {
     Key::of_value(&number.to_be_bytes()).unwrap()
 }
 
-fn put_by_key(backends: &[Backend], ring: &Ring, number: u32, usable: impl Fn(usize) -> bool) -> Result<(usize, Seat), NoPlace> {
-    let (wanted, mut rng) = (Preferred::InOrder(ring, key(number)), SmallRng::seed_from_u64(0));
+fn put_by_key(
+    backends: &[Backend],
+    rendezvous: &Rendezvous,
+    number: u32,
+    usable: impl Fn(usize) -> bool,
+) -> Result<(usize, Seat), NoPlace> {
+    let (wanted, mut rng) = (Preferred::InOrder(rendezvous, key(number)), SmallRng::seed_from_u64(0));
     place(Balance::LeastSessions, 0.8, backends, wanted, usable, Moment::START, &mut rng)
 }
 
 #[test]
 fn a_key_that_finds_its_backend_full_closed_or_unreachable_goes_to_the_next_of_its_order() {
-    let ring = ring(&[10; 5]);
+    let rendezvous = rendezvous(&[10; 5]);
     for number in 0..100 {
-        let first = ring.first(key(number), |_| true).unwrap();
-        let second = ring.first(key(number), |i| i != first).unwrap();
+        let first = rendezvous.first(key(number), |_| true).unwrap();
+        let second = rendezvous.first(key(number), |i| i != first).unwrap();
         for (limit, used) in [(10, 10), (0, 3)] {
             let mut limits = [(10, 0); 5];
             limits[first] = (limit, used);
             let (backends, _held) = fleet(&limits);
-            assert_eq!(put_by_key(&backends, &ring, number, any).unwrap().0, second);
+            assert_eq!(put_by_key(&backends, &rendezvous, number, any).unwrap().0, second);
         }
         let (backends, _held) = fleet(&[(10, 0); 5]);
-        assert_eq!(put_by_key(&backends, &ring, number, any).unwrap().0, first);
-        assert_eq!(put_by_key(&backends, &ring, number, |i| i != first).unwrap().0, second);
+        assert_eq!(put_by_key(&backends, &rendezvous, number, any).unwrap().0, first);
+        assert_eq!(put_by_key(&backends, &rendezvous, number, |i| i != first).unwrap().0, second);
     }
 }
 
@@ -202,11 +207,11 @@ fn a_key_that_finds_its_backend_full_closed_or_unreachable_goes_to_the_next_of_i
 fn no_backend_takes_more_than_its_share_and_a_quarter() {
     let capacities = [1000, 1000, 2000, 4000];
     let backends: Vec<Backend> = capacities.iter().map(|c| Backend(Seats::new(*c, None))).collect();
-    let ring = ring(&capacities);
+    let rendezvous = rendezvous(&capacities);
     let mut held = Vec::new();
     // A few keys are half of the load, so chance does not even it out.
     for n in 0..4000_u32 {
-        let (index, seat) = put_by_key(&backends, &ring, if n % 2 == 0 { n } else { n % 6 }, any).unwrap();
+        let (index, seat) = put_by_key(&backends, &rendezvous, if n % 2 == 0 { n } else { n % 6 }, any).unwrap();
         held.push(seat);
         let share = f64::from(n + 1) * f64::from(capacities[index]) / 8000.0;
         let used = backends[index].0.used();
@@ -217,21 +222,21 @@ fn no_backend_takes_more_than_its_share_and_a_quarter() {
 #[test]
 fn one_user_stays_together_in_an_empty_fleet() {
     let backends: Vec<Backend> = (0..10).map(|_| Backend(Seats::new(100, None))).collect();
-    let ring = ring(&[100; 10]);
-    let placed: Vec<_> = (0..16).map(|_| put_by_key(&backends, &ring, 7, any).unwrap()).collect();
+    let rendezvous = rendezvous(&[100; 10]);
+    let placed: Vec<_> = (0..16).map(|_| put_by_key(&backends, &rendezvous, 7, any).unwrap()).collect();
     assert!(placed.iter().all(|(index, _)| *index == placed[0].0));
 }
 
 #[test]
 fn a_bound_refuses_nobody() {
     let backends: Vec<Backend> = [5, 5, 90].map(|c| Backend(Seats::new(c, None))).into();
-    let ring = ring(&[5, 5, 90]);
-    let held: Vec<_> = (0..100).map(|n| put_by_key(&backends, &ring, n % 2, any).unwrap()).collect();
+    let rendezvous = rendezvous(&[5, 5, 90]);
+    let held: Vec<_> = (0..100).map(|n| put_by_key(&backends, &rendezvous, n % 2, any).unwrap()).collect();
     assert_eq!(held.len(), 100);
-    assert_eq!(put_by_key(&backends, &ring, 1, any).unwrap_err(), NoPlace::Full);
+    assert_eq!(put_by_key(&backends, &rendezvous, 1, any).unwrap_err(), NoPlace::Full);
     // The one with room is far above its share of what may be used.
     drop(held);
-    assert!((0..90).all(|n| put_by_key(&backends, &ring, n, |i| i == 2).map(std::mem::forget).is_ok()));
+    assert!((0..90).all(|n| put_by_key(&backends, &rendezvous, n, |i| i == 2).map(std::mem::forget).is_ok()));
 }
 
 #[test]

@@ -148,7 +148,7 @@ async fn a_drain_keeps_its_pace_in_virtual_time() {
     assert!(left.abs_diff(plan.planned) <= 5, "{left} are left, {} should be", plan.planned);
     scene.until(|s| phase(s, "a") == Phase::Drained).await;
     let ended = scene.plane.inner.lock().ended.clone();
-    assert!(ended.iter().all(|o| o.cause == EndCause::Drained && o.backend.as_str() == "a"));
+    assert!(ended.iter().all(|(_, backend, order)| order.ending.cause == EndCause::Drained && backend.as_str() == "a"));
     assert!(ended.len() > 50, "in small steps: {}", ended.len());
     let kinds = scene.kinds();
     assert!(kinds.contains(&NoticeKind::DrainStarted) && kinds.contains(&NoticeKind::DrainEnded), "{kinds:?}");

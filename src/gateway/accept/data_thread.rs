@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use holdline_core::cause::EndCause;
+use holdline_core::drain::Ending;
 use holdline_core::policy::DrainMode;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -15,7 +16,7 @@ use super::tasks::{TaskFailed, Tasks};
 use crate::gateway::context::shared::{Handed, Shared};
 use crate::gateway::context::thread::Thread;
 use crate::gateway::session::orders::{self, Inbox};
-use crate::gateway::session::registry::{self, EndOrder, Registry};
+use crate::gateway::session::registry::{self, Registry};
 use crate::gateway::session::target::SessionFilter;
 use crate::gateway::stage::StageWatch;
 use crate::gateway::upstream::pool;
@@ -78,7 +79,7 @@ async fn wind_up(thread: &Thread, failed: &TaskFailed) {
 
 /// What orders would do one after the other, at once: nobody else can tell them any more.
 fn close_sessions(registry: &Registry) {
-    let close = EndOrder { mode: DrainMode::Close, cause: EndCause::Shutdown };
+    let close = Ending { mode: DrainMode::Close, cause: EndCause::Shutdown };
     let all = registry.candidates(&SessionFilter::default(), usize::MAX, close.mode);
     registry.end(&all, close);
 }

@@ -155,7 +155,9 @@ impl Fleet {
         let preferred = match wish {
             Wish::Anywhere => Preferred::Nobody,
             Wish::Backend(id) => backends.iter().position(|m| m.0.id == *id).map_or(Preferred::Nobody, Preferred::One),
-            Wish::Key(key) => joined.affinity.ring().map_or(Preferred::Nobody, |ring| Preferred::InOrder(ring, *key)),
+            Wish::Key(key) => {
+                joined.affinity.rendezvous().map_or(Preferred::Nobody, |rendezvous| Preferred::InOrder(rendezvous, *key))
+            }
         };
         let usable = |index: usize| failed.is_empty() || !failed.contains(&backends[index].0.id);
         let policy = &self.policy;

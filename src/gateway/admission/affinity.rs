@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use holdline_core::affinity::{Cookies, Key, Preference, Ring};
+use holdline_core::affinity::{Cookies, Key, Preference, Rendezvous};
 use holdline_core::ids::BackendId;
 use holdline_core::policy::{Affinity, FleetPolicy};
 use holdline_core::wire::token::Keys;
@@ -18,7 +18,7 @@ pub(crate) enum AffinityIndex {
     /// By cookies that name them.
     Cookies(Cookies),
     /// By the hash of what tells clients apart.
-    Hash(KeyOf, Ring),
+    Hash(KeyOf, Rendezvous),
 }
 
 /// Where a client's key is found.
@@ -47,14 +47,14 @@ impl AffinityIndex {
             Affinity::Query { name } => KeyOf::Parameter(name.clone()),
             Affinity::Address => KeyOf::Address,
         };
-        AffinityIndex::Hash(of, Ring::new(backends))
+        AffinityIndex::Hash(of, Rendezvous::new(backends))
     }
 
     /// Whether new capacities, in the backends' order, would change anything.
     pub(crate) fn has_capacities(&self, capacities: impl Iterator<Item = Option<u32>>) -> bool {
         match self {
             AffinityIndex::None | AffinityIndex::Cookies(_) => true,
-            AffinityIndex::Hash(_, ring) => ring.has_capacities(capacities),
+            AffinityIndex::Hash(_, rendezvous) => rendezvous.has_capacities(capacities),
         }
     }
 
@@ -81,9 +81,9 @@ impl AffinityIndex {
     }
 
     /// The order of backends for each key.
-    pub(crate) fn ring(&self) -> Option<&Ring> {
+    pub(crate) fn rendezvous(&self) -> Option<&Rendezvous> {
         match self {
-            AffinityIndex::Hash(_, ring) => Some(ring),
+            AffinityIndex::Hash(_, rendezvous) => Some(rendezvous),
             AffinityIndex::None | AffinityIndex::Cookies(_) => None,
         }
     }

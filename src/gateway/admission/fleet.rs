@@ -253,7 +253,7 @@ impl Fleet {
             admitted_total: self.turnover.admitted_total.load(Ordering::Relaxed),
             ended_total: self.turnover.ended_total.load(Ordering::Relaxed),
             refused_total: self.refused_total.load(Ordering::Relaxed),
-            knocked_total: self.no_backend_total.load(Ordering::Relaxed),
+            no_backend_total: self.no_backend_total.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
             totals: self.metrics.totals(),
         }

@@ -258,16 +258,16 @@ async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>, int
 fn choose(thread: &Thread, fleet: &Fleet, wish: &Wish, failed: &[BackendId]) -> Option<Arc<Backend>> {
     let joined = fleet.joined();
     let usable = || joined.members.iter().map(|m| &m.0).filter(|b| !failed.contains(&b.id));
-    match (wish, joined.affinity.ring()) {
+    match (wish, joined.affinity.rendezvous()) {
         (Wish::Backend(id), _) => {
             if let Some(own) = usable().find(|b| b.id == *id && b.serves_its_own()) {
                 return Some(Arc::clone(own));
             }
         }
-        (Wish::Key(key), Some(ring)) => {
+        (Wish::Key(key), Some(rendezvous)) => {
             let takes =
                 |index: usize| joined.members.get(index).is_some_and(|m| m.0.takes_requests() && !failed.contains(&m.0.id));
-            return ring.first(*key, takes).map(|index| Arc::clone(&joined.members[index].0));
+            return rendezvous.first(*key, takes).map(|index| Arc::clone(&joined.members[index].0));
         }
         (Wish::Anywhere | Wish::Key(_), _) => {}
     }

@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use holdline_core::limits::{Entry, Holders, Recent, Source, Starters, second};
+use holdline_core::limits::{Accounting, Holders, Recent, Source, Starters, second};
 use holdline_core::time::Moment;
 use parking_lot::Mutex;
 use pingora_limits::estimator::Estimator;
@@ -77,8 +77,8 @@ impl Addresses {
     pub(crate) fn place(&self, client: SocketAddr) -> Option<Place> {
         let Some(held) = &self.held else { return Some(Place { _counted: None }) };
         let source = client.ip().into();
-        let entry = held.lock().begin(source)?;
-        Some(Place { _counted: Some(Box::new(Counted { held: Arc::clone(held), source, entry })) })
+        let accounting = held.lock().begin(source)?;
+        Some(Place { _counted: Some(Box::new(Counted { held: Arc::clone(held), source, accounting })) })
     }
 }
 
@@ -92,12 +92,12 @@ pub(crate) struct Place {
 struct Counted {
     held: Arc<Mutex<Held>>,
     source: Source,
-    entry: Entry,
+    accounting: Accounting,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.held.lock().end(self.source, self.entry);
+        self.held.lock().end(self.source, self.accounting);
     }
 }
 
@@ -113,18 +113,18 @@ impl Held {
         Held { sketch: Estimator::new(ROWS, columns), exact: Holders::new(max) }
     }
 
-    fn begin(&mut self, source: Source) -> Option<Entry> {
+    fn begin(&mut self, source: Source) -> Option<Accounting> {
         let estimate = count(self.sketch.incr(source, 1));
-        let entry = self.exact.begin(source, estimate);
-        if entry.is_none() {
+        let accounting = self.exact.begin(source, estimate);
+        if accounting.is_none() {
             self.sketch.decr(source, 1);
         }
-        entry
+        accounting
     }
 
-    fn end(&mut self, source: Source, entry: Entry) {
+    fn end(&mut self, source: Source, accounting: Accounting) {
         self.sketch.decr(source, 1);
-        self.exact.end(source, entry);
+        self.exact.end(source, accounting);
     }
 }
 

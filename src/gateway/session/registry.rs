@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use holdline_core::cause::EndCause;
+use holdline_core::drain::Ending;
 use holdline_core::policy::DrainMode;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -15,7 +16,7 @@ use slab::Slab;
 use tokio::time::MissedTickBehavior;
 
 use self::entry::Tally;
-pub use self::entry::{Candidate, EndOrder, Entry};
+pub use self::entry::{Candidate, Entry};
 use super::side::Side;
 use super::target::{Session, SessionFilter, SessionInfo};
 use super::timer::{self, Due, Tick, Time};
@@ -106,7 +107,7 @@ impl Registry {
     }
 
     /// Tells those of `chosen` that are still here to end; how many that were.
-    pub fn end(&self, chosen: &[Candidate], order: EndOrder) -> u32 {
+    pub fn end(&self, chosen: &[Candidate], order: Ending) -> u32 {
         let entries = self.entries.borrow();
         let here =
             chosen.iter().filter_map(|c| entries.get(c.key).filter(|e| e.id == c.id && e.holds_seat() && e.obeys(order.mode)));

@@ -11,12 +11,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use holdline_core::cause::EndCause;
+use holdline_core::drain::Ending;
 use holdline_core::policy::DrainMode;
 use holdline_core::wire::close;
 use holdline_core::wire::ws::{PING, Tracker};
 
 use super::pump::{Mode, pump};
-use super::registry::{EndOrder, Entered, Registry};
+use super::registry::{Entered, Registry};
 use super::side::{Side, Stall};
 use super::target::Session;
 use super::timer::{Due, Tick, ticks_past};
@@ -111,7 +112,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
 
     /// An order to cut waits for nothing.
     fn obey_cut(&mut self, cx: &mut Context<'_>) {
-        if let Some(EndOrder { mode: DrainMode::Cut, cause }) = self.entered.entry().order() {
+        if let Some(Ending { mode: DrainMode::Cut, cause }) = self.entered.entry().order() {
             self.entered.entry().clear_order();
             self.part(cause, None, None, cx);
         }

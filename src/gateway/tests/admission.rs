@@ -66,7 +66,7 @@ async fn a_raised_limit_and_a_new_backend_let_waiters_in() {
     tokio::pin!(opening);
     tokio::select! {
         _ = &mut opening => panic!("there is no backend"),
-        () = rig.until("one waits", |c| c.queued == 1 && c.knocked_total == 1) => {}
+        () = rig.until("one waits", |c| c.queued == 1 && c.no_backend_total == 1) => {}
     }
     rig.adopt(vec![server.view("a", 1)]);
     let _held = within(opening).await.unwrap();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use holdline_core::cause::{EndCause, Phase};
-use holdline_core::policy::{Affinity, DrainMode};
+use holdline_core::policy::Affinity;
 use holdline_core::snapshot::BackendView;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -273,9 +273,9 @@ async fn told_to_leave_it_goes_between_two_polls() {
     let hanging = send(&rig, "X-User: ann\r\n").await;
     let asked = a.next().await;
     rig.adopt(vec![in_phase(ready("a", a.address, 9), Phase::Draining), ready("b", b.address, 9)]);
-    assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), 9, DrainMode::Close, EndCause::Drained).await, 2);
+    assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), close(9, EndCause::Drained)).await, 2);
     rig.until("who has no poll goes at once", |c| c.backends[0].used == 1 && c.backends[0].moved_total == 1).await;
-    assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), 9, DrainMode::Close, EndCause::Drained).await, 0);
+    assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), close(9, EndCause::Drained)).await, 0);
     // Each thread's keeper obeys with its next tick.
     eventually("neither takes polls", || rig.polling() == 0).await;
     // The next poll is placed elsewhere while the last one goes on.
@@ -299,7 +299,7 @@ async fn a_cut_breaks_polls_off() {
     let mut half = send(&rig, "X-User: ann\r\n").await;
     a.next().await.answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nno");
     within(read_head(&mut half)).await;
-    assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), 9, DrainMode::Cut, EndCause::Cut).await, 1);
+    assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), cut(9)).await, 1);
     let answer = read(unanswered).await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && field(&answer, "holdline-cause") == "draining", "{answer}");
     assert_eq!(read(half).await, "no", "and then the end");
@@ -427,8 +427,8 @@ async fn a_hundred_clients_with_overlapping_polls_are_a_hundred_sessions() {
     }
     assert_eq!(ids.len(), CLIENTS);
     assert_eq!((rig.used(), rig.counts().admitted_total, rig.polling()), (CLIENTS as u32, CLIENTS as u64, CLIENTS));
-    rig.gateway.end_sessions(&"chat".into(), &"a".into(), u32::MAX, DrainMode::Close, EndCause::Rebalanced).await;
-    rig.gateway.end_sessions(&"chat".into(), &"b".into(), u32::MAX, DrainMode::Close, EndCause::Rebalanced).await;
+    rig.gateway.end_sessions(&"chat".into(), &"a".into(), close(u32::MAX, EndCause::Rebalanced)).await;
+    rig.gateway.end_sessions(&"chat".into(), &"b".into(), close(u32::MAX, EndCause::Rebalanced)).await;
     rig.until("free", |c| c.backends.iter().all(|b| b.used == 0) && c.ended_total == CLIENTS as u64).await;
     assert_eq!(rig.polling(), 0);
     answering.abort();

@@ -122,7 +122,7 @@ async fn a_request_wakes_a_fleet_of_zero_and_waits() {
     tokio::pin!(asking);
     tokio::select! {
         _ = &mut asking => panic!("there is no backend"),
-        () = rig.until("it waits", |c| c.knocked_total == 1 && c.requests == 1) => {}
+        () = rig.until("it waits", |c| c.no_backend_total == 1 && c.requests == 1) => {}
     }
     rig.adopt(vec![ready("a", a, 1)]);
     assert!(is_ok(&within(asking).await, "a"));

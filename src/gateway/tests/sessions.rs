@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use holdline_core::cause::{EndCause, Phase};
 use holdline_core::event::Event;
-use holdline_core::policy::{Affinity, DrainMode};
+use holdline_core::policy::Affinity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -23,7 +23,7 @@ async fn a_session_is_listed_and_told_to_end() {
     assert!(echo(&mut socket, "hello").await);
     let listed = rig.gateway.sessions(SessionFilter::default()).await;
     assert_eq!((listed.len(), listed[0].kind, listed[0].backend.as_str()), (1, SessionKind::WebSocket, "a"));
-    let ended = rig.gateway.end_sessions(&"chat".into(), &"a".into(), 5, DrainMode::Close, EndCause::Drained).await;
+    let ended = rig.gateway.end_sessions(&"chat".into(), &"a".into(), close(5, EndCause::Drained)).await;
     assert_eq!(ended, 1);
     let Some(Ok(Message::Close(Some(frame)))) = within(socket.next()).await else { panic!("no Close") };
     assert_eq!(u16::from(frame.code), 1012);
@@ -31,7 +31,7 @@ async fn a_session_is_listed_and_told_to_end() {
     rig.until("free", |c| c.backends[0].used == 0 && c.ended_total == 1).await;
     rig.until("counted", |c| (c.backends[0].moved_total, c.backends[0].cut_total) == (1, 0)).await;
     let _cut = rig.open().await.unwrap();
-    assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), 5, DrainMode::Cut, EndCause::Cut).await, 1);
+    assert_eq!(rig.gateway.end_sessions(&"chat".into(), &"a".into(), cut(5)).await, 1);
     rig.until("cut", |c| c.backends[0].used == 0 && (c.backends[0].moved_total, c.backends[0].cut_total) == (1, 1)).await;
     assert!(rig.tells(r#"holdline_moves_total{fleet="chat",mode="close",result="moved"} 1"#));
 }
@@ -194,7 +194,7 @@ async fn a_compressed_event_stream_is_relayed_and_can_only_be_cut() {
     let mut chunk = [0; 8];
     within(client.read_exact(&mut chunk)).await.unwrap();
     assert_eq!((&chunk, rig.used()), (b"3\r\n\x1fgz\r\n", 1));
-    let told = rig.gateway.end_sessions(&"chat".into(), &"a".into(), 9, DrainMode::Close, EndCause::Drained).await;
+    let told = rig.gateway.end_sessions(&"chat".into(), &"a".into(), close(9, EndCause::Drained)).await;
     let mut rest = Vec::new();
     // Whether it ends or is reset, it does not look whole.
     let _ = within(client.read_to_end(&mut rest)).await;

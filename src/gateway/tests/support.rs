@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use holdline_core::cause::Phase;
+use holdline_core::cause::{EndCause, Phase};
+use holdline_core::drain::{EndOrder, Ending};
 use holdline_core::event::{Event, FleetCounts};
-use holdline_core::policy::FleetPolicy;
+use holdline_core::policy::{DrainMode, FleetPolicy};
 use holdline_core::snapshot::{BackendView, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -260,4 +261,12 @@ pub(super) fn refusal(error: tungstenite::Error) -> (u16, Option<String>) {
     let tungstenite::Error::Http(response) = error else { panic!("{error}") };
     let cause = response.headers().get("holdline-cause").map(|v| v.to_str().unwrap().to_owned());
     (response.status().as_u16(), cause)
+}
+
+pub(super) fn close(count: u32, cause: EndCause) -> EndOrder {
+    EndOrder { count, ending: Ending { mode: DrainMode::Close, cause } }
+}
+
+pub(super) fn cut(count: u32) -> EndOrder {
+    EndOrder { count, ending: Ending::CUT }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdline_core::cause::{EndCause, Phase};
-use holdline_core::policy::{Affinity, DrainMode};
+use holdline_core::policy::Affinity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -105,7 +105,7 @@ async fn what_a_backend_executed_is_kept_beyond_its_limit_and_nobody_is_placed_u
     backend.write_all(SWITCHED.as_bytes()).await.unwrap();
     assert!(read_head(&mut waiting).await.starts_with("HTTP/1.1 101 "));
     // An order to leave reaches those, too.
-    let told = rig.gateway.end_sessions(&"chat".into(), &"a".into(), 12, DrainMode::Cut, EndCause::Cut).await;
+    let told = rig.gateway.end_sessions(&"chat".into(), &"a".into(), cut(12)).await;
     assert_eq!(told, 3);
     drop((clients, backends, backend, waiting));
     rig.until("free", |c| c.backends[0].used == 0 && c.ended_total == 13).await;
@@ -124,7 +124,7 @@ async fn one_that_begins_on_a_backend_that_drains_or_went_is_counted() {
         rig.until("it is a session", |c| c.backends[0].used == n && c.backends[0].requests == 2 - n).await;
         rig.adopt(Vec::new());
     }
-    let told = rig.gateway.end_sessions(&"chat".into(), &"a".into(), 9, DrainMode::Close, EndCause::Drained).await;
+    let told = rig.gateway.end_sessions(&"chat".into(), &"a".into(), close(9, EndCause::Drained)).await;
     assert_eq!(told, 2);
     for client in &mut clients {
         let mut rest = String::new();
@@ -248,7 +248,7 @@ async fn it_leaves_between_two_events() {
     let mut client = connect(&rig, GET).await;
     read_head(&mut client).await;
     expect(&mut client, b"9\r\ndata: 1\n\n\r\n").await;
-    let told = rig.gateway.end_sessions(&"chat".into(), &"a".into(), 9, DrainMode::Close, EndCause::Drained).await;
+    let told = rig.gateway.end_sessions(&"chat".into(), &"a".into(), close(9, EndCause::Drained)).await;
     assert_eq!(told, 1);
     let mut rest = String::new();
     within(client.read_to_string(&mut rest)).await.unwrap();
@@ -268,7 +268,7 @@ async fn a_client_that_does_not_read_does_not_hold_up_a_cut() {
     let flood = async { while backend.write_all(&[b'x'; 64 << 10]).await.is_ok() {} };
     let cut = async {
         rig.until("it is a session", |c| c.backends[0].used == 1).await;
-        rig.gateway.end_sessions(&"chat".into(), &"a".into(), 9, DrainMode::Cut, EndCause::Cut).await
+        rig.gateway.end_sessions(&"chat".into(), &"a".into(), cut(9)).await
     };
     let (_, told) = within(futures_util::future::join(flood, cut)).await;
     assert_eq!(told, 1);

@@ -46,7 +46,7 @@ fn report(fleet: &FleetPolicy, used: u32) -> Event {
             admitted_total: 500_000,
             ended_total: 0,
             refused_total: 0,
-            knocked_total: 0,
+            no_backend_total: 0,
             requests: 0,
             totals: Totals::default(),
         }],

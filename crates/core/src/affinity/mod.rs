@@ -2,11 +2,11 @@
 
 mod cookies;
 mod key;
-mod ring;
+mod rendezvous;
 
 pub use self::cookies::Cookies;
 pub use self::key::Key;
-pub use self::ring::Ring;
+pub use self::rendezvous::Rendezvous;
 use crate::ids::BackendId;
 use crate::wire::token::ClientToken;
 

@@ -92,7 +92,7 @@ pub(super) fn inputs(
         ("queued", f64::from(seen.queued)),
         ("oldest_wait_ms", seen.oldest_wait.as_secs_f64() * 1e3),
         ("refused", seen.refused as f64),
-        ("knocked", seen.knocked as f64),
+        ("no_backend", seen.no_backend as f64),
         ("requests", f64::from(seen.requests)),
         ("moved", seen.moved as f64),
         ("current", f64::from(fleet.current)),

@@ -55,7 +55,7 @@ pub struct Observation {
     /// Refusals for want of a seat since the last observation.
     pub refused: u64,
     /// Requests or handshakes that found no backend since the last observation.
-    pub knocked: u64,
+    pub no_backend: u64,
     /// Plain requests in flight or waiting.
     pub requests: u32,
     /// What the operator fixed (`scale --to N`), if anything.
@@ -127,13 +127,13 @@ impl Scaler {
         let flow = Flow { admitted: seen.admitted, ended: seen.ended, moved: seen.moved };
         let forecast = self.forecaster.tick(flow, fleet.sessions, seen.queued, policy.scale.down.stabilization, now);
         let asked = asked(&fleet, forecast.need, policy);
-        let mut wish = Wish { backends: asked, limited_by: None };
-        wish.press(&fleet, seen, &forecast);
+        let mut recommendation = Recommendation { backends: asked, limited_by: None };
+        recommendation.press(&fleet, seen, &forecast);
         let lasting = self::asked(&fleet, forecast.need_lasting, policy);
-        self.bound(&mut wish, lasting, &fleet, seen, policy, now);
+        self.bound(&mut recommendation, lasting, &fleet, seen, policy, now);
 
         let mut decision = Decision { current: fleet.current, ..Decision::default() };
-        wish.carry_out(&mut decision, seen, policy);
+        recommendation.carry_out(&mut decision, seen, policy);
         self.advised = Some(decision.desired);
         decision.reason = explain::sentence(&decision, asked, &fleet, seen, policy, &forecast);
         decision.inputs = explain::inputs(asked, &fleet, seen, policy, &forecast);
@@ -141,29 +141,38 @@ impl Scaler {
     }
 
     /// Applies `min`, `max`, `behavior`, the way to and from zero, and what the operator fixed.
-    fn bound(&mut self, wish: &mut Wish, lasting: u32, fleet: &Totals, seen: &Observation, policy: &FleetPolicy, now: Moment) {
+    fn bound(
+        &mut self,
+        recommendation: &mut Recommendation,
+        lasting: u32,
+        fleet: &Totals,
+        seen: &Observation,
+        policy: &FleetPolicy,
+        now: Moment,
+    ) {
         let scale = &policy.scale;
         let idle = scale.idle_to_zero_after.is_some_and(|after| now.since(self.busy_at) >= after);
         // A fleet that may be zero stays there until somebody comes, and has one backend from then on until it was idle for long.
         let zero = scale.min == 0 && !fleet.is_busy(seen) && (idle || fleet.current == 0);
         let min = if zero { 0 } else { scale.min.max(1) };
-        wish.clamp(min, scale.max);
+        recommendation.clamp(min, scale.max);
         // Where nothing can be started the advice stands for the fleet, as if it had been followed at once.
         let elastic = policy.provider.is_elastic();
         let reference = if elastic { fleet.current } else { self.advised.unwrap_or(fleet.current) };
-        let lasting = lasting.clamp(wish.backends, scale.max);
-        wish.limit(self.behavior.stabilize(scale, reference, wish.backends, lasting, now), Some("stabilization"));
+        let lasting = lasting.clamp(recommendation.backends, scale.max);
+        recommendation
+            .limit(self.behavior.stabilize(scale, reference, recommendation.backends, lasting, now), Some("stabilization"));
         if elastic {
-            wish.limit(self.behavior.step(scale, fleet.current, wish.backends, now), Some("behavior"));
+            recommendation.limit(self.behavior.step(scale, fleet.current, recommendation.backends, now), Some("behavior"));
         }
         // Bounds that a person set are obeyed at once.
-        wish.clamp(min, scale.max);
+        recommendation.clamp(min, scale.max);
         if zero {
             // The idle time was the stabilisation; a buffer is for clients that come and go, not for an empty house.
-            *wish = Wish { backends: 0, limited_by: None };
+            *recommendation = Recommendation { backends: 0, limited_by: None };
         }
         if let Some(fixed) = seen.fixed {
-            *wish = Wish { backends: fixed, limited_by: Some("fixed") };
+            *recommendation = Recommendation { backends: fixed, limited_by: Some("fixed") };
         }
     }
 }
@@ -232,20 +241,20 @@ impl Totals {
     }
 
     fn is_busy(&self, seen: &Observation) -> bool {
-        self.sessions > 0 || seen.queued > 0 || seen.requests > 0 || seen.knocked > 0 || seen.refused > 0
+        self.sessions > 0 || seen.queued > 0 || seen.requests > 0 || seen.no_backend > 0 || seen.refused > 0
     }
 }
 
 /// The number of backends as it goes through the steps, and the last that held it.
-struct Wish {
+struct Recommendation {
     backends: u32,
     limited_by: Option<&'static str>,
 }
 
-impl Wish {
+impl Recommendation {
     fn limit(&mut self, to: u32, by: Option<&'static str>) {
         if to != self.backends {
-            *self = Wish { backends: to, limited_by: by };
+            *self = Recommendation { backends: to, limited_by: by };
         }
     }
 

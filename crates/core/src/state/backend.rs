@@ -91,7 +91,7 @@ pub(super) struct Drain {
 
 /// What became of the sessions of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct DrainOutcome {
     pub(super) moved: u32,
     /// Clients and backend ended them, or they never came to be (a dial in flight that failed).
     pub(super) by_themselves: u32,
@@ -109,7 +109,7 @@ impl Drain {
     }
 
     /// What became of its sessions, `left` of which are still there.
-    pub(super) fn outcome(&self, ended: Ends, left: u32) -> Outcome {
+    pub(super) fn outcome(&self, ended: Ends, left: u32) -> DrainOutcome {
         let grown = |from: u64, to: u64| u32::try_from(to.saturating_sub(from)).unwrap_or(u32::MAX);
         let in_time = self.at_deadline.unwrap_or(ended);
         // Whoever asks for the mode `cut` moves sessions by cutting them.
@@ -117,13 +117,13 @@ impl Drain {
         let moved = grown(self.begun.moved, ended.moved).saturating_add(moved_by_cut);
         let cut = grown(in_time.cut, ended.cut);
         let by_themselves = self.sessions.total().saturating_sub(left).saturating_sub(moved).saturating_sub(cut);
-        Outcome { moved, by_themselves, cut }
+        DrainOutcome { moved, by_themselves, cut }
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for DrainOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { moved, by_themselves, cut } = self;
+        let DrainOutcome { moved, by_themselves, cut } = self;
         write!(f, "{moved} were moved, {by_themselves} left by themselves, {cut} were cut")
     }
 }

@@ -8,10 +8,10 @@ use crate::rebalance::{Load, targets};
 use crate::time::Moment;
 
 use super::backend::{Backend, Owners};
-use super::fleet::Fleet;
+use super::fleet::FleetState;
 use super::rebalance::{Part, Rebalance};
 
-impl Fleet {
+impl FleetState {
     pub(super) fn drain(&mut self, id: &BackendId, request: &MoveRequest, now: Moment) -> Result<Answer, CommandError> {
         let at = self.known(id)?;
         let backend = &self.backends[at];

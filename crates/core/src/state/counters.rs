@@ -14,7 +14,7 @@ pub(super) struct Totals {
     pub(super) admitted: u64,
     pub(super) ended: u64,
     pub(super) refused: u64,
-    pub(super) knocked: u64,
+    pub(super) no_backend: u64,
     /// Counted here, not by the gateway: sessions that were told to leave.
     pub(super) moved: u64,
 }
@@ -25,7 +25,7 @@ impl Counters {
             admitted: counts.admitted_total,
             ended: counts.ended_total,
             refused: counts.refused_total,
-            knocked: counts.knocked_total,
+            no_backend: counts.no_backend_total,
             moved: 0,
         };
         // Counters start at zero with the gateway, as State does.
@@ -33,7 +33,7 @@ impl Counters {
         self.grown.admitted += now.admitted.saturating_sub(last.admitted);
         self.grown.ended += now.ended.saturating_sub(last.ended);
         self.grown.refused += now.refused.saturating_sub(last.refused);
-        self.grown.knocked += now.knocked.saturating_sub(last.knocked);
+        self.grown.no_backend += now.no_backend.saturating_sub(last.no_backend);
     }
 
     /// So many sessions were told to leave, to come back elsewhere.

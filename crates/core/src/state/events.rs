@@ -10,7 +10,7 @@ use crate::policy::ProviderPolicy;
 use crate::time::Moment;
 
 use super::backend::{Backend, Ends, Owners};
-use super::fleet::Fleet;
+use super::fleet::FleetState;
 
 /// A child that leaves on its own wish earlier than this after its start has failed.
 const SERVED_MIN: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ impl<'c> Lines<'c> {
     }
 }
 
-impl Fleet {
+impl FleetState {
     /// The gateway's counts. A backend without a line has nothing there.
     pub(super) fn counts(&mut self, counts: &FleetCounts, now: Moment) {
         let before = (self.queued, self.oldest_wait, self.requests);

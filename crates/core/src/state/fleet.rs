@@ -31,7 +31,7 @@ pub(super) struct Replacement {
 
 /// One fleet.
 #[derive(Debug)]
-pub(super) struct Fleet {
+pub(super) struct FleetState {
     pub(super) policy: Arc<FleetPolicy>,
     /// In the order in which they joined.
     pub(super) backends: Vec<Backend>,
@@ -58,10 +58,10 @@ pub(super) struct Fleet {
     revision: u64,
 }
 
-impl Fleet {
+impl FleetState {
     /// Without backends; those that are started are numbered from behind `last_number`.
     pub(super) fn empty(policy: Arc<FleetPolicy>, last_number: u64, now: Moment) -> Self {
-        Fleet {
+        FleetState {
             scaler: Scaler::new(&policy, now),
             policy,
             backends: Vec::new(),

@@ -10,12 +10,12 @@ use crate::policy::{FleetPolicy, ProviderPolicy, StaticBackend};
 use crate::time::Moment;
 
 use super::backend::Backend;
-use super::fleet::Fleet;
+use super::fleet::FleetState;
 
-impl Fleet {
+impl FleetState {
     /// A fleet begins: static backends join at once, an elastic fleet starts its `min`.
     pub(super) fn begin(policy: Arc<FleetPolicy>, last_number: u64, now: Moment) -> Self {
-        let mut fleet = Fleet::empty(Arc::clone(&policy), last_number, now);
+        let mut fleet = FleetState::empty(Arc::clone(&policy), last_number, now);
         match &policy.provider {
             ProviderPolicy::Static(_) => fleet.join_missing(now),
             ProviderPolicy::Process(_) => {

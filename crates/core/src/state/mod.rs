@@ -37,12 +37,12 @@ use crate::policy::FleetPolicy;
 use crate::snapshot::Snapshot;
 use crate::time::Moment;
 
-use self::fleet::Fleet;
+use self::fleet::FleetState;
 
 /// All fleets, their backends, drains and scaling.
 #[derive(Debug)]
 pub struct State {
-    fleets: Vec<Fleet>,
+    fleets: Vec<FleetState>,
     effects: Vec<Effect>,
     shutting_down: bool,
     /// Part of the version: of fleets that are gone, and of changes of their list.
@@ -62,7 +62,7 @@ impl State {
     /// Static backends join at once; elastic fleets start their `min`. No decision here is random: ties are broken by the order in which
     /// backends joined.
     pub fn new(fleets: Vec<Arc<FleetPolicy>>, now: Moment) -> Self {
-        let fleets = fleets.into_iter().map(|policy| Fleet::begin(policy, 0, now)).collect();
+        let fleets = fleets.into_iter().map(|policy| FleetState::begin(policy, 0, now)).collect();
         let mut state = State {
             fleets,
             effects: Vec::new(),
@@ -97,7 +97,7 @@ impl State {
             Event::Configure(policies) => self.configure(policies, now),
             Event::Shutdown => {
                 self.shutting_down = true;
-                self.fleets.iter_mut().for_each(Fleet::shut_down);
+                self.fleets.iter_mut().for_each(FleetState::shut_down);
             }
         }
         if is_about_addresses || self.shares_addresses {
@@ -136,7 +136,7 @@ impl State {
     /// The version of what is known: higher than the last one exactly if something changed. That a backend was heard again, and said what it
     /// said before, is no change.
     pub fn version(&self) -> u64 {
-        self.past + self.fleets.iter().map(Fleet::revision).sum::<u64>()
+        self.past + self.fleets.iter().map(FleetState::revision).sum::<u64>()
     }
 
     /// Everything that is known, as of `now`.
@@ -144,7 +144,7 @@ impl State {
         Snapshot {
             version: self.version(),
             at: now,
-            fleets: self.fleets.iter().map(Fleet::view).collect(),
+            fleets: self.fleets.iter().map(FleetState::view).collect(),
             shutting_down: self.shutting_down,
         }
     }
@@ -163,7 +163,7 @@ impl State {
         for policy in &policies {
             if self.fleets.iter().all(|f| *f.name() != policy.name) {
                 let number = self.numbers.remove(&policy.name).unwrap_or_default();
-                self.fleets.push(Fleet::begin(Arc::clone(policy), number, now));
+                self.fleets.push(FleetState::begin(Arc::clone(policy), number, now));
             }
         }
         // In the order of the configuration; those that go come last.
@@ -173,7 +173,7 @@ impl State {
 
     /// Forgets the fleets that went and are empty.
     fn forget_gone(&mut self) {
-        let is_gone = |f: &Fleet| f.leaving && f.backends.is_empty();
+        let is_gone = |f: &FleetState| f.leaving && f.backends.is_empty();
         for fleet in self.fleets.iter().filter(|f| is_gone(f)) {
             // A snapshot's version is a sum, and must not fall.
             self.past += fleet.revision() + 1;
@@ -198,13 +198,13 @@ impl State {
         }
     }
 
-    fn with(&mut self, name: &FleetName, act: impl FnOnce(&mut Fleet)) {
+    fn with(&mut self, name: &FleetName, act: impl FnOnce(&mut FleetState)) {
         if let Some(fleet) = self.fleets.iter_mut().find(|f| f.name() == name) {
             act(fleet);
         }
     }
 
-    fn fleet(&mut self, name: &FleetName) -> Result<&mut Fleet, CommandError> {
+    fn fleet(&mut self, name: &FleetName) -> Result<&mut FleetState, CommandError> {
         let known = || self.fleets.iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
         match self.fleets.iter().position(|f| f.name() == name) {
             Some(at) => Ok(&mut self.fleets[at]),

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::cause::Phase;
-use crate::drain::{Move, Order, Pace};
+use crate::drain::{Due, Move, Pace};
 use crate::event::{Effect, NoticeKind};
 use crate::time::Moment;
 
 use super::backend::{Backend, Drain, Owners};
-use super::fleet::Fleet;
+use super::fleet::FleetState;
 use super::rebalance::Rebalance;
 
-impl Fleet {
+impl FleetState {
     /// The fleet's own way to move `n` sessions.
     pub(super) fn default_pace(&self, n: u32) -> Pace {
         let drain = &self.policy.drain;
@@ -127,9 +127,9 @@ impl Fleet {
             // Wherever it stands now, it is not where it stood a tick ago.
             let order = drain.sessions.step(*used, room_here, now);
             self.changed();
-            if let Some(order) = order {
-                room = room.map(|r| r.saturating_sub(order.count));
-                self.tell(at, order);
+            if let Some(due) = order {
+                room = room.map(|r| r.saturating_sub(due.order.count));
+                self.tell(at, due);
             }
         }
     }
@@ -152,9 +152,9 @@ impl Fleet {
             // somebody waits, or nobody may: no client is refused for the sake of a level fleet.
             let hold_back = self.queued == 0 && self.policy.queue.length > 0;
             self.backends[at].ceiling = hold_back.then_some(part.target);
-            if let Some(order) = part.sessions.step(part.left(&self.backends), room, now) {
-                room = room.map(|r| r.saturating_sub(order.count));
-                self.tell(at, order);
+            if let Some(due) = part.sessions.step(part.left(&self.backends), room, now) {
+                room = room.map(|r| r.saturating_sub(due.order.count));
+                self.tell(at, due);
             }
         }
         self.rebalance = Some(rebalance);
@@ -172,12 +172,12 @@ impl Fleet {
         self.notice(None, NoticeKind::RebalanceEnded, message);
     }
 
-    fn tell(&mut self, at: usize, order: Order) {
-        self.counters.moved(order.first);
+    fn tell(&mut self, at: usize, due: Due) {
+        self.counters.moved(due.first);
         let backend = &mut self.backends[at];
-        backend.moved_total += u64::from(order.first);
-        let Order { count, mode, cause, .. } = order;
-        self.out.push(Effect::EndSessions { fleet: self.policy.name.clone(), backend: backend.id.clone(), count, mode, cause });
+        backend.moved_total += u64::from(due.first);
+        let (fleet, backend) = (self.policy.name.clone(), backend.id.clone());
+        self.out.push(Effect::EndSessions { fleet, backend, order: due.order });
     }
 
     /// Free seats that nobody waits for and that no session in transit is about to take; `None`: no limit.

@@ -8,13 +8,13 @@ use crate::policy::FleetPolicy;
 use crate::time::Moment;
 
 use super::backend::Backend;
-use super::fleet::Fleet;
+use super::fleet::FleetState;
 use super::moves::sum;
 
 /// Sessions are placed in so many steps at the most: a plan is for people.
 const STEPS: u32 = 1000;
 
-impl Fleet {
+impl FleetState {
     /// What was asked for, or the fleet's own, for `n` sessions.
     ///
     /// # Errors

@@ -14,10 +14,10 @@ use crate::time::Moment;
 
 use super::backend::{Backend, Owners};
 use super::backoff::Backoff;
-use super::fleet::Fleet;
+use super::fleet::FleetState;
 use super::members::{capacity, patience};
 
-impl Fleet {
+impl FleetState {
     /// Takes another policy. What goes with the old one goes by the old one's rules.
     pub(super) fn configure(&mut self, policy: &Arc<FleetPolicy>, now: Moment) {
         if *self.policy == **policy && !self.leaving {

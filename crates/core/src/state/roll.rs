@@ -5,9 +5,9 @@ use crate::ids::BackendId;
 use crate::time::Moment;
 
 use super::backend::Backend;
-use super::fleet::{Fleet, Replacement};
+use super::fleet::{FleetState, Replacement};
 
-impl Fleet {
+impl FleetState {
     /// Goes on with the replacement under way, or begins the next.
     pub(super) fn roll(&mut self, now: Moment) {
         if self.shutting_down || self.leaving || !self.is_elastic() {

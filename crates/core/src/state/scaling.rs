@@ -10,9 +10,9 @@ use crate::scale::{BackendLoad, Decision, Observation};
 use crate::time::Moment;
 
 use super::backend::{Backend, Owners};
-use super::fleet::{Fleet, SCALE_EVERY};
+use super::fleet::{FleetState, SCALE_EVERY};
 
-impl Fleet {
+impl FleetState {
     /// Once a second: asks the autoscaler and does what it says.
     pub(super) fn scale(&mut self, now: Moment) {
         self.wake(now);
@@ -49,7 +49,7 @@ impl Fleet {
             ended: grown.ended,
             moved: grown.moved,
             refused: grown.refused,
-            knocked: grown.knocked,
+            no_backend: grown.no_backend,
             requests: self.requests,
             fixed: self.fixed,
         }
@@ -87,9 +87,9 @@ impl Fleet {
 
     /// Somebody waits at a fleet without backends: one comes at once, by taking back a drain if there is one.
     pub(super) fn wake(&mut self, now: Moment) {
-        let knocked = self.queued > 0 || self.counters.grown.knocked > 0;
+        let no_backend = self.queued > 0 || self.counters.grown.no_backend > 0;
         let forbidden = self.shutting_down || self.leaving || !self.is_elastic() || self.fixed == Some(0);
-        if !knocked || forbidden || self.counting() > 0 {
+        if !no_backend || forbidden || self.counting() > 0 {
             return;
         }
         let reason = "a client waits and no backend runs";

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::time::Moment;
 
 use super::backend::{Backend, Shared};
-use super::fleet::Fleet;
+use super::fleet::FleetState;
 use super::moves::sum;
 
 /// A backend's part of one address.
@@ -32,7 +32,7 @@ enum Takes {
 }
 
 /// Tells each backend what others have at its address. Returns whether two have one address, or sessions at one that one of them had before.
-pub(super) fn share_addresses(fleets: &mut [Fleet]) -> bool {
+pub(super) fn share_addresses(fleets: &mut [FleetState]) -> bool {
     let holders = holders(fleets);
     let mut are_shared = fleets.iter().flat_map(|f| &f.backends).any(|b| !b.former.is_empty());
     for (f, fleet) in fleets.iter_mut().enumerate() {
@@ -57,7 +57,7 @@ pub(super) fn share_addresses(fleets: &mut [Fleet]) -> bool {
     are_shared
 }
 
-fn holders(fleets: &[Fleet]) -> HashMap<SocketAddr, Vec<Holder>> {
+fn holders(fleets: &[FleetState]) -> HashMap<SocketAddr, Vec<Holder>> {
     let mut holders: HashMap<SocketAddr, Vec<Holder>> = HashMap::new();
     for (f, fleet) in fleets.iter().enumerate() {
         for (b, backend) in fleet.backends.iter().enumerate() {

@@ -2,9 +2,9 @@
 
 use crate::time::Moment;
 
-use super::fleet::Fleet;
+use super::fleet::FleetState;
 
-impl Fleet {
+impl FleetState {
     /// Every 100 ms.
     pub(super) fn tick(&mut self, now: Moment) {
         for at in 0..self.backends.len() {

@@ -13,7 +13,7 @@ const OPCODE_PONG: u8 = 10;
 pub struct Tracker {
     /// Payload bytes left; while a length is collected, what there is of it.
     left: u64,
-    step: Step,
+    expected: Expected,
     opcode: u8,
     flags: u8,
 }
@@ -33,7 +33,7 @@ mod flag {
 
 /// Which byte comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum Expected {
     /// The first of a frame.
     First,
     /// The second: mask bit and short length.
@@ -88,7 +88,7 @@ pub enum Violation {
 impl Tracker {
     /// At the start of a direction; `masked`: it is the one from client to server.
     pub fn new(masked: bool) -> Self {
-        Tracker { left: 0, step: Step::First, opcode: 0, flags: if masked { flag::MASKED } else { 0 } }
+        Tracker { left: 0, expected: Expected::First, opcode: 0, flags: if masked { flag::MASKED } else { 0 } }
     }
 
     /// Follows `bytes`. After a complete Close frame or a violation nothing more is taken.
@@ -105,13 +105,13 @@ impl Tracker {
         let mut at = 0;
         // Where the present frame's header began, if in these bytes.
         let mut frame_at = None;
-        let mut close_at = (self.close_begun() && self.step != Step::Closed).then_some(0);
+        let mut close_at = (self.close_begun() && self.expected != Expected::Closed).then_some(0);
         while at < bytes.len() {
-            let before = self.step;
+            let before = self.expected;
             match before {
-                Step::Closed | Step::Broken(_) => break,
-                Step::Payload => at += self.skip(&bytes[at..]),
-                Step::First => {
+                Expected::Closed | Expected::Broken(_) => break,
+                Expected::Payload => at += self.skip(&bytes[at..]),
+                Expected::First => {
                     frame_at = Some(at);
                     self.header_byte(bytes[at]);
                     at += 1;
@@ -124,11 +124,11 @@ impl Tracker {
                     at += 1;
                 }
             }
-            if let Step::Broken(_) = self.step {
+            if let Expected::Broken(_) = self.expected {
                 self.set(flag::CLEAN, frame_at.is_some());
                 return Fed { taken: frame_at.unwrap_or(0), close_at: None };
             }
-            if one_frame && self.step == Step::First {
+            if one_frame && self.expected == Expected::First {
                 break;
             }
         }
@@ -137,9 +137,9 @@ impl Tracker {
 
     /// What was taken ends with a frame, so another may follow.
     pub fn at_boundary(&self) -> bool {
-        match self.step {
-            Step::First | Step::Closed => true,
-            Step::Broken(_) => self.is(flag::CLEAN),
+        match self.expected {
+            Expected::First | Expected::Closed => true,
+            Expected::Broken(_) => self.is(flag::CLEAN),
             _ => false,
         }
     }
@@ -156,13 +156,13 @@ impl Tracker {
 
     /// A whole Close frame was seen.
     pub fn closed(&self) -> bool {
-        self.step == Step::Closed
+        self.expected == Expected::Closed
     }
 
     /// The rule that was broken, if one was.
     pub fn violation(&self) -> Option<Violation> {
-        match self.step {
-            Step::Broken(rule) => Some(rule),
+        match self.expected {
+            Expected::Broken(rule) => Some(rule),
             _ => None,
         }
     }
@@ -192,17 +192,17 @@ impl Tracker {
     }
 
     fn header_byte(&mut self, byte: u8) {
-        let next = match self.step {
-            Step::First => self.first_byte(byte),
-            Step::Second => self.second_byte(byte),
-            Step::Length(n) => self.length_byte(byte, n),
-            Step::Mask(n) => Ok(if n > 1 { Step::Mask(n - 1) } else { self.payload() }),
-            step @ (Step::Payload | Step::Closed | Step::Broken(_)) => Ok(step),
+        let next = match self.expected {
+            Expected::First => self.first_byte(byte),
+            Expected::Second => self.second_byte(byte),
+            Expected::Length(n) => self.length_byte(byte, n),
+            Expected::Mask(n) => Ok(if n > 1 { Expected::Mask(n - 1) } else { self.payload() }),
+            expected @ (Expected::Payload | Expected::Closed | Expected::Broken(_)) => Ok(expected),
         };
-        self.step = next.unwrap_or_else(Step::Broken);
+        self.expected = next.unwrap_or_else(Expected::Broken);
     }
 
-    fn first_byte(&mut self, byte: u8) -> Result<Step, Violation> {
+    fn first_byte(&mut self, byte: u8) -> Result<Expected, Violation> {
         let (fin, rsv1, rsv23, opcode) = (byte & 0x80 != 0, byte & 0x40 != 0, byte & 0x30 != 0, byte & 0x0f);
         let control = opcode >= OPCODE_CLOSE;
         if rsv23 || (control && rsv1) {
@@ -222,10 +222,10 @@ impl Tracker {
         }
         self.opcode = opcode;
         self.set(flag::CLOSE_BEGUN, opcode == OPCODE_CLOSE);
-        Ok(Step::Second)
+        Ok(Expected::Second)
     }
 
-    fn second_byte(&mut self, byte: u8) -> Result<Step, Violation> {
+    fn second_byte(&mut self, byte: u8) -> Result<Expected, Violation> {
         if (byte & 0x80 != 0) != self.is(flag::MASKED) {
             return Err(Violation::Mask);
         }
@@ -235,8 +235,8 @@ impl Tracker {
         }
         self.left = 0;
         Ok(match short {
-            126 => Step::Length(2),
-            127 => Step::Length(8),
+            126 => Expected::Length(2),
+            127 => Expected::Length(8),
             _ => {
                 self.left = u64::from(short);
                 self.after_length()
@@ -244,21 +244,21 @@ impl Tracker {
         })
     }
 
-    fn length_byte(&mut self, byte: u8, n: u8) -> Result<Step, Violation> {
+    fn length_byte(&mut self, byte: u8, n: u8) -> Result<Expected, Violation> {
         if n == 8 && byte & 0x80 != 0 {
             return Err(Violation::Length);
         }
         self.left = self.left << 8 | u64::from(byte);
-        Ok(if n > 1 { Step::Length(n - 1) } else { self.after_length() })
+        Ok(if n > 1 { Expected::Length(n - 1) } else { self.after_length() })
     }
 
-    fn after_length(&mut self) -> Step {
-        if self.is(flag::MASKED) { Step::Mask(4) } else { self.payload() }
+    fn after_length(&mut self) -> Expected {
+        if self.is(flag::MASKED) { Expected::Mask(4) } else { self.payload() }
     }
 
     /// The header is complete.
-    fn payload(&mut self) -> Step {
-        if self.left > 0 { Step::Payload } else { self.frame_end() }
+    fn payload(&mut self) -> Expected {
+        if self.left > 0 { Expected::Payload } else { self.frame_end() }
     }
 
     /// Passes over what there is of the payload; how much that was.
@@ -266,19 +266,19 @@ impl Tracker {
         let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
         self.left -= n as u64;
         if self.left == 0 {
-            self.step = self.frame_end();
+            self.expected = self.frame_end();
         }
         n
     }
 
-    fn frame_end(&mut self) -> Step {
+    fn frame_end(&mut self) -> Expected {
         match self.opcode {
-            OPCODE_CLOSE => return Step::Closed,
+            OPCODE_CLOSE => return Expected::Closed,
             OPCODE_PING => self.set(flag::PING_SEEN, true),
             OPCODE_PONG => self.set(flag::PONG_SEEN, true),
             _ => {}
         }
-        Step::First
+        Expected::First
     }
 }
 

@@ -119,7 +119,7 @@ fn to_zero_when_idle_and_back_when_somebody_knocks() {
     fleet.pass(2);
     assert_eq!(fleet.last.desired, 0, "{}", fleet.last.reason);
     // A plain request wakes it as well.
-    fleet.seen.knocked = 1;
+    fleet.seen.no_backend = 1;
     fleet.pass(1);
     assert_eq!(fleet.last.start, 1, "{}", fleet.last.reason);
 }

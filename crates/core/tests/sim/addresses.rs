@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdline_core::balance::{Preferred, Seated, place};
+use holdline_core::drain::EndOrder;
 use holdline_core::event::{
     AddressCount, BackendCounts, Command, Effect, Event, FleetCounts, GatewayReport, Heartbeat, MoveRequest,
 };
@@ -222,7 +223,7 @@ impl World {
             admitted_total: 0,
             ended_total: 0,
             refused_total: 0,
-            knocked_total: 0,
+            no_backend_total: 0,
             requests: 0,
             totals: Totals::default(),
         });
@@ -241,10 +242,10 @@ impl World {
         let snapshot = self.state.snapshot(self.now);
         self.adopt(&snapshot);
         for effect in self.state.take_effects() {
-            let Effect::EndSessions { fleet, backend, count, mode, .. } = effect else { continue };
+            let Effect::EndSessions { fleet, backend, order: EndOrder { count, ending } } = effect else { continue };
             let theirs = self.sessions.iter_mut().filter(|s| s.fleet == fleet && s.backend == backend);
             for session in theirs.take(count as usize) {
-                let takes = if mode == DrainMode::Cut { 0 } else { self.rng.random_range(0..3_000) };
+                let takes = if ending.mode == DrainMode::Cut { 0 } else { self.rng.random_range(0..3_000) };
                 session.leaves_at = session.leaves_at.min(self.now + Duration::from_millis(takes));
             }
         }

@@ -54,7 +54,7 @@ impl World {
         let ready: Vec<usize> =
             (0..self.gateway.backends.len()).filter(|&at| self.gateway.backends[at].seats.limit() > 0).collect();
         if ready.is_empty() {
-            self.gateway.knocked += 1;
+            self.gateway.no_backend += 1;
         } else {
             let at = ready[self.rng.random_range(0..ready.len())];
             self.gateway.backends[at].requests.push(until);

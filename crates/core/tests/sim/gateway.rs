@@ -82,7 +82,7 @@ pub(crate) struct Gateway {
     pub(crate) admitted: u64,
     pub(crate) ended: u64,
     pub(crate) refused: u64,
-    pub(crate) knocked: u64,
+    pub(crate) no_backend: u64,
     pub(crate) mutation: Mutation,
 }
 
@@ -105,7 +105,7 @@ impl Gateway {
             admitted: 0,
             ended: 0,
             refused: 0,
-            knocked: 0,
+            no_backend: 0,
             mutation,
         }
     }
@@ -133,7 +133,7 @@ impl Gateway {
     /// The fleet is gone: one of its name that comes back is another, with counters of its own.
     fn begin_anew(&mut self) {
         self.refused = 0;
-        self.knocked = 0;
+        self.no_backend = 0;
         (self.admitted, self.ended) = (self.admitted - self.ended, 0);
     }
 
@@ -143,7 +143,7 @@ impl Gateway {
             let usable = |at: usize| !client.tried.contains(&self.backends[at].id);
             match place(self.policy.balance, self.policy.fill, &self.backends, Preferred::Nobody, usable, now, rng) {
                 Ok((at, seat)) => return Fate::Placed(client, at, seat),
-                Err(NoPlace::NoBackend) if client.tried.is_empty() => self.knocked += 1,
+                Err(NoPlace::NoBackend) if client.tried.is_empty() => self.no_backend += 1,
                 Err(_) => {}
             }
         }
@@ -206,7 +206,7 @@ impl Gateway {
                 admitted_total: self.admitted,
                 ended_total: self.ended,
                 refused_total: self.refused,
-                knocked_total: self.knocked,
+                no_backend_total: self.no_backend,
                 requests: self.backends.iter().map(|b| b.requests.len() as u32).sum(),
                 totals: Totals::default(),
             }],

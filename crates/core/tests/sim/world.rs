@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use holdline_core::cause::{EndCause, Phase};
+use holdline_core::drain::{EndOrder, Ending};
 use holdline_core::event::{Effect, Event, Observation};
 use holdline_core::ids::BackendId;
 use holdline_core::policy::ProviderPolicy;
@@ -202,7 +203,7 @@ impl World {
                     let exits_at = self.now + Duration::from_millis(self.rng.random_range(0..1_000));
                     self.servers.entry(backend).and_modify(|s| s.exits_at = s.exits_at.or(Some(exits_at)));
                 }
-                Effect::EndSessions { backend, count, mode, cause, .. } => {
+                Effect::EndSessions { backend, order: EndOrder { count, ending: Ending { mode, cause } }, .. } => {
                     let twice = self.mutation == Mutation::OrderedTwice && cause == EndCause::Rebalanced;
                     let count = if twice { count * 2 } else { count };
                     self.end_sessions(&backend, count, mode, cause)?;

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use holdline_core::affinity::Key;
 use holdline_core::ids::SessionId;
-use holdline_core::poll::Life;
+use holdline_core::poll::PollSession;
 use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -28,7 +28,7 @@ pub(crate) struct Held {
     /// `None`: it is not in the table, and has one poll.
     pub(crate) key: Option<Key>,
     /// Never locked while its shard of the table is waited for: the table locks in the other order.
-    pub(crate) life: Mutex<Life>,
+    pub(crate) life: Mutex<PollSession>,
     cut: Cut,
     /// Given back by the keeper, or at once by the last poll of a session that is over with it: its client may begin another right away.
     permit: Mutex<Option<SessionPermit>>,
@@ -91,7 +91,7 @@ impl Held {
     pub(crate) fn new(id: SessionId, backend: Arc<Backend>, key: Option<Key>, permit: SessionPermit, by: By) -> Arc<Self> {
         let By { clock, place, due_sessions } = by;
         let now = clock.now();
-        let life = Mutex::new(if key.is_some() { Life::new(now) } else { Life::of_one_poll(now) });
+        let life = Mutex::new(if key.is_some() { PollSession::new(now) } else { PollSession::of_one_poll(now) });
         let (cut, moved, permit) = (Cut::default(), Moved::default(), Mutex::new(Some(permit)));
         Arc::new(Held { id, backend, key, life, cut, permit, moved, clock, place, due_sessions })
     }

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use holdline_core::affinity::Key;
+use holdline_core::drain::Ending;
 use holdline_core::ids::SessionId;
 use holdline_core::policy::DrainMode;
-use holdline_core::poll::Step;
+use holdline_core::poll::PollAction;
 use holdline_core::time::Moment;
 use slab::Slab;
 use tokio::time::MissedTickBehavior;
@@ -19,7 +20,7 @@ use crate::clock::{Clock, HELD_UP};
 use crate::gateway::admission::waiter::Admitted;
 use crate::gateway::limits::permit::SessionPermit;
 use crate::gateway::session::kind::SessionKind;
-use crate::gateway::session::registry::{EndOrder, Entered, Registry};
+use crate::gateway::session::registry::{Entered, Registry};
 use crate::gateway::session::target::Session;
 use crate::gateway::session::timer::{Due, TICK};
 
@@ -121,8 +122,8 @@ impl Kept {
             life.expire(cause, now);
         }
         match entry.order() {
-            Some(EndOrder { mode: DrainMode::Close, cause }) => life.leave(cause),
-            Some(EndOrder { mode: DrainMode::Cut, cause }) => life.cut(cause, now),
+            Some(Ending { mode: DrainMode::Close, cause }) => life.leave(cause),
+            Some(Ending { mode: DrainMode::Cut, cause }) => life.cut(cause, now),
             None => {}
         }
         if !held.backend.serves_its_own() {
@@ -136,13 +137,13 @@ impl Kept {
             self.table.leave(held);
         }
         match step {
-            Step::Stays => return false,
-            Step::Cut => {
+            PollAction::Stays => return false,
+            PollAction::Cut => {
                 held.cut();
                 return false;
             }
-            Step::Over(Some(cause)) => self.entered.settle(cause),
-            Step::Over(None) => self.entered.withdraw(),
+            PollAction::Over(Some(cause)) => self.entered.settle(cause),
+            PollAction::Over(None) => self.entered.withdraw(),
         }
         held.release_permit();
         true
@@ -303,7 +304,7 @@ mod tests {
             let (rig, first) = begin(|_| ());
             answered(first);
             let stuck = rig.held.join().unwrap();
-            let cut = EndOrder { mode: DrainMode::Cut, cause: EndCause::Cut };
+            let cut = Ending::CUT;
             let chosen = rig.registry.candidates(&SessionFilter::default(), 1, cut.mode);
             assert_eq!(rig.registry.end(&chosen, cut), 1);
             pass(Duration::from_secs(5)).await;

@@ -7,6 +7,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use holdline_core::cause::EndCause;
+use holdline_core::drain::Ending;
 use holdline_core::ids::SessionId;
 use holdline_core::policy::DrainMode;
 use holdline_core::time::Moment;
@@ -39,7 +40,7 @@ pub struct Entry {
     opened_rest_ms: u8,
     kind: SessionKind,
     is_due: Cell<bool>,
-    order: Cell<Option<EndOrder>>,
+    order: Cell<Option<Ending>>,
     pub(super) cause: Cell<Option<EndCause>>,
 }
 
@@ -63,15 +64,6 @@ impl Address {
     fn get(&self) -> SocketAddr {
         SocketAddr::new(self.ip.to_canonical(), self.port)
     }
-}
-
-/// An order to end: how, and what to record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndOrder {
-    /// In which way.
-    pub mode: DrainMode,
-    /// The cause to record.
-    pub cause: EndCause,
 }
 
 /// A session that an order may choose.
@@ -143,12 +135,12 @@ impl Entry {
     }
 
     /// The order under which the session is, if any; stays until [`Entry::clear_order`].
-    pub fn order(&self) -> Option<EndOrder> {
+    pub fn order(&self) -> Option<Ending> {
         self.order.get()
     }
 
     /// Gives an order from within; a cut is not softened.
-    pub fn set_order(&self, order: EndOrder) {
+    pub fn set_order(&self, order: Ending) {
         if self.order.get().is_none_or(|o| o.mode == DrainMode::Close) {
             self.order.set(Some(order));
         }
@@ -178,7 +170,7 @@ impl Entry {
     }
 
     /// Tells it to end.
-    pub(super) fn tell(&self, order: EndOrder) {
+    pub(super) fn tell(&self, order: Ending) {
         self.order.set(Some(order));
         self.wake();
     }

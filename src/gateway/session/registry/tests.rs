@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use holdline_core::drain::{EndOrder, Ending};
 use holdline_core::ids::SessionId;
 use holdline_core::policy::{KeepalivePolicy, Timeouts};
 use parking_lot::Mutex;
@@ -71,8 +72,13 @@ async fn pass(time: Duration, registries: &[Rc<Registry>]) {
     }
 }
 
-const DRAIN: EndOrder = EndOrder { mode: DrainMode::Close, cause: EndCause::Drained };
-const CUT: EndOrder = EndOrder { mode: DrainMode::Cut, cause: EndCause::Cut };
+fn drain(count: u32) -> EndOrder {
+    EndOrder { count, ending: Ending { mode: DrainMode::Close, cause: EndCause::Drained } }
+}
+
+fn cut(count: u32) -> EndOrder {
+    EndOrder { count, ending: Ending::CUT }
+}
 
 #[tokio::test(start_paused = true)]
 async fn idle_sessions_go_first_then_the_oldest_over_all_threads() {
@@ -103,13 +109,13 @@ async fn idle_sessions_go_first_then_the_oldest_over_all_threads() {
 
             let ids =
                 |of: &[Entered]| of.iter().filter(|e| e.entry().order().is_some()).map(|e| e.entry().id.0).collect::<Vec<_>>();
-            assert_eq!(orders::end(&handles, &on("b1"), 2, DRAIN).await, 2);
+            assert_eq!(orders::end(&handles, &on("b1"), drain(2)).await, 2);
             assert_eq!(ids(&entered), [4, 5]);
-            assert_eq!(orders::end(&handles, &on("b1"), 3, DRAIN).await, 3, "those that are leaving are not chosen again");
+            assert_eq!(orders::end(&handles, &on("b1"), drain(3)).await, 3, "those that are leaving are not chosen again");
             assert_eq!(ids(&entered), [0, 1, 4, 5, 6]);
-            assert_eq!(orders::end(&handles, &on("b1"), u32::MAX, CUT).await, 7, "the deadline takes all that are left");
-            assert_eq!(orders::end(&handles, &on("b1"), u32::MAX, CUT).await, 0);
-            assert_eq!(orders::end(&handles, &SessionFilter::default(), u32::MAX, DRAIN).await, 1);
+            assert_eq!(orders::end(&handles, &on("b1"), cut(u32::MAX)).await, 7, "the deadline takes all that are left");
+            assert_eq!(orders::end(&handles, &on("b1"), cut(u32::MAX)).await, 0);
+            assert_eq!(orders::end(&handles, &SessionFilter::default(), drain(u32::MAX)).await, 1);
 
             let listed = orders::list(&handles, SessionFilter { limit: Some(8), ..SessionFilter::default() }).await;
             assert_eq!(listed.iter().map(|s| s.id.0).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>(), "oldest first");
@@ -125,7 +131,7 @@ async fn a_thread_that_is_gone_has_no_sessions() {
     let (handle, inbox) = orders::channel();
     drop(inbox);
     assert!(orders::list(std::slice::from_ref(&handle), SessionFilter::default()).await.is_empty());
-    assert_eq!(orders::end(&[handle], &SessionFilter::default(), 1, DRAIN).await, 0);
+    assert_eq!(orders::end(&[handle], &SessionFilter::default(), drain(1)).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +142,7 @@ async fn a_chosen_session_that_made_room_for_another_is_not_mistaken_for_it() {
     let chosen = registry.candidates(&on("b1"), 9, DrainMode::Close);
     drop(old);
     let new = registry.enter(session(2, &backend));
-    assert_eq!(registry.end(&chosen, DRAIN), 0);
+    assert_eq!(registry.end(&chosen, drain(1).ending), 0);
     assert_eq!(new.entry().order(), None);
 }
 

@@ -11,12 +11,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use holdline_core::cause::EndCause;
+use holdline_core::drain::Ending;
 use holdline_core::policy::DrainMode;
 use holdline_core::wire::forward::{self, Reply, ReplyBody};
 use holdline_core::wire::head::{self, ResponseHead};
 
 use super::reframe::{End, Leave, ROOM_AFTER, ROOM_BEFORE, Reframe};
-use super::registry::{EndOrder, Entered, Registry};
+use super::registry::{Entered, Registry};
 use super::side::{Side, Stall};
 use super::target::Session;
 use super::timer::{Due, ticks_past};
@@ -137,8 +138,8 @@ impl<C: Transport, B: Transport> Stream<C, B> {
 
     fn obey(&mut self, cx: &mut Context<'_>) {
         match self.entered.entry().order() {
-            Some(EndOrder { mode: DrainMode::Cut, cause }) => self.cut(cause),
-            Some(EndOrder { mode: DrainMode::Close, cause }) if !self.is_over => match self.body.leave() {
+            Some(Ending { mode: DrainMode::Cut, cause }) => self.cut(cause),
+            Some(Ending { mode: DrainMode::Close, cause }) if !self.is_over => match self.body.leave() {
                 Leave::Now => self.leave(cause, cx),
                 Leave::AfterEvent => {}
                 // No end of it is proper.
@@ -273,7 +274,7 @@ impl<C: Transport, B: Transport> Stream<C, B> {
     fn end_in_time(&self, cause: EndCause) {
         let entry = self.entered.entry();
         if entry.order().is_none() {
-            entry.set_order(EndOrder { mode: DrainMode::Close, cause });
+            entry.set_order(Ending { mode: DrainMode::Close, cause });
         }
         if entry.stamps.deadline.get() == 0 {
             self.step_begins();

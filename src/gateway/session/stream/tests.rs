@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdline_core::drain::Ending;
 use holdline_core::ids::SessionId;
 use holdline_core::policy::{FleetPolicy, ProviderPolicy, Timeouts};
 use holdline_core::seats::Seats;
@@ -112,7 +113,7 @@ impl Bench {
 
     fn order(&self, mode: DrainMode, cause: EndCause) -> u32 {
         let chosen: Vec<Candidate> = self.registry.candidates(&SessionFilter::default(), 1, mode);
-        self.registry.end(&chosen, EndOrder { mode, cause })
+        self.registry.end(&chosen, Ending { mode, cause })
     }
 
     fn elapsed(&self) -> Duration {

@@ -4,11 +4,11 @@ use std::task::Context;
 use std::time::Duration;
 
 use holdline_core::cause::EndCause;
+use holdline_core::drain::Ending;
 use holdline_core::policy::DrainMode;
 use holdline_core::wire::close;
 
 use super::{Phase, STEP_MAX, Tunnel, code_of};
-use crate::gateway::session::registry::EndOrder;
 use crate::gateway::session::side::Stall;
 use crate::gateway::session::timer::ticks_past;
 use crate::net::socket::Transport;
@@ -227,7 +227,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
             EndCause::KeepaliveTimeout => self.part(cause, None, Some(close::GOING_AWAY), cx),
             _ if matches!(self.phase, Phase::Open | Phase::HalfOpen) => {
                 // Unlike an order, nobody else keeps a deadline for this one.
-                self.entered.entry().set_order(EndOrder { mode: DrainMode::Close, cause });
+                self.entered.entry().set_order(Ending { mode: DrainMode::Close, cause });
                 stamps.ending.set(true);
                 stamps.deadline.set(self.step_end());
             }

@@ -160,7 +160,7 @@ fn a_knock_starts_a_fleet_of_zero_at_once_and_shutdown_starts_nothing() {
     let mut bench = Bench::new(processes(0));
     bench.run(3_000);
     assert!(bench.starts().is_empty());
-    bench.knocked = 1;
+    bench.no_backend = 1;
     bench.report();
     assert_eq!(bench.starts(), ["chat-1"]);
     bench.run(500);
@@ -310,7 +310,7 @@ fn after_a_standstill_backends_are_heard_before_they_are_judged_and_nobody_is_cu
     bench.run(1_000);
     let ordered = |bench: &Bench, of: DrainMode| -> u32 {
         let count = |e: &Effect| match e {
-            Effect::EndSessions { mode, count, .. } if *mode == of => *count,
+            Effect::EndSessions { order, .. } if order.ending.mode == of => order.count,
             _ => 0,
         };
         bench.seen.iter().map(count).sum()

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::State;
 use crate::cause::{EndCause, Phase};
+use crate::drain::{EndOrder, Ending};
 use crate::event::*;
 use crate::ids::{BackendId, FleetName};
 use crate::policy::*;
@@ -39,7 +40,7 @@ struct Bench {
     /// Those who were told, and until when they keep their seats.
     leaving: Vec<(Moment, BackendId, u32)>,
     queued: u32,
-    knocked: u64,
+    no_backend: u64,
     /// Effects so far.
     seen: Vec<Effect>,
 }
@@ -63,7 +64,7 @@ impl Bench {
             holds: Duration::ZERO,
             leaving,
             queued: 0,
-            knocked: 0,
+            no_backend: 0,
             seen: Vec::new(),
         };
         bench.obey();
@@ -129,7 +130,7 @@ impl Bench {
             admitted_total: 0,
             ended_total: 0,
             refused_total: 0,
-            knocked_total: self.knocked,
+            no_backend_total: self.no_backend,
             requests: 0,
             totals: Totals::default(),
         };
@@ -167,7 +168,7 @@ impl Bench {
     /// was told is not told again.
     fn obey(&mut self) {
         for effect in self.state.take_effects() {
-            if let Effect::EndSessions { backend, count, mode, cause, .. } = &effect
+            if let Effect::EndSessions { backend, order: EndOrder { count, ending: Ending { mode, cause } }, .. } = &effect
                 && !self.deaf
             {
                 let used = self.used.get(backend).copied().unwrap_or_default();

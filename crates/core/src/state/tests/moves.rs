@@ -2,6 +2,8 @@
 
 use super::*;
 
+const DRAINED: Ending = Ending { mode: DrainMode::Close, cause: EndCause::Drained };
+
 #[test]
 fn a_thousand_sessions_over_ten_seconds_at_the_quarters() {
     let mut bench = Bench::with(2_000, &[1_000, 0]);
@@ -22,7 +24,7 @@ fn a_thousand_sessions_over_ten_seconds_at_the_quarters() {
     let done = bench.backend("b1");
     assert_eq!((done.phase, done.sessions, done.moved_total), (Phase::Drained, 0, 1_000));
     let told = bench.seen.iter().filter_map(|e| match e {
-        Effect::EndSessions { count, mode: DrainMode::Close, cause: EndCause::Drained, .. } => Some(*count),
+        Effect::EndSessions { order, .. } if order.ending == DRAINED => Some(order.count),
         Effect::EndSessions { .. } => panic!("{e:?}"),
         _ => None,
     });
@@ -102,7 +104,8 @@ fn only_as_many_go_as_the_rest_has_seats_for_and_the_deadline_cuts() {
     assert_eq!((bench.used[&"b1".into()], bench.phase("b1")), (40, Phase::Draining));
     bench.run(5_200);
     assert_eq!((bench.used[&"b1".into()], bench.phase("b1")), (0, Phase::Drained));
-    let cut = Effect::EndSessions { fleet: fleet(), backend: "b1".into(), count: 40, mode: DrainMode::Cut, cause: EndCause::Cut };
+    let order = EndOrder { count: 40, ending: Ending::CUT };
+    let cut = Effect::EndSessions { fleet: fleet(), backend: "b1".into(), order };
     assert!(bench.seen.contains(&cut));
     assert_eq!(bench.backend("b1").drain.map(|d| d.cut), Some(40), "what was cut stays to be read");
     let told = bench.notices(NoticeKind::DrainEnded)[0];
@@ -125,7 +128,9 @@ fn a_drain_tells_who_was_moved_who_left_and_who_was_cut() {
     bench.ended.insert("b1".into(), (7 + 4, 3));
     bench.run(5_000);
     assert_eq!((bench.phase("b1"), bench.backend("b1").drain.map(|d| d.cut)), (Phase::Draining, Some(0)));
-    assert!(bench.seen.iter().any(|e| matches!(e, Effect::EndSessions { count: 4, mode: DrainMode::Cut, .. })));
+    assert!(
+        bench.seen.iter().any(|e| matches!(e, Effect::EndSessions { order: EndOrder { count: 4, ending: Ending::CUT }, .. }))
+    );
     // Two of them end at the last moment, with a cause of their own.
     bench.used.insert("b1".into(), 0);
     bench.ended.insert("b1".into(), (7 + 4, 3 + 2));

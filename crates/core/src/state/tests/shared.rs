@@ -72,7 +72,7 @@ impl Fleets {
                 admitted_total: 0,
                 ended_total: 0,
                 refused_total: 0,
-                knocked_total: 0,
+                no_backend_total: 0,
                 requests: 0,
                 totals: Totals::default(),
             }
@@ -84,8 +84,8 @@ impl Fleets {
     fn apply(&mut self, event: Event) {
         self.state.apply(event, self.now);
         for effect in self.state.take_effects() {
-            if let Effect::EndSessions { backend, count, .. } = effect {
-                *self.told.entry(backend).or_default() += count;
+            if let Effect::EndSessions { backend, order, .. } = effect {
+                *self.told.entry(backend).or_default() += order.count;
             }
         }
     }

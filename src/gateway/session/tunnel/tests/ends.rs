@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::task::ready;
 
+use holdline_core::drain::Ending;
 use holdline_core::policy::{KeepalivePolicy, Timeouts};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -99,7 +100,7 @@ async fn a_backend_that_never_pauses_can_be_drained() {
         let watch = async {
             expect(&mut rig.client, &frame).await;
             let chosen = rig.registry.candidates(&SessionFilter::default(), 1, DrainMode::Close);
-            rig.registry.end(&chosen, EndOrder { mode: DrainMode::Close, cause: EndCause::Rebalanced });
+            rig.registry.end(&chosen, Ending { mode: DrainMode::Close, cause: EndCause::Rebalanced });
             // Whole frames, then the Close.
             let mut head = [0; 4];
             loop {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdline_core::cause::EndCause;
+use holdline_core::drain::Ending;
 use holdline_core::ids::SessionId;
 use holdline_core::policy::{DrainMode, KeepalivePolicy, Timeouts};
 use holdline_core::seats::Seats;
@@ -106,7 +107,7 @@ impl Rig {
     /// Orders the session to end; whether one was there to obey.
     pub(super) fn order(&self, mode: DrainMode, cause: EndCause) -> bool {
         let chosen = self.registry.candidates(&SessionFilter::default(), 1, mode);
-        self.registry.end(&chosen, EndOrder { mode, cause }) == 1
+        self.registry.end(&chosen, Ending { mode, cause }) == 1
     }
 
     /// Waits for the tunnel's end; it ended once, for this cause, and gave its seat back once.

@@ -11,7 +11,7 @@ use crate::ids::BackendId;
 
 /// The backends of a fleet, in the order in which their indexes count.
 #[derive(Clone, Debug, Default)]
-pub struct Ring {
+pub struct Rendezvous {
     points: Vec<Point>,
     /// All weigh the same, and no logarithm is needed to compare them.
     is_even: bool,
@@ -24,7 +24,7 @@ struct Point {
     weight: f64,
 }
 
-impl Ring {
+impl Rendezvous {
     /// Of `backends` with their capacities. A backend with twice the capacity gets twice the keys; where one has no limit, all get as many.
     pub fn new<'b>(backends: impl IntoIterator<Item = (&'b BackendId, Option<u32>)>) -> Self {
         let point = |(id, capacity): (&BackendId, Option<u32>)| Point {
@@ -37,7 +37,7 @@ impl Ring {
             points.iter_mut().for_each(|p| p.weight = p.capacity.unwrap_or_default().into());
         }
         let is_even = points.windows(2).all(|two| two[0].weight == two[1].weight);
-        Ring { points, is_even }
+        Rendezvous { points, is_even }
     }
 
     /// Whether its backends have these capacities, in this order.
@@ -90,12 +90,12 @@ mod tests {
         (0..n).map(|i| format!("10.0.0.{i}:9001").into()).collect()
     }
 
-    fn ring(ids: &[BackendId], capacity: impl Fn(usize) -> Option<u32>) -> Ring {
-        Ring::new(ids.iter().enumerate().map(|(i, id)| (id, capacity(i))))
+    fn rendezvous(ids: &[BackendId], capacity: impl Fn(usize) -> Option<u32>) -> Rendezvous {
+        Rendezvous::new(ids.iter().enumerate().map(|(i, id)| (id, capacity(i))))
     }
 
-    fn owners(ring: &Ring) -> Vec<usize> {
-        (0..KEYS).map(|k| ring.first(Key::of_value(&k.to_le_bytes()).unwrap(), |_| true).unwrap()).collect()
+    fn owners(rendezvous: &Rendezvous) -> Vec<usize> {
+        (0..KEYS).map(|k| rendezvous.first(Key::of_value(&k.to_le_bytes()).unwrap(), |_| true).unwrap()).collect()
     }
 
     /// How far a count of `expected` may stray by chance: five standard deviations of a binomial.
@@ -106,9 +106,9 @@ mod tests {
     #[test]
     fn a_backend_that_joins_takes_its_share_and_nothing_moves_between_old_ones() {
         let ids = ids(51);
-        let mut before = owners(&ring(&ids[..1], |_| Some(100)));
+        let mut before = owners(&rendezvous(&ids[..1], |_| Some(100)));
         for n in 1..=50 {
-            let after = owners(&ring(&ids[..=n], |_| Some(100)));
+            let after = owners(&rendezvous(&ids[..=n], |_| Some(100)));
             let moved: Vec<_> = before.iter().zip(&after).filter(|(b, a)| b != a).collect();
             assert!(moved.iter().all(|(_, to)| **to == n), "of {n}: a key moved between old backends");
             let expected = f64::from(KEYS) / (n + 1) as f64;
@@ -120,10 +120,10 @@ mod tests {
     #[test]
     fn a_backend_that_leaves_moves_its_own_keys_only() {
         let all = ids(50);
-        let before = owners(&ring(&all, |_| Some(100)));
+        let before = owners(&rendezvous(&all, |_| Some(100)));
         for leaving in [0, 7, 49] {
             let left: Vec<_> = all.iter().enumerate().filter(|(i, _)| *i != leaving).map(|(_, id)| id.clone()).collect();
-            let after = owners(&ring(&left, |_| Some(100)));
+            let after = owners(&rendezvous(&left, |_| Some(100)));
             let (mut moved, mut owned) = (0, 0);
             for (b, a) in before.iter().zip(&after) {
                 owned += u32::from(*b == leaving);
@@ -136,9 +136,9 @@ mod tests {
     #[test]
     fn keys_are_spread_by_capacity() {
         let ids = ids(4);
-        let ring = ring(&ids, |i| Some([100, 200, 300, 400][i]));
+        let rendezvous = rendezvous(&ids, |i| Some([100, 200, 300, 400][i]));
         let mut counts = [0_u32; 4];
-        owners(&ring).into_iter().for_each(|o| counts[o] += 1);
+        owners(&rendezvous).into_iter().for_each(|o| counts[o] += 1);
         for (i, count) in counts.into_iter().enumerate() {
             let expected = f64::from(KEYS) * (i + 1) as f64 / 10.0;
             assert!((f64::from(count) - expected).abs() < stray(expected), "{counts:?}");
@@ -148,8 +148,8 @@ mod tests {
     #[test]
     fn a_capacity_that_grows_takes_keys_and_gives_none_up() {
         let ids = ids(10);
-        let before = owners(&ring(&ids, |_| Some(100)));
-        let after = owners(&ring(&ids, |i| Some(if i == 3 { 200 } else { 100 })));
+        let before = owners(&rendezvous(&ids, |_| Some(100)));
+        let after = owners(&rendezvous(&ids, |i| Some(if i == 3 { 200 } else { 100 })));
         let moved: Vec<_> = before.iter().zip(&after).filter(|(b, a)| b != a).collect();
         assert!(moved.iter().all(|(_, to)| **to == 3));
         // From one tenth to two elevenths.
@@ -160,21 +160,21 @@ mod tests {
     #[test]
     fn without_a_limit_somewhere_all_weigh_the_same() {
         let ids = ids(2);
-        assert_eq!(owners(&ring(&ids, |i| (i == 0).then_some(1000))), owners(&ring(&ids, |_| None)));
+        assert_eq!(owners(&rendezvous(&ids, |i| (i == 0).then_some(1000))), owners(&rendezvous(&ids, |_| None)));
     }
 
     #[test]
     fn a_backend_without_capacity_owns_nothing() {
         let ids = ids(3);
-        assert!(owners(&ring(&ids, |i| Some(if i == 1 { 0 } else { 10 }))).iter().all(|o| *o != 1));
+        assert!(owners(&rendezvous(&ids, |i| Some(if i == 1 { 0 } else { 10 }))).iter().all(|o| *o != 1));
     }
 
     #[test]
     fn who_is_not_eligible_is_passed_in_the_order_of_the_key() {
         let (ids, key) = (ids(8), Key::of_value(b"ann").unwrap());
-        let ring = ring(&ids, |_| None);
+        let rendezvous = rendezvous(&ids, |_| None);
         let mut order: Vec<usize> = Vec::new();
-        while let Some(next) = ring.first(key, |i| !order.contains(&i)) {
+        while let Some(next) = rendezvous.first(key, |i| !order.contains(&i)) {
             order.push(next);
         }
         assert_eq!(order.len(), 8);
