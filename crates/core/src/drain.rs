@@ -43,7 +43,6 @@ pub struct Pace {
     pub deadline: Duration,
     /// Sessions a second at the most.
     pub rate_max: Option<f64>,
-    /// In which way.
     pub mode: DrainMode,
 }
 
@@ -158,7 +157,6 @@ impl Move {
         }
     }
 
-    /// When it began.
     pub fn started(&self) -> Moment {
         self.started
     }

@@ -20,42 +20,21 @@ pub enum Event {
     /// The gateway's counts, taken just now.
     Report(GatewayReport),
     /// What a provider saw of a backend.
-    Observed {
-        /// Its fleet.
-        fleet: FleetName,
-        /// The backend.
-        backend: BackendId,
-        /// What was seen.
-        observation: Observation,
-    },
+    Observed { fleet: FleetName, backend: BackendId, observation: Observation },
     /// A probe was answered, or a heartbeat was pushed.
     Heartbeat {
-        /// Its fleet.
         fleet: FleetName,
         /// The backend; a pushed heartbeat of an unknown one is counted and ignored.
         backend: BackendId,
-        /// What it said.
         heartbeat: Heartbeat,
     },
     /// A probe failed.
-    HeartbeatMissed {
-        /// Its fleet.
-        fleet: FleetName,
-        /// The backend.
-        backend: BackendId,
-    },
+    HeartbeatMissed { fleet: FleetName, backend: BackendId },
     /// A backend could not be asked for want of something of ours (a descriptor, a port): its silence says nothing.
-    HeartbeatNotAsked {
-        /// Its fleet.
-        fleet: FleetName,
-        /// The backend.
-        backend: BackendId,
-    },
+    HeartbeatNotAsked { fleet: FleetName, backend: BackendId },
     /// A dial's outcome; only connect failures that are the backend's own count (never EMFILE or EADDRNOTAVAIL).
     Dial {
-        /// Its fleet.
         fleet: FleetName,
-        /// The backend.
         backend: BackendId,
         /// Whether it connected.
         connected: bool,
@@ -116,7 +95,6 @@ pub struct GatewayReport {
 /// One fleet's part of a [`GatewayReport`]. Counters only grow; State takes the differences.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FleetCounts {
-    /// The fleet.
     pub fleet: FleetName,
     /// A line a backend.
     pub backends: Vec<BackendCounts>,
@@ -141,7 +119,6 @@ pub struct FleetCounts {
 /// One backend's part of a [`GatewayReport`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendCounts {
-    /// The backend.
     pub backend: BackendId,
     /// Seats taken: sessions, dials in flight, ends not yet seen; those at former addresses included.
     pub used: u32,
@@ -171,7 +148,6 @@ pub struct AddressCount {
 pub enum Effect {
     /// Provider: start this backend.
     Start {
-        /// Its fleet.
         fleet: FleetName,
         /// The id it shall have.
         backend: BackendId,
@@ -179,12 +155,7 @@ pub enum Effect {
         policy: Arc<FleetPolicy>,
     },
     /// Provider: stop exactly this one (SIGTERM, then SIGKILL).
-    Retire {
-        /// Its fleet.
-        fleet: FleetName,
-        /// The backend.
-        backend: BackendId,
-    },
+    Retire { fleet: FleetName, backend: BackendId },
     /// Gateway: end so many sessions of the backend, idle ones first, then the oldest.
     EndSessions { fleet: FleetName, backend: BackendId, order: EndOrder },
     /// Event log.
@@ -198,7 +169,6 @@ pub struct Notice {
     pub fleet: Option<FleetName>,
     /// The backend it is about, if any.
     pub backend: Option<BackendId>,
-    /// What happened.
     pub kind: NoticeKind,
     /// For people: what, why, and what to do if something is to be done.
     pub message: String,
@@ -240,31 +210,13 @@ words! {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Move all sessions off a backend and place none there.
-    Drain {
-        /// Its fleet.
-        fleet: FleetName,
-        /// The backend.
-        backend: BackendId,
-        /// How.
-        request: MoveRequest,
-    },
+    Drain { fleet: FleetName, backend: BackendId, request: MoveRequest },
     /// Take a drain back.
-    Undrain {
-        /// Its fleet.
-        fleet: FleetName,
-        /// The backend.
-        backend: BackendId,
-    },
+    Undrain { fleet: FleetName, backend: BackendId },
     /// Move sessions from fuller to emptier backends.
-    Rebalance {
-        /// The fleet.
-        fleet: FleetName,
-        /// How.
-        request: MoveRequest,
-    },
+    Rebalance { fleet: FleetName, request: MoveRequest },
     /// Fix the number of backends, or give it back to the autoscaler.
     Scale {
-        /// The fleet.
         fleet: FleetName,
         /// So many; `None`: the autoscaler decides.
         to: Option<u32>,
@@ -278,7 +230,6 @@ pub struct MoveRequest {
     pub over: Option<Duration>,
     /// At most so many a second.
     pub rate_max: Option<f64>,
-    /// In which way.
     pub mode: Option<DrainMode>,
     /// Answer with the plan and do nothing.
     pub dry_run: bool,
@@ -300,7 +251,6 @@ pub enum Answer {
 /// What a drain or rebalance will do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MovePlan {
-    /// The fleet.
     pub fleet: FleetName,
     /// Sessions that will be moved.
     pub sessions: u32,
@@ -308,7 +258,6 @@ pub struct MovePlan {
     pub from: Vec<Share>,
     /// Where they may land, by free seats and balance.
     pub to: Vec<Share>,
-    /// In which way.
     pub mode: DrainMode,
     /// Spread over this time.
     pub over_ms: u64,
@@ -325,7 +274,6 @@ pub struct MovePlan {
 /// One backend's part of a [`MovePlan`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
-    /// The backend.
     pub backend: BackendId,
     /// Sessions.
     pub sessions: u32,
@@ -345,7 +293,6 @@ pub enum CommandError {
     /// No backend of that id.
     #[error("fleet `{fleet}` has no backend `{backend}`; it has: {known}")]
     UnknownBackend {
-        /// The fleet.
         fleet: FleetName,
         /// The id given.
         backend: BackendId,
@@ -355,7 +302,6 @@ pub enum CommandError {
     /// The backend is not in a phase in which this can be done.
     #[error("backend `{backend}` is {phase}; {remedy}")]
     WrongPhase {
-        /// The backend.
         backend: BackendId,
         /// Its phase.
         phase: Phase,

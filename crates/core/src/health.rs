@@ -165,7 +165,7 @@ impl Health {
         self.good = now;
         self.good_in_a_row = self.good_in_a_row.saturating_add(1);
         match self.standing {
-            Standing::Starting => self.turn(Standing::Ready, "its first good heartbeat came".to_owned(), now),
+            Standing::Starting => self.turn(Standing::Ready, "first good heartbeat received".to_owned(), now),
             Standing::Ready => None,
             Standing::Suspect | Standing::Dead => self.recover(now),
         }

@@ -56,7 +56,6 @@ pub enum Outcome<T> {
 }
 
 impl<W> Queue<W> {
-    /// Empty.
     pub fn new(policy: QueuePolicy) -> Self {
         Queue { policy, waiters: BTreeMap::new(), next: 0, closed: false, due: None, spared_until: Moment::START }
     }

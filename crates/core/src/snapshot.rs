@@ -31,7 +31,6 @@ impl Snapshot {
     }
 }
 
-/// One fleet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FleetView {
     /// What its owner decided.
@@ -55,7 +54,6 @@ pub struct FleetView {
 }
 
 impl FleetView {
-    /// Its name.
     pub fn name(&self) -> &FleetName {
         &self.policy.name
     }
@@ -85,7 +83,6 @@ impl FleetView {
     }
 }
 
-/// One backend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackendView {
     /// Its stable id.
@@ -126,7 +123,6 @@ impl BackendView {
 /// A drain or rebalance under way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MoveView {
-    /// When it began.
     pub started: Moment,
     /// Sessions there were to move.
     pub total: u32,
@@ -138,7 +134,6 @@ pub struct MoveView {
     pub due: Moment,
     /// What is left then is cut.
     pub deadline: Moment,
-    /// In which way.
     pub mode: DrainMode,
     /// The cause its sessions record.
     pub cause: EndCause,

@@ -65,7 +65,6 @@ pub struct Observation {
 /// One backend, as the autoscaler sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackendLoad {
-    /// Its id.
     pub id: BackendId,
     /// What it is doing.
     pub phase: Phase,

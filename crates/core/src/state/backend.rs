@@ -18,7 +18,6 @@ use crate::time::Moment;
 use super::losses::Losses;
 use super::reported::Reported;
 
-/// One backend.
 #[derive(Clone, Debug)]
 pub(super) struct Backend {
     pub(super) id: BackendId,

@@ -29,7 +29,6 @@ pub(super) struct Replacement {
     pub(super) old: BackendId,
 }
 
-/// One fleet.
 #[derive(Debug)]
 pub(super) struct FleetState {
     pub(super) policy: Arc<FleetPolicy>,

@@ -28,7 +28,6 @@ pub struct Origin<'a> {
     pub proto: &'a str,
     /// The peer is a trusted proxy: its `X-Forwarded-*` are handed on.
     pub is_trusted: bool,
-    /// The session.
     pub session: SessionId,
 }
 

@@ -25,7 +25,6 @@ pub struct RequestHead<'a> {
     pub host: &'a str,
     /// HTTP/1.1; else HTTP/1.0.
     pub is_http11: bool,
-    /// The fields.
     pub fields: Fields<'a>,
 }
 
@@ -137,7 +136,6 @@ pub enum BadSwitch {
     Status {
         /// The minor version.
         minor: u8,
-        /// The status.
         status: u16,
     },
     /// `Upgrade` is missing, or names another protocol.

@@ -17,7 +17,6 @@ pub struct ResponseHead<'b> {
     pub status: u16,
     /// The reason phrase, possibly empty.
     pub reason: &'b str,
-    /// The fields.
     pub fields: Fields<'b>,
     /// Bytes of the head; the body, or the other protocol, begins there.
     pub len: usize,

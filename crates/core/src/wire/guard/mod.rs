@@ -67,7 +67,7 @@ pub enum Refused {
     #[error("there are more interim responses than a request has reasons for")]
     Interims,
     /// A 101 in answer to a request that asked for no other protocol.
-    #[error("a 101 that nobody asked for")]
+    #[error("a 101 answer to a request without an upgrade")]
     Switch,
     /// Bytes where no answer is due.
     #[error("bytes that no request asked for")]
