@@ -93,7 +93,7 @@ async fn wait<T>(
         Err((_, cause)) => return Err(NotAdmitted::Refused(fleet.truer(cause))),
     };
     // Leaves the queue on every way out, and passes on a seat that it was given too late.
-    let _place = Place { fleet, ticket };
+    let _place = QueuePlace { fleet, ticket };
     // A seat freed between our look at the seats and our entry would notify nobody.
     fleet.turnover.freed.notify_one();
     tokio::select! {
@@ -109,12 +109,12 @@ async fn wait<T>(
 }
 
 /// A place in the queue; dropping it leaves the queue.
-struct Place<'f> {
+struct QueuePlace<'f> {
     fleet: &'f Arc<Fleet>,
     ticket: Ticket,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         let mut queue = self.fleet.queue.lock();
         queue.leave(self.ticket);

@@ -14,7 +14,7 @@ use holdline_core::seats::Seats;
 use holdline_core::time::Moment;
 use tokio::sync::mpsc;
 
-use crate::gateway::session::target::{EndCounts, Target};
+use crate::gateway::session::target::{EndCounts, SessionTarget};
 use crate::telemetry::Metrics;
 
 /// A backend among its fleet's, to be compared by `core::balance`.
@@ -40,7 +40,7 @@ pub(crate) struct Backend {
     /// Its TLS failed at the last dial.
     tls_fails: AtomicBool,
     /// What its next sessions carry.
-    target: ArcSwap<Target>,
+    target: ArcSwap<SessionTarget>,
 }
 
 impl std::fmt::Debug for Backend {
@@ -68,7 +68,7 @@ const SUCCESS_TOLD_EVERY_MS: u64 = 1_000;
 
 impl Backend {
     /// Unknown to the snapshot yet: it takes no request.
-    pub(crate) fn new(id: BackendId, address: SocketAddr, seats: Arc<Seats>, target: Arc<Target>) -> Self {
+    pub(crate) fn new(id: BackendId, address: SocketAddr, seats: Arc<Seats>, target: Arc<SessionTarget>) -> Self {
         Backend {
             id,
             fleet: target.fleet.clone(),
@@ -83,7 +83,7 @@ impl Backend {
     }
 
     /// What a session that begins now carries.
-    pub(crate) fn target(&self) -> Arc<Target> {
+    pub(crate) fn target(&self) -> Arc<SessionTarget> {
         self.target.load_full()
     }
 

@@ -25,7 +25,7 @@ use super::backend::{Backend, Member};
 use super::poll::table::Table;
 use super::waiter::Waiter;
 use crate::gateway::session::seat::Turnover;
-use crate::gateway::session::target::{Ended, Target, Watch};
+use crate::gateway::session::target::{Ended, SessionObserver, SessionTarget};
 use crate::telemetry::{FleetMetrics, access};
 
 /// One fleet under one policy, shared by all threads. Under another policy it is another `Fleet` around the same [`FleetState`]: who holds one
@@ -52,7 +52,7 @@ pub(crate) struct FleetState {
     pub(crate) metrics: Arc<FleetMetrics>,
     /// Swapped in whole by [`Fleet::adopt`]; readers never wait.
     joined: ArcSwap<Joined>,
-    watch: Arc<dyn Watch>,
+    watch: Arc<dyn SessionObserver>,
     /// Sign affinity tokens.
     keys: Keys,
     pub(crate) queue: Mutex<Queue<Waiter>>,
@@ -212,9 +212,13 @@ impl Fleet {
         let seats = Seats::new(0, policy.admit_rate);
         let target = match moved {
             Some(Member(before)) => before.target().with_deadlines(&policy.timeouts, &policy.keepalive),
-            None => {
-                Target::new(policy.name.clone(), seen.id.clone(), &policy.timeouts, &policy.keepalive, Arc::clone(&self.watch))
-            }
+            None => SessionTarget::new(
+                policy.name.clone(),
+                seen.id.clone(),
+                &policy.timeouts,
+                &policy.keepalive,
+                Arc::clone(&self.watch),
+            ),
         };
         Arc::new(Backend::new(seen.id.clone(), address, seats, target))
     }
@@ -267,7 +271,7 @@ fn same_members(a: &[Member], b: &[Member]) -> bool {
 /// Writes a fleet's sessions down: metrics and access log.
 struct Recorder(Arc<FleetMetrics>);
 
-impl Watch for Recorder {
+impl SessionObserver for Recorder {
     fn bytes(&self, from_clients: u64, to_clients: u64) {
         self.0.bytes(from_clients, to_clients);
     }

@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 
 use crate::clock::poll_elapsed;
 use crate::gateway::admission::poll::held::InFlight;
-use crate::gateway::upstream::pool::Lease;
+use crate::gateway::upstream::pool::PooledConnection;
 use crate::gateway::upstream::request_body::Progress;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,7 +34,7 @@ impl From<Bytes> for AnswerBody {
 /// A backend's body on its way, with the connection that it comes from: whole, the connection can be used again; else it is closed.
 pub(crate) struct Relayed {
     body: Incoming,
-    lease: Option<Lease>,
+    pooled: Option<PooledConnection>,
     request: Progress,
     idle: Option<(Duration, Pin<Box<Sleep>>)>,
     end: Option<End>,
@@ -56,7 +56,7 @@ impl Relayed {
     /// `idle`: the longest silence of the backend. `in_flight` is counted until the body is over.
     pub(crate) fn new(
         body: Incoming,
-        lease: Lease,
+        pooled: PooledConnection,
         request: Progress,
         idle: Option<Duration>,
         poll: Option<Box<InFlight>>,
@@ -64,7 +64,7 @@ impl Relayed {
     ) -> Self {
         // A session has timers of its own.
         let idle = idle.filter(|_| poll.is_none()).map(|d| (d, Box::pin(tokio::time::sleep(d))));
-        Relayed { body, lease: Some(lease), request, idle, end: None, poll, _in_flight: in_flight }
+        Relayed { body, pooled: Some(pooled), request, idle, end: None, poll, _in_flight: in_flight }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -117,8 +117,8 @@ impl Drop for Relayed {
             poll.ends(whole);
         }
         // What is left of the request would come before the next one.
-        if let Some(lease) = self.lease.take().filter(|_| whole && self.request.is_whole()) {
-            lease.give_back();
+        if let Some(pooled) = self.pooled.take().filter(|_| whole && self.request.is_whole()) {
+            pooled.give_back();
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::gateway::session::seat::SeatGuard;
 use crate::gateway::upstream::checked::Ask;
 use crate::gateway::upstream::dial::DIALS_MAX;
 use crate::gateway::upstream::interims::Interims;
-use crate::gateway::upstream::pool::Lease;
+use crate::gateway::upstream::pool::PooledConnection;
 use crate::gateway::upstream::request_body::{Progress, RequestBody};
 
 /// A request on its way, to as many backends as need be.
@@ -55,7 +55,7 @@ pub(crate) struct Outgoing {
 /// A backend's answer, and the connection that its body comes from.
 pub(crate) struct Answered {
     pub(crate) response: Response<Incoming>,
-    pub(crate) lease: Lease,
+    pub(crate) pooled: PooledConnection,
     pub(crate) counted: Counted,
     /// Of the request, which may still be on its way.
     pub(crate) progress: Progress,
@@ -149,19 +149,19 @@ impl Outgoing {
     /// Sends it to `backend` over a kept connection or a new one, and again over a new one if that may be.
     pub(crate) async fn at(&mut self, thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>) -> Result<Answered, AtBackend> {
         let is_any = self.introduction.is_empty() && self.seat.is_none();
-        let mut kept = if is_any { Lease::kept(&thread.pool, backend) } else { None };
+        let mut kept = if is_any { PooledConnection::kept(&thread.pool, backend) } else { None };
         loop {
             let counted = Counted::new(Counter::Backend(Arc::clone(backend)));
             // A replay does not trust another old connection.
-            let lease = match kept.take() {
-                Some(lease) => lease,
+            let pooled = match kept.take() {
+                Some(pooled) => pooled,
                 None => connect(thread, fleet, backend, &self.introduction).await.map_err(AtBackend::NotConnected)?,
             };
             if let Some(seat) = self.seat.take() {
-                lease.connection.watch.keep_seat(seat);
+                pooled.connection.watch.keep_seat(seat);
             }
-            let is_reused = lease.is_reused;
-            match self.over(thread, fleet, lease, counted).await {
+            let is_reused = pooled.is_reused;
+            match self.over(thread, fleet, pooled, counted).await {
                 Ok(answered) => return Ok(answered),
                 Err(Tried::NotSent(_)) if is_reused => {}
                 Err(Tried::Lost(_)) if is_reused && self.is_replayable => {}
@@ -183,7 +183,13 @@ impl Outgoing {
     }
 
     /// Sends it over one connection and waits for the head of the answer.
-    async fn over(&mut self, thread: &Thread, fleet: &Fleet, mut lease: Lease, counted: Counted) -> Result<Answered, Tried> {
+    async fn over(
+        &mut self,
+        thread: &Thread,
+        fleet: &Fleet,
+        mut pooled: PooledConnection,
+        counted: Counted,
+    ) -> Result<Answered, Tried> {
         let body = match (self.body.take(), self.is_replayable || self.progress.is_whole()) {
             (Some(body), _) => body,
             (None, true) => RequestBody::Empty,
@@ -195,27 +201,27 @@ impl Outgoing {
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.headers.clone();
-        lease.connection.watch.ask(Ask {
+        pooled.connection.watch.ask(Ask {
             is_head: self.method == Method::HEAD,
             streams: !self.is_poll,
             interims: self.interims.clone(),
         });
-        let answer = lease.connection.sender.try_send_request(request);
+        let answer = pooled.connection.sender.try_send_request(request);
         let waited = tokio::select! {
             answer = answer => answer,
             late = late(thread, &self.progress, fleet.policy.timeouts.response) => return Err(Tried::Failed(late)),
         };
         match waited {
-            Ok(response) => Ok(Answered { response, lease, counted, progress: self.progress.clone(), poll: None, seated: None }),
-            Err(unsent) => Err(self.failed(unsent, &lease)),
+            Ok(response) => Ok(Answered { response, pooled, counted, progress: self.progress.clone(), poll: None, seated: None }),
+            Err(unsent) => Err(self.failed(unsent, &pooled)),
         }
     }
 
     /// What it means that hyper has no answer.
-    fn failed(&mut self, mut unsent: TrySendError<Request<RequestBody>>, lease: &Lease) -> Tried {
-        let wrong = lease.connection.watch.wrong();
+    fn failed(&mut self, mut unsent: TrySendError<Request<RequestBody>>, pooled: &PooledConnection) -> Tried {
+        let wrong = pooled.connection.watch.wrong();
         if let Some(wrong) = wrong {
-            tracing::warn!(backend = %lease.backend.id, reason = %wrong, "the backend's answer is not valid");
+            tracing::warn!(backend = %pooled.backend.id, reason = %wrong, "the backend's answer is not valid");
         }
         let refusal = if wrong.is_some() { Refusal::INVALID } else { Refusal::UNREACHABLE };
         if let Some(request) = unsent.take_message() {
@@ -246,9 +252,14 @@ pub(crate) async fn late(thread: &Thread, progress: &Progress, limit: Duration) 
     }
 }
 
-async fn connect(thread: &Rc<Thread>, fleet: &Fleet, backend: &Arc<Backend>, introduction: &[u8]) -> io::Result<Lease> {
+async fn connect(
+    thread: &Rc<Thread>,
+    fleet: &Fleet,
+    backend: &Arc<Backend>,
+    introduction: &[u8],
+) -> io::Result<PooledConnection> {
     let stream = thread.shared.dial(backend, fleet.policy.timeouts.connect, introduction).await?;
-    Lease::fresh(&thread.pool, backend, stream, introduction.is_empty()).await
+    PooledConnection::fresh(&thread.pool, backend, stream, introduction.is_empty()).await
 }
 
 /// The backend that the client's cookie names, full or draining or not, or the first of its key that takes requests; else the one with the

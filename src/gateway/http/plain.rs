@@ -67,8 +67,8 @@ pub(crate) async fn answer(thread: Rc<Thread>, request: Plain) -> Outcome {
     };
     let (backend, answered) = match sent {
         Ok(answered) => {
-            let backend = Arc::clone(&answered.lease.backend);
-            let outcome = match answered.lease.connection.watch.has_stream() {
+            let backend = Arc::clone(&answered.pooled.backend);
+            let outcome = match answered.pooled.connection.watch.has_stream() {
                 true => unasked(&thread, &fleet, answered, &had, &caller).await,
                 false => Ok(Outcome::Answer(relay(&fleet, answered, &had, in_flight, &caller, takes_trailers))),
             };
@@ -136,12 +136,12 @@ async fn unasked(
     caller: &Caller,
 ) -> Result<Outcome, Failure> {
     // The request counts as one until it has its seat.
-    let Answered { lease, progress, seated, counted: _counted, .. } = answered;
+    let Answered { pooled, progress, seated, counted: _counted, .. } = answered;
     tokio::select! {
-        () = lease.connection.watch.written(|| progress.is_whole()) => {}
+        () = pooled.connection.watch.written(|| progress.is_whole()) => {}
         late = late(thread, &progress, fleet.policy.timeouts.response) => return Err(late),
     }
-    let stream = Unasked::new(thread, fleet, lease, had, caller, seated)?;
+    let stream = Unasked::new(thread, fleet, pooled, had, caller, seated)?;
     Ok(Outcome::Stream(Box::new(stream)))
 }
 
@@ -154,22 +154,22 @@ fn relay(
     caller: &Caller,
     takes_trailers: bool,
 ) -> Response<AnswerBody> {
-    let Answered { response, lease, counted, progress, poll, seated } = answered;
+    let Answered { response, pooled, counted, progress, poll, seated } = answered;
     if let Some(seated) = seated {
-        drop(lease.connection.watch.take_seat());
+        drop(pooled.connection.watch.take_seat());
         seated.answered();
     }
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
     parts.headers = headers::response(&parts.headers, takes_trailers);
-    let cookie = fleet.joined().affinity.set_cookie(&lease.backend.id, had, caller.is_secure);
+    let cookie = fleet.joined().affinity.set_cookie(&pooled.backend.id, had, caller.is_secure);
     if let Some(cookie) = cookie.and_then(|c| c.try_into().ok()) {
         parts.headers.append(header::SET_COOKIE, cookie);
     }
     if let Some(poll) = &poll {
         headers::name_session(&mut parts.headers, poll.session());
     }
-    let body = Relayed::new(body, lease, progress, fleet.policy.timeouts.idle, poll, [in_flight, counted]);
+    let body = Relayed::new(body, pooled, progress, fleet.policy.timeouts.idle, poll, [in_flight, counted]);
     Response::from_parts(parts, AnswerBody::Relayed(Box::new(body)))
 }
 

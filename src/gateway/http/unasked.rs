@@ -21,10 +21,10 @@ use crate::gateway::refuse::Refusal;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::seat::SeatGuard;
 use crate::gateway::session::stream::{self, Start};
-use crate::gateway::session::target::{Session, Target};
+use crate::gateway::session::target::{Session, SessionTarget};
 use crate::gateway::upstream::checked::EventStream;
 use crate::gateway::upstream::exchange::Upstream;
-use crate::gateway::upstream::pool::Lease;
+use crate::gateway::upstream::pool::PooledConnection;
 use crate::net::options;
 use crate::net::socket::Socket;
 
@@ -32,7 +32,7 @@ use crate::net::socket::Socket;
 pub(crate) struct Unasked {
     id: SessionId,
     client: SocketAddr,
-    target: Arc<Target>,
+    target: Arc<SessionTarget>,
     upstream: Upstream,
     stream: EventStream,
     set_cookie: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) struct Taker {
 }
 
 impl Unasked {
-    /// Takes the socket of `lease`, whose answer is an event stream, from hyper. One that was not `seated` before takes a seat now, if need
+    /// Takes the socket of `pooled`, whose answer is an event stream, from hyper. One that was not `seated` before takes a seat now, if need
     /// be beyond the backend's limit: the backend holds it already.
     ///
     /// # Errors
@@ -56,12 +56,12 @@ impl Unasked {
     pub(crate) fn new(
         thread: &Thread,
         fleet: &Arc<Fleet>,
-        lease: Lease,
+        pooled: PooledConnection,
         had: &Preference,
         caller: &Caller,
         seated: Option<Box<Seated>>,
     ) -> Result<Self, Refusal> {
-        let watch = &lease.connection.watch;
+        let watch = &pooled.connection.watch;
         let (id, session_permit, seat) = match seated.zip(watch.take_seat()) {
             Some((seated, seat)) => {
                 let (id, session_permit) = seated.opened();
@@ -69,7 +69,7 @@ impl Unasked {
             }
             None => {
                 let session_permit = thread.shared.session_permit(caller.address)?;
-                let seats = &lease.backend.seats;
+                let seats = &pooled.backend.seats;
                 let free = seats.reserve(thread.shared.clock.now()).map(|seat| (seat, false));
                 let (seat, is_beyond) = free.unwrap_or_else(|_| seats.take_beyond_limit());
                 fleet.metrics.unasked_stream(is_beyond);
@@ -81,10 +81,10 @@ impl Unasked {
         Ok(Unasked {
             client: caller.address,
             id,
-            target: lease.backend.target(),
+            target: pooled.backend.target(),
             upstream: Upstream::new(socket, seat),
             stream,
-            set_cookie: fleet.joined().affinity.set_cookie(&lease.backend.id, had, caller.is_secure),
+            set_cookie: fleet.joined().affinity.set_cookie(&pooled.backend.id, had, caller.is_secure),
             keepalive,
             session_permit,
         })

@@ -31,7 +31,7 @@ const COLUMNS_A_SECOND: usize = 1 << 14;
 /// Cloning shares the counts.
 #[derive(Clone, Default)]
 pub(crate) struct Addresses {
-    held: Option<Arc<Mutex<Held>>>,
+    held: Option<Arc<Mutex<HeldSessions>>>,
     begun: Option<Arc<Mutex<Begun>>>,
 }
 
@@ -48,7 +48,7 @@ impl Addresses {
                 held.lock().exact.set_max(max);
                 Arc::clone(held)
             }
-            None => Arc::new(Mutex::new(Held::new(max, sessions_max))),
+            None => Arc::new(Mutex::new(HeldSessions::new(max, sessions_max))),
         });
         let begun = limits.handshakes_per_address.map(|rate| match &self.begun {
             Some(begun) => {
@@ -74,23 +74,23 @@ impl Addresses {
     }
 
     /// A place for one more session of this address; `None`: it has as many as it may.
-    pub(crate) fn place(&self, client: SocketAddr) -> Option<Place> {
-        let Some(held) = &self.held else { return Some(Place { _counted: None }) };
+    pub(crate) fn place(&self, client: SocketAddr) -> Option<AddressPermit> {
+        let Some(held) = &self.held else { return Some(AddressPermit { _counted: None }) };
         let source = client.ip().into();
         let accounting = held.lock().begin(source)?;
-        Some(Place { _counted: Some(Box::new(Counted { held: Arc::clone(held), source, accounting })) })
+        Some(AddressPermit { _counted: Some(Box::new(Counted { held: Arc::clone(held), source, accounting })) })
     }
 }
 
 /// A session, counted at its address. Dropping it gives the place back.
 #[must_use]
-pub(crate) struct Place {
+pub(crate) struct AddressPermit {
     _counted: Option<Box<Counted>>,
 }
 
 /// In a box of its own, since without a limit nobody has it.
 struct Counted {
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<HeldSessions>>,
     source: Source,
     accounting: Accounting,
 }
@@ -102,15 +102,15 @@ impl Drop for Counted {
 }
 
 /// Sessions that are held.
-struct Held {
+struct HeldSessions {
     sketch: Estimator,
     exact: Holders,
 }
 
-impl Held {
+impl HeldSessions {
     fn new(max: u32, sessions_max: usize) -> Self {
         let columns = sessions_max.clamp(COLUMNS_MIN, COLUMNS_MAX).next_power_of_two();
-        Held { sketch: Estimator::new(ROWS, columns), exact: Holders::new(max) }
+        HeldSessions { sketch: Estimator::new(ROWS, columns), exact: Holders::new(max) }
     }
 
     fn begin(&mut self, source: Source) -> Option<Accounting> {
@@ -200,7 +200,7 @@ mod tests {
         let addresses = limited(None, None);
         assert!(addresses.place(address(1)).unwrap()._counted.is_none());
         assert!(addresses.begin(address(1), Clock::start()) && !addresses.is_flooding(address(1), Clock::start()));
-        assert_eq!(size_of::<Place>(), size_of::<usize>());
+        assert_eq!(size_of::<AddressPermit>(), size_of::<usize>());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdline_core::cause::RefuseCause;
 
-use super::addresses::{Addresses, Place};
+use super::addresses::{AddressPermit, Addresses};
 use super::descriptors::{ClientSlot, Descriptors, SessionSlot};
 use crate::clock::Clock;
 use crate::gateway::refuse::Refusal;
@@ -49,7 +49,7 @@ impl Drop for ConnectionPermit {
 /// What a session counts for: dropping it gives it back.
 pub(crate) struct SessionPermit {
     _slot: SessionSlot,
-    _place: Place,
+    _place: AddressPermit,
 }
 
 impl SessionPermit {

@@ -16,7 +16,7 @@ use slab::Slab;
 use tokio::time::MissedTickBehavior;
 
 use self::entry::Tally;
-pub use self::entry::{Candidate, Entry};
+pub use self::entry::{Candidate, SessionEntry};
 use super::side::Side;
 use super::target::{Session, SessionFilter, SessionInfo};
 use super::timer::{self, Due, Tick, Time};
@@ -27,7 +27,7 @@ use crate::net::socket::Transport;
 pub struct Registry {
     clock: Clock,
     time: Cell<Time>,
-    entries: RefCell<Slab<Rc<Entry>>>,
+    entries: RefCell<Slab<Rc<SessionEntry>>>,
     rng: RefCell<SmallRng>,
 }
 
@@ -46,7 +46,7 @@ impl Registry {
     pub(crate) fn enter(self: &Rc<Self>, session: Session) -> Entered {
         let mut entries = self.entries.borrow_mut();
         let place = entries.vacant_entry();
-        let entry = Rc::new(Entry::new(session, place.key() as u32, self.now(), self.clock.now()));
+        let entry = Rc::new(SessionEntry::new(session, place.key() as u32, self.now(), self.clock.now()));
         place.insert(Rc::clone(&entry));
         Entered { registry: Rc::clone(self), entry }
     }
@@ -137,7 +137,7 @@ pub(crate) async fn keep_time(registry: Rc<Registry>) {
 /// A session in the registry. Whatever way it is dropped, the end is recorded once and the seat is given back once.
 pub struct Entered {
     registry: Rc<Registry>,
-    entry: Rc<Entry>,
+    entry: Rc<SessionEntry>,
 }
 
 impl Entered {
@@ -147,7 +147,7 @@ impl Entered {
     }
 
     /// What is known of the session.
-    pub fn entry(&self) -> &Entry {
+    pub fn entry(&self) -> &SessionEntry {
         &self.entry
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct Session {
     /// The client.
     pub(crate) client: SocketAddr,
     /// Its backend, and what all sessions there share.
-    pub(crate) target: Arc<Target>,
+    pub(crate) target: Arc<SessionTarget>,
     /// Dropped once the backend's end was seen.
     pub(crate) seat: SeatGuard,
     /// Dropped once the client's socket was closed, which may be later.
@@ -33,13 +33,13 @@ pub(crate) struct Session {
 }
 
 /// What all sessions of one backend share that began under one policy.
-pub struct Target {
+pub struct SessionTarget {
     /// The fleet.
     pub fleet: FleetName,
     /// The backend.
     pub backend: BackendId,
     /// Who is told of bytes and ends.
-    pub watch: Arc<dyn Watch>,
+    pub watch: Arc<dyn SessionObserver>,
     /// Of the connections with the backend.
     pub keepalive: KeepalivePolicy,
     websocket: Limits,
@@ -66,14 +66,14 @@ pub(crate) struct EndCounts {
     pub(crate) lost: u64,
 }
 
-impl Target {
+impl SessionTarget {
     /// `backend` of `fleet`, with the fleet's deadlines.
     pub fn new(
         fleet: FleetName,
         backend: BackendId,
         timeouts: &Timeouts,
         keepalive: &KeepalivePolicy,
-        watch: Arc<dyn Watch>,
+        watch: Arc<dyn SessionObserver>,
     ) -> Arc<Self> {
         Self::counting(fleet, backend, (timeouts, keepalive), watch, Arc::default())
     }
@@ -88,12 +88,12 @@ impl Target {
         fleet: FleetName,
         backend: BackendId,
         (timeouts, keepalive): (&Timeouts, &KeepalivePolicy),
-        watch: Arc<dyn Watch>,
+        watch: Arc<dyn SessionObserver>,
         ends: Arc<Ends>,
     ) -> Arc<Self> {
         let limits = |kind| Limits::new(timeouts, keepalive, kind);
         let (websocket, others) = (limits(SessionKind::WebSocket), limits(SessionKind::Sse));
-        Arc::new(Target { fleet, backend, watch, keepalive: *keepalive, websocket, others, ends })
+        Arc::new(SessionTarget { fleet, backend, watch, keepalive: *keepalive, websocket, others, ends })
     }
 
     /// Counts an end; before its seat is given back, so that who sees the free seat finds the end counted.
@@ -123,7 +123,7 @@ impl Target {
 }
 
 /// Who is told of sessions: metrics and access log. Called on the session's thread; must not block.
-pub trait Watch: Send + Sync {
+pub trait SessionObserver: Send + Sync {
     /// Bytes that went through since the last call, of any number of sessions; called on the tick and at ends.
     fn bytes(&self, from_clients: u64, to_clients: u64);
     /// A session ended; exactly once for each.
@@ -190,7 +190,7 @@ pub struct SessionFilter {
 
 impl SessionFilter {
     /// Whether sessions of `target` are meant.
-    pub fn matches(&self, target: &Target) -> bool {
+    pub fn matches(&self, target: &SessionTarget) -> bool {
         self.fleet.as_ref().is_none_or(|f| *f == target.fleet) && self.backend.as_ref().is_none_or(|b| *b == target.backend)
     }
 }

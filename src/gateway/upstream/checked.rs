@@ -2,7 +2,7 @@
 //!
 //! After the first such byte the connection is of no use: every read and write fails, and the pool does not keep it.
 //!
-//! Of an answer that is an event stream, hyper gets the head alone: whoever sent the request takes the socket ([`Watch::take_stream`]).
+//! Of an answer that is an event stream, hyper gets the head alone: whoever sent the request takes the socket ([`CheckedSocket::take_stream`]).
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -24,7 +24,7 @@ use crate::net::socket::Socket;
 use crate::telemetry::Metrics;
 
 /// A connection's socket, and what is told of it to whoever sends requests over it.
-pub(crate) struct Watch {
+pub(crate) struct CheckedSocket {
     /// `None`: it was taken.
     socket: RefCell<Option<Socket>>,
     /// The answer is an event stream.
@@ -61,7 +61,7 @@ pub(crate) struct EventStream {
     pub(crate) early: Vec<u8>,
 }
 
-impl Watch {
+impl CheckedSocket {
     pub(crate) fn new(socket: Socket, metrics: &Arc<Metrics>) -> Rc<Self> {
         Self::of(Some(socket), metrics)
     }
@@ -73,7 +73,7 @@ impl Watch {
     }
 
     fn of(socket: Option<Socket>, metrics: &Arc<Metrics>) -> Rc<Self> {
-        Rc::new(Watch {
+        Rc::new(CheckedSocket {
             socket: RefCell::new(socket),
             stream: RefCell::default(),
             is_blocked: Cell::new(false),
@@ -164,9 +164,9 @@ impl Watch {
     }
 }
 
-/// The socket of a [`Watch`], with its answers checked.
+/// The socket of a [`CheckedSocket`], with its answers checked.
 pub(crate) struct Checked {
-    watch: Rc<Watch>,
+    watch: Rc<CheckedSocket>,
     answers: Answers,
     /// Streams are held back after their heads.
     streams: bool,
@@ -177,7 +177,7 @@ pub(crate) struct Checked {
 
 impl Checked {
     /// `head_max`: the longest head of an answer in bytes.
-    pub(crate) fn new(watch: Rc<Watch>, head_max: usize) -> Self {
+    pub(crate) fn new(watch: Rc<CheckedSocket>, head_max: usize) -> Self {
         Checked { watch, answers: Answers::new(head_max), streams: true, interims: None, head: Vec::new() }
     }
 
@@ -300,7 +300,7 @@ mod tests {
     async fn pair() -> (Checked, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (ours, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        let watch = Watch::new(Socket::Plain(ours.unwrap()), &Metrics::new());
+        let watch = CheckedSocket::new(Socket::Plain(ours.unwrap()), &Metrics::new());
         (Checked::new(watch, 1 << 10), accepted.unwrap().0)
     }
 
@@ -340,7 +340,7 @@ mod tests {
 
     /// What is handed on of an answer to a request, which came in these pieces, and what was found to be a stream.
     fn judged(is_head: bool, pieces: &[&[u8]]) -> (Vec<u8>, Option<EventStream>) {
-        let watch = Watch::alone();
+        let watch = CheckedSocket::alone();
         let mut checked = Checked::new(Rc::clone(&watch), 64 << 10);
         checked.answers.ask(is_head);
         let mut handed_on = Vec::new();

@@ -14,7 +14,7 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::{AbortHandle, spawn_local};
 
-use super::checked::{Checked, Watch};
+use super::checked::{Checked, CheckedSocket};
 use super::request_body::RequestBody;
 use crate::clock::Clock;
 use crate::gateway::admission::backend::Backend;
@@ -55,7 +55,7 @@ struct Idle {
 /// hyper's two halves of a connection: dropped, it closes, whatever it was about.
 pub(crate) struct Connection {
     pub(crate) sender: Sender,
-    pub(crate) watch: Rc<Watch>,
+    pub(crate) watch: Rc<CheckedSocket>,
     task: AbortHandle,
 }
 
@@ -67,8 +67,8 @@ impl Drop for Connection {
     }
 }
 
-/// A connection in use. Dropped, it closes; given back, it can be used again.
-pub(crate) struct Lease {
+/// A connection in use. It closes when dropped, and returns to the pool with [`PooledConnection::give_back`].
+pub(crate) struct PooledConnection {
     pub(crate) connection: Connection,
     pub(crate) backend: Arc<Backend>,
     /// Another request was answered on it before: the backend may have closed it at the moment that we sent.
@@ -78,24 +78,35 @@ pub(crate) struct Lease {
     pool: Rc<Pool>,
 }
 
-impl Lease {
+impl PooledConnection {
     /// An idle connection to `backend`, the one last used.
-    pub(crate) fn kept(pool: &Rc<Pool>, backend: &Arc<Backend>) -> Option<Lease> {
+    pub(crate) fn kept(pool: &Rc<Pool>, backend: &Arc<Backend>) -> Option<PooledConnection> {
         let connection = pool.take(backend, pool.clock.now())?;
-        Some(Lease { connection, backend: Arc::clone(backend), is_reused: true, is_shared: true, pool: Rc::clone(pool) })
+        Some(PooledConnection {
+            connection,
+            backend: Arc::clone(backend),
+            is_reused: true,
+            is_shared: true,
+            pool: Rc::clone(pool),
+        })
     }
 
     /// A connection made of a fresh socket; one that is not shared closes after its request.
     ///
     /// # Errors
     /// hyper's; there is nothing to fail in HTTP/1.
-    pub(crate) async fn fresh(pool: &Rc<Pool>, backend: &Arc<Backend>, stream: Socket, is_shared: bool) -> io::Result<Lease> {
-        let watch = Watch::new(stream, &pool.metrics);
+    pub(crate) async fn fresh(
+        pool: &Rc<Pool>,
+        backend: &Arc<Backend>,
+        stream: Socket,
+        is_shared: bool,
+    ) -> io::Result<PooledConnection> {
+        let watch = CheckedSocket::new(stream, &pool.metrics);
         let io = TokioIo::new(Checked::new(Rc::clone(&watch), BUFFER_MAX));
         let (sender, connection) = Builder::new().max_buf_size(BUFFER_MAX).handshake(io).await.map_err(io::Error::other)?;
         // Its end and its errors show at the request that uses it.
         let task = spawn_local(connection).abort_handle();
-        Ok(Lease {
+        Ok(PooledConnection {
             connection: Connection { sender, watch, task },
             backend: Arc::clone(backend),
             is_reused: false,
@@ -189,7 +200,7 @@ mod tests {
         let (mut sender, connection) = Builder::new().handshake(TokioIo::new(ours)).await.unwrap();
         let task = spawn_local(connection).abort_handle();
         sender.ready().await.unwrap();
-        (Connection { sender, watch: Watch::alone(), task }, theirs)
+        (Connection { sender, watch: CheckedSocket::alone(), task }, theirs)
     }
 
     #[tokio::test]

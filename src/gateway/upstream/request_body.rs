@@ -25,12 +25,12 @@ pub(crate) struct Progress {
     clock: Clock,
     moved: Rc<Cell<Moment>>,
     bytes: Rc<Cell<u64>>,
-    stage: Rc<Cell<Stage>>,
+    stage: Rc<Cell<BodyState>>,
 }
 
 /// Who has the next move with a client's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum BodyState {
     /// The backend: it was sent what the client sent, and has to take it.
     Sent,
     /// The client: more of it could be sent.
@@ -43,7 +43,7 @@ enum Stage {
 
 impl Progress {
     pub(crate) fn new(clock: Clock, is_whole: bool) -> Self {
-        let stage = if is_whole { Stage::Whole } else { Stage::Sent };
+        let stage = if is_whole { BodyState::Whole } else { BodyState::Sent };
         Progress { clock, moved: Rc::new(Cell::new(clock.now())), bytes: Rc::default(), stage: Rc::new(Cell::new(stage)) }
     }
 
@@ -59,17 +59,17 @@ impl Progress {
 
     /// The client sent all of it.
     pub(crate) fn is_whole(&self) -> bool {
-        self.stage.get() == Stage::Whole
+        self.stage.get() == BodyState::Whole
     }
 
     /// The client will not send the rest.
     pub(crate) fn is_broken(&self) -> bool {
-        self.stage.get() == Stage::Broken
+        self.stage.get() == BodyState::Broken
     }
 
     /// It is the client that keeps everybody waiting.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.stage.get() == Stage::Awaited
+        self.stage.get() == BodyState::Awaited
     }
 }
 
@@ -80,7 +80,7 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let RequestBody::Client(body, progress) = self.get_mut() else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
-            progress.stage.set(Stage::Awaited);
+            progress.stage.set(BodyState::Awaited);
             return Poll::Pending;
         };
         progress.moved.set(progress.clock.now());
@@ -88,10 +88,10 @@ impl Body for RequestBody {
         let data = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref());
         progress.bytes.set(progress.bytes.get() + data.map_or(0, |d| d.len() as u64));
         progress.stage.set(match frame {
-            Some(Err(_)) => Stage::Broken,
-            None => Stage::Whole,
-            Some(Ok(_)) if is_last || body.is_end_stream() => Stage::Whole,
-            Some(Ok(_)) => Stage::Sent,
+            Some(Err(_)) => BodyState::Broken,
+            None => BodyState::Whole,
+            Some(Ok(_)) if is_last || body.is_end_stream() => BodyState::Whole,
+            Some(Ok(_)) => BodyState::Sent,
         });
         Poll::Ready(frame)
     }

@@ -22,7 +22,7 @@ use crate::gateway::limits::permit::SessionPermit;
 use crate::telemetry::names::handshake as handshake_result;
 
 /// One session.
-pub(crate) struct Held {
+pub(crate) struct SharedPollSession {
     pub(crate) id: SessionId,
     pub(crate) backend: Arc<Backend>,
     /// `None`: it is not in the table, and has one poll.
@@ -86,14 +86,14 @@ impl Moved {
     }
 }
 
-impl Held {
+impl SharedPollSession {
     /// With its first poll in flight.
     pub(crate) fn new(id: SessionId, backend: Arc<Backend>, key: Option<Key>, permit: SessionPermit, by: By) -> Arc<Self> {
         let By { clock, place, due_sessions } = by;
         let now = clock.now();
         let life = Mutex::new(if key.is_some() { PollSession::new(now) } else { PollSession::of_one_poll(now) });
         let (cut, moved, permit) = (Cut::default(), Moved::default(), Mutex::new(Some(permit)));
-        Arc::new(Held { id, backend, key, life, cut, permit, moved, clock, place, due_sessions })
+        Arc::new(SharedPollSession { id, backend, key, life, cut, permit, moved, clock, place, due_sessions })
     }
 
     /// Gives its permit back.
@@ -116,7 +116,7 @@ impl Held {
 
 /// A poll of a session, from the moment that it is known where it goes to the end of its answer.
 pub(crate) struct InFlight {
-    held: Arc<Held>,
+    held: Arc<SharedPollSession>,
     /// Of the poll that began the session, until its answer.
     handshake: Option<Handshake>,
     /// Bytes of its body that the backend was sent.
@@ -126,7 +126,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    fn new(held: Arc<Held>, handshake: Option<Handshake>) -> Self {
+    fn new(held: Arc<SharedPollSession>, handshake: Option<Handshake>) -> Self {
         let of = Arc::clone(&held);
         let cut = Box::pin(async move { of.cut.told.notified().await });
         held.moved.polled.store(true, Ordering::Relaxed);
@@ -134,7 +134,7 @@ impl InFlight {
     }
 
     /// The poll that began the session.
-    pub(crate) fn first(held: Arc<Held>, handshake: Handshake) -> Self {
+    pub(crate) fn first(held: Arc<SharedPollSession>, handshake: Handshake) -> Self {
         Self::new(held, Some(handshake))
     }
 

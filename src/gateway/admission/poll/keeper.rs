@@ -14,7 +14,7 @@ use holdline_core::time::Moment;
 use slab::Slab;
 use tokio::time::MissedTickBehavior;
 
-use super::held::{By, DueSessions, Held};
+use super::held::{By, DueSessions, SharedPollSession};
 use super::table::Table;
 use crate::clock::{Clock, HELD_UP};
 use crate::gateway::admission::waiter::Admitted;
@@ -33,7 +33,7 @@ pub(crate) struct Keeper {
 }
 
 struct Kept {
-    held: Arc<Held>,
+    held: Arc<SharedPollSession>,
     table: Arc<Table>,
     /// Its seat is in there.
     entered: Entered,
@@ -52,13 +52,18 @@ pub(crate) struct Beginning {
 
 impl Keeper {
     /// Enters a session, its first poll in flight.
-    pub(crate) fn enter(&self, registry: &Rc<Registry>, clock: Clock, beginning: Beginning) -> Arc<Held> {
+    pub(crate) fn enter(&self, registry: &Rc<Registry>, clock: Clock, beginning: Beginning) -> Arc<SharedPollSession> {
         let Beginning { table, admitted: Admitted { backend, seat }, permit, id, key, client } = beginning;
         let mut kept = self.kept.borrow_mut();
         let place = kept.vacant_entry();
         let target = backend.target();
-        let held =
-            Held::new(id, backend, key, permit, By { clock, place: place.key(), due_sessions: Arc::clone(&self.due_sessions) });
+        let held = SharedPollSession::new(
+            id,
+            backend,
+            key,
+            permit,
+            By { clock, place: place.key(), due_sessions: Arc::clone(&self.due_sessions) },
+        );
         // Its connections come and go, and are hyper's.
         let session = Session { id, kind: SessionKind::LongPoll, client, target, seat, permit: None };
         place.insert(Kept { held: Arc::clone(&held), table, entered: registry.enter(session) });
@@ -172,7 +177,7 @@ mod tests {
     struct Rig {
         fleet: Arc<Fleet>,
         registry: Rc<Registry>,
-        held: Arc<Held>,
+        held: Arc<SharedPollSession>,
     }
 
     fn begin(change: impl FnOnce(&mut holdline_core::policy::Timeouts)) -> (Rig, InFlight) {

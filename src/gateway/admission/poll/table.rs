@@ -10,7 +10,7 @@ use holdline_core::ids::BackendId;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::held::{Held, InFlight};
+use super::held::{InFlight, SharedPollSession};
 use crate::gateway::refuse::Refusal;
 
 /// Locks, so that threads seldom meet at one. A power of two.
@@ -32,7 +32,7 @@ impl Default for Table {
 enum Slot {
     /// Its first poll looks for a seat. What comes of it is told here: a refusal, or by the sender's end.
     Opening(watch::Receiver<Option<Refusal>>),
-    Open(Arc<Held>),
+    Open(Arc<SharedPollSession>),
 }
 
 /// What a client's key has.
@@ -74,7 +74,7 @@ impl Table {
     }
 
     /// `held` takes no more polls. Another may have its place already.
-    pub(crate) fn leave(&self, held: &Arc<Held>) {
+    pub(crate) fn leave(&self, held: &Arc<SharedPollSession>) {
         let Some(key) = held.key else { return };
         if let Entry::Occupied(slot) = self.shard(key).entry(key)
             && matches!(slot.get(), Slot::Open(other) if Arc::ptr_eq(other, held))
@@ -107,7 +107,7 @@ impl Opener {
     }
 
     /// The session has its seat; who waits may join.
-    pub(crate) fn open(self, held: &Arc<Held>) {
+    pub(crate) fn open(self, held: &Arc<SharedPollSession>) {
         self.table.shard(self.key).insert(self.key, Slot::Open(Arc::clone(held)));
     }
 

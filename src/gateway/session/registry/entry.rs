@@ -15,7 +15,7 @@ use holdline_core::time::Moment;
 use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::seat::SeatGuard;
-use crate::gateway::session::target::{Ended, Session, SessionInfo, Target};
+use crate::gateway::session::target::{Ended, Session, SessionInfo, SessionTarget};
 use crate::gateway::session::timer::{self, Due, Limits, Stamps, TICK, Tick, Time, tick_of};
 
 /// Silent for so long, a session counts as idle when sessions to move are chosen.
@@ -23,9 +23,9 @@ const IDLE_TICKS: Tick = 10;
 
 /// What the thread knows of one session. All cells: the session and the timer share it on one thread. Each session has one for as long
 /// as it lives, so its fields are no wider than what they hold (docs/decisions/0013-bytes-per-session.md).
-pub struct Entry {
+pub struct SessionEntry {
     pub(super) id: SessionId,
-    pub(super) target: Arc<Target>,
+    pub(super) target: Arc<SessionTarget>,
     seat: Cell<Option<SeatGuard>>,
     _permit: Option<Box<ConnectionPermit>>,
     waker: Cell<Option<Waker>>,
@@ -79,12 +79,12 @@ pub struct Candidate {
     pub(super) key: usize,
 }
 
-impl Entry {
+impl SessionEntry {
     /// `key`: where it stands; `now` is the thread's time, `opened` the time itself.
     pub(super) fn new(session: Session, key: u32, now: Tick, opened: Moment) -> Self {
         let Session { id, kind, client, target, seat, permit } = session;
         let opened_rest_ms = (opened.since_start().as_millis() % TICK.as_millis()) as u8;
-        Entry {
+        SessionEntry {
             id,
             target,
             seat: Cell::new(Some(seat)),
@@ -134,7 +134,7 @@ impl Entry {
         if self.is_due.take() { timer::check(time, &self.stamps, self.limits()) } else { None }
     }
 
-    /// The order under which the session is, if any; stays until [`Entry::clear_order`].
+    /// The order under which the session is, if any; stays until [`SessionEntry::clear_order`].
     pub fn order(&self) -> Option<Ending> {
         self.order.get()
     }
@@ -246,12 +246,12 @@ impl Entry {
 /// Adds up what sessions in a row moved, so that neighbours of one backend cost one call.
 #[derive(Default)]
 pub(super) struct Tally<'a> {
-    target: Option<&'a Arc<Target>>,
+    target: Option<&'a Arc<SessionTarget>>,
     bytes: [u64; 2],
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn add(&mut self, entry: &'a Entry) {
+    pub(super) fn add(&mut self, entry: &'a SessionEntry) {
         let new = [0, 1].map(|i| {
             let low = entry.bytes[i].get() as u32;
             u64::from(low.wrapping_sub(entry.bytes_told[i].replace(low)))

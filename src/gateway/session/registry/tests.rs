@@ -14,7 +14,7 @@ use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::orders;
 use crate::gateway::session::seat::tests::taken_seat;
-use crate::gateway::session::target::{Ended, Target, Watch};
+use crate::gateway::session::target::{Ended, SessionObserver, SessionTarget};
 use crate::gateway::session::timer::TICK;
 
 #[derive(Default)]
@@ -23,7 +23,7 @@ struct Record {
     bytes: Mutex<Vec<(u64, u64)>>,
 }
 
-impl Watch for Record {
+impl SessionObserver for Record {
     fn bytes(&self, from_clients: u64, to_clients: u64) {
         self.bytes.lock().push((from_clients, to_clients));
     }
@@ -43,14 +43,14 @@ impl Wake for Woken {
     }
 }
 
-fn target(backend: &str, idle: Option<Duration>, record: &Arc<Record>) -> Arc<Target> {
+fn target(backend: &str, idle: Option<Duration>, record: &Arc<Record>) -> Arc<SessionTarget> {
     let second = Duration::from_secs(1);
     let timeouts = Timeouts { connect: second, handshake: second, response: second, write: second, idle, session: None };
     let keepalive = KeepalivePolicy { tcp: None, ping: None, timeout: second };
-    Target::new("chat".into(), backend.into(), &timeouts, &keepalive, Arc::clone(record) as Arc<dyn Watch>)
+    SessionTarget::new("chat".into(), backend.into(), &timeouts, &keepalive, Arc::clone(record) as Arc<dyn SessionObserver>)
 }
 
-fn session(id: u64, target: &Arc<Target>) -> Session {
+fn session(id: u64, target: &Arc<SessionTarget>) -> Session {
     Session {
         id: SessionId(id),
         kind: SessionKind::WebSocket,
@@ -192,5 +192,5 @@ async fn an_end_is_recorded_once_with_the_first_cause_and_bytes_are_handed_on_on
 #[test]
 fn an_entry_is_small() {
     // With the two counts of its `Rc` it is an allocation of 160 bytes.
-    assert_eq!(size_of::<Entry>(), 144);
+    assert_eq!(size_of::<SessionEntry>(), 144);
 }

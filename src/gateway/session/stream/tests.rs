@@ -24,7 +24,7 @@ use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::registry::{Candidate, keep_time};
 use crate::gateway::session::seat::tests::taken_seat;
-use crate::gateway::session::target::{Ended, SessionFilter, Target, Watch};
+use crate::gateway::session::target::{Ended, SessionFilter, SessionObserver, SessionTarget};
 
 const CHUNKED: head::Body = head::Body::Chunked;
 const UNTIL_CLOSE: head::Body = head::Body::UntilClose;
@@ -35,7 +35,7 @@ struct Record {
     ended: Mutex<Vec<(EndCause, u64)>>,
 }
 
-impl Watch for Record {
+impl SessionObserver for Record {
     fn bytes(&self, _: u64, _: u64) {}
 
     fn ended(&self, end: &Ended<'_>) {
@@ -142,10 +142,10 @@ async fn pair() -> (TcpStream, TcpStream) {
     (near.unwrap(), far.unwrap().0)
 }
 
-fn target(change: impl FnOnce(&mut Timeouts), watch: Arc<dyn Watch>) -> Arc<Target> {
+fn target(change: impl FnOnce(&mut Timeouts), watch: Arc<dyn SessionObserver>) -> Arc<SessionTarget> {
     let FleetPolicy { mut timeouts, keepalive, .. } = crate::test_policy::fleet("feed", ProviderPolicy::Static(Vec::new()));
     change(&mut timeouts);
-    Target::new("feed".into(), "b1".into(), &timeouts, &keepalive, watch)
+    SessionTarget::new("feed".into(), "b1".into(), &timeouts, &keepalive, watch)
 }
 
 fn reset(socket: TcpStream) {

@@ -20,7 +20,7 @@ use crate::gateway::limits::permit::ConnectionPermit;
 use crate::gateway::session::kind::SessionKind;
 use crate::gateway::session::registry::{Registry, keep_time};
 use crate::gateway::session::seat::tests::taken_seat;
-use crate::gateway::session::target::{Ended, Session, SessionFilter, Target, Watch};
+use crate::gateway::session::target::{Ended, Session, SessionFilter, SessionObserver, SessionTarget};
 use crate::gateway::session::tunnel::*;
 
 /// What was told of the session.
@@ -30,7 +30,7 @@ pub(super) struct Record {
     bytes: Mutex<(u64, u64)>,
 }
 
-impl Watch for Record {
+impl SessionObserver for Record {
     fn bytes(&self, from_clients: u64, to_clients: u64) {
         let mut bytes = self.bytes.lock();
         *bytes = (bytes.0 + from_clients, bytes.1 + to_clients);
@@ -90,12 +90,12 @@ impl Rig {
         let ((client, client_far), (backend_far, backend)) = (pair().await, pair().await);
         let record = Arc::new(Record::default());
         let (seat, seats) = taken_seat();
-        let watch = Arc::clone(&record) as Arc<dyn Watch>;
+        let watch = Arc::clone(&record) as Arc<dyn SessionObserver>;
         let session = Session {
             id: SessionId(1),
             kind: SessionKind::WebSocket,
             client: client.local_addr().unwrap(),
-            target: Target::new("chat".into(), "b1".into(), &timeouts, &keepalive, watch),
+            target: SessionTarget::new("chat".into(), "b1".into(), &timeouts, &keepalive, watch),
             seat,
             permit: Some(ConnectionPermit::alone()),
         };
