@@ -1,23 +1,23 @@
-//! Where events end in an event stream (WHATWG HTML 9.2.5 and 9.2.6), over any split of its bytes. Nothing is read but line ends, the
-//! first byte of each line and the byte order mark.
+//! Finds the ends of events in an event stream (WHATWG HTML 9.2.5 and 9.2.6). The input may be split anywhere. Only line ends, the
+//! first byte of each line and the byte order mark are examined.
 
 use std::time::Duration;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Follows a stream; says where something may be put in, or the stream ended, without tearing an event.
+/// Tracks a stream and reports where data may be inserted, or the stream ended, without splitting an event.
 #[derive(Clone, Debug)]
 pub struct Boundary {
     at: At,
-    /// The last byte was a CR: an LF now belongs to it.
+    /// The last byte was a CR; a following LF is part of the same line end.
     after_cr: bool,
-    /// A field of an event came that no blank line has ended yet. Comments leave nothing behind.
+    /// A field was received and no blank line has ended its event yet. Comments do not set this.
     pending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// So many bytes of a byte order mark at the stream's start.
+    /// Number of bytes of a byte order mark received at the start of the stream.
     Bom(u8),
     LineStart,
     Comment,
@@ -31,13 +31,13 @@ impl Default for Boundary {
 }
 
 impl Boundary {
-    /// Follows `bytes`. Returns the offset just behind the last boundary in them, if there is one.
+    /// Processes `bytes` and returns the offset just after the last boundary in them, if any.
     pub fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut last = None;
         let mut i = 0;
         while i < bytes.len() {
             if matches!(self.at, At::Comment | At::Field) {
-                // The inside of a line says nothing.
+                // The rest of the line is irrelevant.
                 match bytes[i..].iter().position(|b| matches!(b, b'\r' | b'\n')) {
                     Some(n) => i += n,
                     None => break,
@@ -52,7 +52,7 @@ impl Boundary {
         last
     }
 
-    /// Whether the stream is at a boundary now: at its start, after an event's blank line, or after comments that follow one.
+    /// Whether the stream is at a boundary: at its start, after the blank line of an event, or after comments that follow one.
     pub fn is_at(&self) -> bool {
         matches!(self.at, At::LineStart | At::Bom(0)) && !self.pending
     }
@@ -76,7 +76,7 @@ impl Boundary {
                 At::LineStart
             }
             (At::Comment, b'\r' | b'\n') => At::LineStart,
-            // Half a byte order mark is the start of some field's name.
+            // An incomplete byte order mark is the start of a field name.
             (At::Field | At::Bom(_), b'\r' | b'\n') => {
                 self.pending = true;
                 At::LineStart
@@ -88,7 +88,7 @@ impl Boundary {
     }
 }
 
-/// An event that dispatches nothing and sets how long an EventSource waits before it comes back; to be put at a boundary.
+/// An event that dispatches nothing and sets the reconnection time of an EventSource. Must be inserted at a boundary.
 pub fn retry(wait: Duration) -> String {
     format!("retry: {}\n\n", wait.as_millis())
 }

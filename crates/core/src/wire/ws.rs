@@ -1,6 +1,6 @@
-//! WebSocket frames (RFC 6455 section 5) as seen by one who passes them on: headers are followed, payload is not looked at.
+//! Tracking of WebSocket frames (RFC 6455 section 5) for a proxy: headers are parsed, payload is not inspected.
 
-/// An empty, unmasked Ping: a server's, to a client.
+/// An empty, unmasked Ping frame, as a server sends it to a client.
 pub const PING: [u8; 2] = [0x89, 0];
 
 const OPCODE_CONTINUATION: u8 = 0;
@@ -8,10 +8,10 @@ const OPCODE_CLOSE: u8 = 8;
 const OPCODE_PING: u8 = 9;
 const OPCODE_PONG: u8 = 10;
 
-/// Follows the frames of one direction through any split of its bytes. Two of them are in every session, so it is small: 16 bytes.
+/// Tracks the frames of one direction. The input may be split anywhere. Every session holds two trackers, so the type is kept to 16 bytes.
 #[derive(Clone, Debug)]
 pub struct Tracker {
-    /// Payload bytes left; while a length is collected, what there is of it.
+    /// Remaining payload bytes or, while a length is being read, its value so far.
     left: u64,
     expected: Expected,
     opcode: u8,
@@ -20,46 +20,46 @@ pub struct Tracker {
 
 /// Bits of [`Tracker::flags`].
 mod flag {
-    /// The direction is the one from client to server.
+    /// Set for the direction from client to server.
     pub(super) const MASKED: u8 = 1;
-    /// A message began and its final fragment has not.
+    /// A message has started and its final fragment has not.
     pub(super) const IN_MESSAGE: u8 = 1 << 1;
     pub(super) const CLOSE_BEGUN: u8 = 1 << 2;
     pub(super) const PING_SEEN: u8 = 1 << 3;
     pub(super) const PONG_SEEN: u8 = 1 << 4;
-    /// The frame that broke a rule was not passed on in part.
+    /// No part of the invalid frame was passed on.
     pub(super) const CLEAN: u8 = 1 << 5;
 }
 
-/// Which byte comes next.
+/// The next expected byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
-    /// The first of a frame.
+    /// First byte of a frame.
     First,
-    /// The second: mask bit and short length.
+    /// Second byte: mask bit and short length.
     Second,
-    /// One of so many that are left of a long length.
+    /// Byte of an extended length, with the number of its remaining bytes.
     Length(u8),
-    /// One of so many that are left of the mask.
+    /// Byte of the masking key, with the number of its remaining bytes.
     Mask(u8),
-    /// One of `left` of the payload.
+    /// Byte of the payload; `left` bytes remain.
     Payload,
-    /// None: a Close frame is complete.
+    /// No more input: a Close frame is complete.
     Closed,
-    /// None: a rule was broken.
+    /// No more input: the peer violated the protocol.
     Broken(Violation),
 }
 
-/// What became of the bytes fed.
+/// Result of feeding bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fed {
-    /// So many of them may be passed on: all, or those up to the end of a Close frame, or those before a frame that breaks a rule.
+    /// Number of bytes that may be passed on: all, those up to the end of a Close frame, or those before an invalid frame.
     pub taken: usize,
-    /// Where among these the Close frame begins (zero: not later than here), if there is one.
+    /// Offset of the Close frame within these bytes, if any; zero if it starts here or started earlier.
     pub close_at: Option<usize>,
 }
 
-/// A rule of RFC 6455 that a peer broke.
+/// A violation of RFC 6455 by a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// Section 5.2: RSV2 or RSV3, or RSV1 on a control frame. RSV1 on others belongs to permessage-deflate (RFC 7692).
@@ -68,7 +68,7 @@ pub enum Violation {
     /// Section 5.2.
     #[error("a reserved opcode")]
     ReservedOpcode,
-    /// Section 5.1: clients mask, servers do not.
+    /// Section 5.1: clients must mask their frames, servers must not.
     #[error("a frame is masked that may not be, or is not that must be")]
     Mask,
     /// Section 5.5.
@@ -77,7 +77,7 @@ pub enum Violation {
     /// Section 5.5.
     #[error("a control frame is longer than 125 bytes")]
     LongControl,
-    /// Section 5.4: a continuation of nothing, or a new message within one.
+    /// Section 5.4: a continuation frame outside a message, or a new message inside one.
     #[error("fragments of messages are out of order")]
     Fragments,
     /// Section 5.2: the most significant bit of a length must be zero.
@@ -86,24 +86,24 @@ pub enum Violation {
 }
 
 impl Tracker {
-    /// At the start of a direction; `masked`: it is the one from client to server.
+    /// Creates a tracker at the start of a direction. `masked` is true for the direction from client to server.
     pub fn new(masked: bool) -> Self {
         Tracker { left: 0, expected: Expected::First, opcode: 0, flags: if masked { flag::MASKED } else { 0 } }
     }
 
-    /// Follows `bytes`. After a complete Close frame or a violation nothing more is taken.
+    /// Processes `bytes`. After a complete Close frame or a violation, no more bytes are taken.
     pub fn feed(&mut self, bytes: &[u8]) -> Fed {
         self.follow(bytes, false)
     }
 
-    /// Follows `bytes` up to the end of the present frame, or of the next one at a boundary.
+    /// Processes `bytes` up to the end of the current frame or, at a boundary, of the next one.
     pub fn feed_frame(&mut self, bytes: &[u8]) -> Fed {
         self.follow(bytes, true)
     }
 
     fn follow(&mut self, bytes: &[u8], one_frame: bool) -> Fed {
         let mut at = 0;
-        // Where the present frame's header began, if in these bytes.
+        // Offset of the current frame's header, if it starts in these bytes.
         let mut frame_at = None;
         let mut close_at = (self.close_begun() && self.expected != Expected::Closed).then_some(0);
         while at < bytes.len() {
@@ -135,7 +135,7 @@ impl Tracker {
         Fed { taken: at, close_at }
     }
 
-    /// What was taken ends with a frame, so another may follow.
+    /// Whether the bytes taken so far end at a frame boundary.
     pub fn at_boundary(&self) -> bool {
         match self.expected {
             Expected::First | Expected::Closed => true,
@@ -144,22 +144,22 @@ impl Tracker {
         }
     }
 
-    /// What was taken ends within a fragmented message; at a boundary, only control frames may come between.
+    /// Whether the bytes taken so far end inside a fragmented message. At a frame boundary, only control frames may be inserted then.
     pub fn in_message(&self) -> bool {
         self.is(flag::IN_MESSAGE)
     }
 
-    /// The first byte of a Close frame was seen.
+    /// Whether the first byte of a Close frame was seen.
     pub fn close_begun(&self) -> bool {
         self.is(flag::CLOSE_BEGUN)
     }
 
-    /// A whole Close frame was seen.
+    /// Whether a complete Close frame was seen.
     pub fn closed(&self) -> bool {
         self.expected == Expected::Closed
     }
 
-    /// The rule that was broken, if one was.
+    /// The violation, if any.
     pub fn violation(&self) -> Option<Violation> {
         match self.expected {
             Expected::Broken(rule) => Some(rule),
@@ -167,12 +167,12 @@ impl Tracker {
         }
     }
 
-    /// Whether a Ping was seen since this was last asked.
+    /// Whether a Ping was seen since the last call.
     pub fn take_ping(&mut self) -> bool {
         self.take(flag::PING_SEEN)
     }
 
-    /// Whether a Pong was seen since this was last asked.
+    /// Whether a Pong was seen since the last call.
     pub fn take_pong(&mut self) -> bool {
         self.take(flag::PONG_SEEN)
     }
@@ -256,12 +256,12 @@ impl Tracker {
         if self.is(flag::MASKED) { Expected::Mask(4) } else { self.payload() }
     }
 
-    /// The header is complete.
+    /// State after a complete header.
     fn payload(&mut self) -> Expected {
         if self.left > 0 { Expected::Payload } else { self.frame_end() }
     }
 
-    /// Passes over what there is of the payload; how much that was.
+    /// Skips payload bytes and returns how many were skipped.
     fn skip(&mut self, bytes: &[u8]) -> usize {
         let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
         self.left -= n as u64;

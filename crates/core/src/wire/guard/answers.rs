@@ -1,9 +1,9 @@
-//! Follows a backend's answers.
+//! Checks a backend's answers.
 
 use super::section::{Section, no_text, text};
 use super::{Body, Fed, Refused};
 
-/// Interim responses (1xx) before an answer; more are a way to keep us busy.
+/// Maximum number of interim responses (1xx) before an answer, to bound the work that a backend can cause.
 const INTERIMS_MAX: u8 = 8;
 
 /// The answers on one connection, each after its request.
@@ -21,7 +21,7 @@ pub struct Answers {
 
 #[derive(Clone, Debug)]
 enum At {
-    /// Nothing was asked.
+    /// No request is outstanding.
     Idle,
     Line(Line),
     Fields {
@@ -42,11 +42,11 @@ struct Line {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
-    /// So many bytes of [`VERSION`] came.
+    /// Number of bytes of [`VERSION`] matched.
     Version(usize),
     Minor,
     Space,
-    /// So many digits of the status came.
+    /// Number of status digits received.
     Status(u8),
     Reason,
     Lf,
@@ -61,30 +61,30 @@ impl Default for Word {
 const VERSION: &[u8] = b"HTTP/1.";
 
 impl Answers {
-    /// Nothing was asked yet; `head_max`: the longest head in bytes, from its first line to the blank one.
+    /// Creates a checker with no outstanding request. `head_max` is the maximum head size in bytes, from the first line to the blank line.
     pub fn new(head_max: usize) -> Self {
         Answers { at: At::Idle, len: 0, head_max, is_head: false, interims: 0, head_end: 0 }
     }
 
-    /// A request is sent: an answer is due. `is_head`: its method is HEAD.
+    /// Records that a request was sent and an answer is expected. `is_head` is true if its method is HEAD.
     pub fn ask(&mut self, is_head: bool) {
         *self = Answers { at: At::Line(Line::default()), is_head, ..Answers::new(self.head_max) };
     }
 
-    /// No answer is under way.
+    /// Whether no answer is expected or in progress.
     pub fn is_idle(&self) -> bool {
         matches!(self.at, At::Idle)
     }
 
-    /// Where in the last input the answer's head ended; zero if it ended before that, or has not ended.
+    /// Offset in the last input at which the answer's head ended; zero if it ended earlier or has not ended.
     pub fn head_end(&self) -> usize {
         self.head_end as usize
     }
 
-    /// Goes on with `input`, to the end of an answer at most. Interim responses are part of the answer that they precede.
+    /// Processes `input`, up to the end of one answer. Interim responses are part of the answer that they precede.
     ///
     /// # Errors
-    /// [`Refused`]; nothing of the answer is to be used then, and nothing more to be fed.
+    /// [`Refused`]; the answer must not be used then, and no more input may be fed.
     pub fn feed(&mut self, input: &[u8]) -> Result<Fed, Refused> {
         let mut used = 0;
         self.head_end = 0;
@@ -117,7 +117,7 @@ impl Answers {
         Ok(Fed::End(used + more))
     }
 
-    /// Where a head ends; what follows it is then in `at`.
+    /// The offset at which a head ends; `at` is then the state after it.
     fn head(&mut self, input: &[u8]) -> Result<Option<usize>, Refused> {
         let mut used = 0;
         if let At::Line(line) = &mut self.at {
@@ -150,7 +150,7 @@ impl Answers {
 }
 
 impl Line {
-    /// Where the line ends.
+    /// The offset at which the line ends.
     fn feed(&mut self, input: &[u8]) -> Result<Option<usize>, Refused> {
         let mut i = 0;
         while i < input.len() {
@@ -189,7 +189,7 @@ impl Line {
                 Word::Status(n + 1)
             }
             (Word::Status(3), b' ') => Word::Reason,
-            // Without a reason some leave its space away, too.
+            // Some servers omit the space if there is no reason phrase.
             (Word::Status(3) | Word::Reason, b'\r') => Word::Lf,
             (Word::Reason, _) => return Err(no_text(byte)),
             (Word::Lf, _) | (_, b'\n') => return Err(Refused::LineEnd),

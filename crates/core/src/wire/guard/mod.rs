@@ -1,9 +1,9 @@
-//! What stands in front of an HTTP/1 parser that is more lenient than two parties in a row may be.
+//! A strict HTTP/1 message check in front of a parser that is too lenient for a proxy.
 //!
-//! hyper drops a Content-Length beside `chunked`, takes a bare LF for a line's end, and so on. Each of these is harmless alone; where
-//! somebody else on the way reads the same bytes in another way, they are request smuggling (RFC 9112 11.2). [`Requests`] follows what a
-//! client sends, [`Answers`] what a backend does: message by message, fed any split, without a copy of anything. What can be read in
-//! two ways is refused at its first wrong byte, so what passes is read in one way by everybody.
+//! hyper drops a Content-Length beside `chunked`, accepts a bare LF as a line end, and so on. Each of these is harmless alone, but allows
+//! request smuggling where another hop parses the same bytes differently (RFC 9112 11.2). [`Requests`] checks what a client sends,
+//! [`Answers`] what a backend sends: message by message, with input split anywhere, without copying. Ambiguous input is refused at its
+//! first invalid byte, so that all parsers agree on whatever is passed on.
 
 mod answers;
 mod requests;
@@ -16,21 +16,21 @@ pub use requests::Requests;
 
 use super::chunk::{ChunkError, Decoder, EXTENSION_MAX, Piece};
 
-/// The most fields in a head: as many as hyper reads.
+/// Maximum number of fields in a head, the same as in hyper.
 pub const FIELDS_MAX: u16 = 100;
 
-/// How far a message came with a piece of input.
+/// Progress of a message after a piece of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fed {
-    /// The head goes on behind the input.
+    /// The head is incomplete.
     Head,
-    /// The head is whole; the body goes on behind the input.
+    /// The head is complete; the body is not.
     Body,
-    /// So many bytes of the input, at least one, end the message.
+    /// The message ends after this number of input bytes, at least one.
     End(usize),
 }
 
-/// Why bytes are not read as HTTP.
+/// Why a message is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// No request line or status line of HTTP/1.0 or HTTP/1.1, with one space between its parts.
@@ -39,7 +39,7 @@ pub enum Refused {
     /// A CR without LF, or an LF without CR.
     #[error("lines end with CR LF, and neither stands alone")]
     LineEnd,
-    /// A field's name is no token, or white space stands before its colon.
+    /// A field name is not a token, or is followed by white space before the colon.
     #[error("a field's name is malformed")]
     Name,
     /// A line begins with white space (RFC 9112 5.2).
@@ -54,7 +54,7 @@ pub enum Refused {
     /// `Transfer-Encoding` is anything but `chunked`, there is more than one, or the version is HTTP/1.0.
     #[error("Transfer-Encoding must be `chunked`, once, in HTTP/1.1")]
     Coding,
-    /// Both of them.
+    /// Both `Content-Length` and `Transfer-Encoding` are present.
     #[error("Content-Length and Transfer-Encoding exclude each other")]
     Ambiguous,
     /// The head is longer than allowed, or has more than [`FIELDS_MAX`] fields.
@@ -63,24 +63,24 @@ pub enum Refused {
     /// The chunked coding is broken, or its extensions are longer than 4 KiB in sum.
     #[error("the chunked body is broken: {0}")]
     Chunk(ChunkError),
-    /// Interim responses without end.
+    /// Too many interim responses.
     #[error("there are more interim responses than a request has reasons for")]
     Interims,
-    /// A 101 in answer to a request that asked for no other protocol.
+    /// A 101 response to a request without an upgrade.
     #[error("a 101 answer to a request without an upgrade")]
     Switch,
-    /// Bytes where no answer is due.
+    /// Bytes received while no answer is expected.
     #[error("bytes that no request asked for")]
     Unasked,
 }
 
 impl Refused {
-    /// The status for a client that sent it: 400, or 431 (RFC 6585 5).
+    /// The status to answer a client with: 400, or 431 (RFC 6585 5).
     pub fn status(self) -> u16 {
         if self == Refused::TooLarge { 431 } else { 400 }
     }
 
-    /// A word for it, of a few: `head`, `head_too_large`, `framing`, `chunk`.
+    /// The class of the error: `head`, `head_too_large`, `framing` or `chunk`.
     pub fn reason(self) -> &'static str {
         match self {
             Refused::TooLarge => "head_too_large",
@@ -91,18 +91,18 @@ impl Refused {
     }
 }
 
-/// What is left of a body.
+/// The remainder of a body.
 #[derive(Clone, Debug)]
 enum Body {
-    /// Bytes, more than none.
+    /// Number of remaining bytes, greater than zero.
     Length(u64),
     Chunked(Decoder),
-    /// All that comes.
+    /// Everything up to the end of the connection.
     UntilClose,
 }
 
 impl Body {
-    /// The bytes of `input` that belong to it, and whether it ends there.
+    /// The number of bytes of `input` that belong to the body, and whether the body ends there.
     fn feed(&mut self, input: &[u8]) -> Result<(usize, bool), Refused> {
         match self {
             Body::UntilClose => Ok((input.len(), false)),

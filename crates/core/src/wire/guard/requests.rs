@@ -1,4 +1,4 @@
-//! Follows a client's requests.
+//! Checks a client's requests.
 
 use super::section::{Section, no_text, tokens};
 use super::{Body, Fed, Refused};
@@ -22,7 +22,7 @@ enum At {
 /// Within the request line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    /// Before the method. One empty line is passed over (RFC 9112 2.2), as some clients send one behind a body.
+    /// Before the method. One empty line is skipped (RFC 9112 2.2), since some clients send one after a body.
     Start {
         blank: bool,
     },
@@ -31,7 +31,7 @@ enum Line {
     Target {
         is_empty: bool,
     },
-    /// So many bytes of [`VERSION`] came.
+    /// Number of bytes of [`VERSION`] matched.
     Version(usize),
     Minor,
     Cr {
@@ -45,15 +45,15 @@ enum Line {
 const VERSION: &[u8] = b"HTTP/1.";
 
 impl Requests {
-    /// Before the first request; `head_max`: the longest head in bytes, from its first line to the blank one.
+    /// Creates a checker before the first request. `head_max` is the maximum head size in bytes, from the first line to the blank line.
     pub fn new(head_max: usize) -> Self {
         Requests { at: At::Line(Line::Start { blank: false }), len: 0, head_max }
     }
 
-    /// Goes on with `input`, to the end of a message at most: what is behind it is to be fed next, if it is HTTP at all.
+    /// Processes `input`, up to the end of one message. Any bytes after it must be fed next, provided they are HTTP.
     ///
     /// # Errors
-    /// [`Refused`]; nothing behind the last `End` is to be used then, and nothing more to be fed.
+    /// [`Refused`]; nothing after the last `End` may be used then, and no more input may be fed.
     pub fn feed(&mut self, input: &[u8]) -> Result<Fed, Refused> {
         let mut used = 0;
         if !matches!(self.at, At::Body(_)) {
@@ -77,7 +77,7 @@ impl Requests {
         Fed::End(used)
     }
 
-    /// Where the head ends; `At::Body` if it announces one.
+    /// The offset at which the head ends; the state is then `At::Body` if it announces a body.
     fn head(&mut self, input: &[u8]) -> Result<Option<usize>, Refused> {
         let mut used = 0;
         if let At::Line(line) = &mut self.at {
@@ -95,7 +95,7 @@ impl Requests {
 }
 
 impl Line {
-    /// Where the line ends, and the minor version.
+    /// The offset at which the line ends, and the minor version.
     fn feed(&mut self, input: &[u8]) -> Result<Option<(usize, u8)>, Refused> {
         let mut i = 0;
         while let Some(&byte) = input.get(i) {

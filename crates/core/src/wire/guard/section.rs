@@ -1,9 +1,9 @@
-//! The fields of a head, up to the blank line, and what they say of the body's end.
+//! The fields of a head, up to the blank line, and the body framing that they define.
 
 use super::super::chunk::{Decoder, is_text, is_token};
 use super::{Body, FIELDS_MAX, Refused};
 
-/// What a byte may be, looked up once per byte.
+/// Character class tables: one lookup per byte.
 const TOKEN: [bool; 256] = table(true);
 const TEXT: [bool; 256] = table(false);
 
@@ -22,17 +22,17 @@ pub(super) fn tokens(bytes: &[u8]) -> usize {
     bytes.iter().position(|b| !TOKEN[usize::from(*b)]).unwrap_or(bytes.len())
 }
 
-/// The length of the run of what may stand in a value, at the start of `bytes`.
+/// The length of the run of field value characters at the start of `bytes`.
 pub(super) fn text(bytes: &[u8]) -> usize {
     bytes.iter().position(|b| !TEXT[usize::from(*b)]).unwrap_or(bytes.len())
 }
 
-/// What `byte` is where text or CR was expected.
+/// The error for `byte` where text or CR was expected.
 pub(super) fn no_text(byte: u8) -> Refused {
     if byte == b'\n' { Refused::LineEnd } else { Refused::Control }
 }
 
-/// Follows fields to the blank line behind them.
+/// Parser of the fields up to the blank line that ends them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Section {
     at: At,
@@ -49,23 +49,23 @@ enum At {
     Line,
     Name,
     Value(Value),
-    /// The CR of a field's line came.
+    /// After the CR of a field line.
     Lf,
-    /// The CR of the blank line came.
+    /// After the CR of the blank line.
     EndLf,
 }
 
-/// A value under way, as far as it matters.
+/// The part of a field value that has been parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value {
     Any,
     /// `Content-Length`.
     Length(Part<u64>),
-    /// `Transfer-Encoding`: so many bytes of `chunked` came.
+    /// `Transfer-Encoding`: number of bytes of `chunked` matched.
     Coding(Part<usize>),
 }
 
-/// A value with white space around it.
+/// Position in a value with optional white space around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part<T> {
     Before,
@@ -76,10 +76,10 @@ enum Part<T> {
 const CHUNKED: &[u8] = b"chunked";
 
 impl Section {
-    /// Goes on with the fields in `input`: where behind the blank line the head ends, or `None` if it goes on.
+    /// Parses `input` and returns the offset just after the blank line, or `None` if the head is incomplete.
     ///
     /// # Errors
-    /// [`Refused`], at the first byte that can be told to be wrong.
+    /// [`Refused`], at the first byte that can be recognised as invalid.
     pub(super) fn feed(&mut self, input: &[u8]) -> Result<Option<usize>, Refused> {
         let mut i = 0;
         while i < input.len() {
@@ -114,7 +114,7 @@ impl Section {
                 At::Lf => self.at = At::Line,
                 At::EndLf => return Ok(Some(i + 1)),
             }
-            // Of what the arms looked at, each leaves the last byte to be passed here; `line` uses up none of a name.
+            // Each arm leaves its last byte to be consumed here; `line` consumes no byte of a name.
             i += usize::from(self.at != At::Name);
         }
         Ok(None)
@@ -137,7 +137,7 @@ impl Section {
         Ok(At::Name)
     }
 
-    /// A name is whole: what its value is to be read as.
+    /// How to parse the value of a complete name.
     fn value(&self) -> Result<Value, Refused> {
         match self.name.known() {
             Some(Known::Length) if self.is_chunked => Err(Refused::Ambiguous),
@@ -161,7 +161,7 @@ impl Section {
         Ok(())
     }
 
-    /// The body that the fields announce; `None`: neither length nor coding. `minor`: of the version.
+    /// The body that the fields announce, or `None` if they give neither length nor coding. `minor` is the minor HTTP version.
     ///
     /// # Errors
     /// A coding in HTTP/1.0 (RFC 9112 6.1).
@@ -202,13 +202,13 @@ fn with_digit(length: u64, byte: u8) -> Result<u64, Refused> {
     length.checked_mul(10).and_then(|l| l.checked_add(u64::from(digit))).ok_or(Refused::Length)
 }
 
-/// The names whose values are read.
+/// Names whose values are parsed.
 enum Known {
     Length,
     Coding,
 }
 
-/// A name under way, in lower case. No longer one is known.
+/// The name received so far, in lower case. The buffer holds the longest known name.
 #[derive(Clone, Copy, Debug, Default)]
 struct Name {
     bytes: [u8; 17],
