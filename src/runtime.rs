@@ -89,9 +89,7 @@ impl Default for Hooks {
 pub struct Running {
     /// Where clients connect; ports chosen by the kernel are filled in.
     pub listeners: Vec<SocketAddr>,
-    /// The admin API.
     pub admin: SocketAddr,
-    /// The State task.
     pub control: Control,
 }
 

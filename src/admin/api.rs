@@ -29,7 +29,6 @@ pub struct StatusBody {
 /// A fleet in [`StatusBody`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FleetBody {
-    /// Its name.
     pub name: FleetName,
     /// Seats taken on all its backends.
     pub sessions: u64,
@@ -142,7 +141,6 @@ pub struct MoveBody {
 /// A gateway in [`StatusBody`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GatewayBody {
-    /// Its name.
     pub id: String,
     /// Seats it has taken.
     pub sessions: u64,
@@ -166,9 +164,7 @@ pub struct SessionBody {
     pub id: String,
     /// `websocket`, `sse` or `long_poll`.
     pub kind: String,
-    /// Its fleet.
     pub fleet: FleetName,
-    /// Its backend.
     pub backend: BackendId,
     /// Where its client connects from.
     pub client: SocketAddr,
@@ -210,7 +206,6 @@ pub struct DoneBody {
 /// `GET /v1/fleets/F/scale`: the last decision with its inputs and reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScaleBody {
-    /// The fleet.
     pub fleet: FleetName,
     /// Desired number of backends.
     pub desired: u32,
@@ -262,7 +257,6 @@ pub struct EventBody {
 /// The body of `POST /v1/fleets/F/heartbeats`. Unknown keys are ignored: a backend may be newer than Holdline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatBody {
-    /// The backend.
     pub id: BackendId,
     /// Higher than in the last one; a replay is ignored.
     pub seq: u64,

@@ -51,7 +51,6 @@ const EVENT_READERS_MAX: usize = 64;
 
 /// State of the handlers, created by `runtime` and shared by all requests.
 pub struct AdminState {
-    /// The State task.
     pub control: Arc<dyn Plane>,
     /// The gateway's sessions.
     pub sessions: Arc<dyn Sessions>,

@@ -8,12 +8,7 @@ use std::path::PathBuf;
 pub enum ConfigError {
     /// The file could not be read.
     #[error("cannot read {}: {source}; {}", path.display(), read_remedy(source))]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     /// It is not YAML, or a value has not the shape of its key. Only the first is reported, since the rest cannot be parsed.
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -41,7 +36,6 @@ const EXCERPT_MAX: usize = 200;
 /// The first syntax error of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ShapeError {
-    /// The file's name.
     pub file: String,
     /// Line, from 1.
     pub line: u64,
@@ -96,7 +90,6 @@ fn visible(text: &str) -> String {
 /// All semantic errors of a file, in the order of its lines.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct MeaningError {
-    /// The file's name.
     pub file: String,
     /// At least one.
     pub problems: Vec<Problem>,

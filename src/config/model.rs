@@ -122,7 +122,6 @@ pub struct Route {
     pub host: HostMatch,
     /// Path prefix on `/` borders; begins with `/` and, save `/` itself, does not end with it.
     pub path: String,
-    /// The fleet.
     pub fleet: FleetName,
     /// What opens a session; with [`Sessions::Polls`] the fleet's affinity tells one client from the other.
     pub sessions: Sessions,
@@ -131,7 +130,6 @@ pub struct Route {
 /// The host of a [`Route`], in lower case without port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostMatch {
-    /// This one.
     Exact(String),
     /// Every name below this suffix (of `*.example.com`: `.example.com`).
     Below(String),

@@ -297,7 +297,6 @@ impl fmt::Display for Threads {
 /// What opens a session on a route, besides a WebSocket handshake and a request that asks for an event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sessions {
-    /// Nothing.
     Auto,
     /// GET and POST: their answers are event streams.
     Streams,

@@ -8,12 +8,11 @@ use crate::net::tls::StoreError;
 /// Why the gateway did not start. The text says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// Somebody else listens there.
+    /// The address is in use.
     #[error("cannot listen on {address}: the address is in use; stop what listens there (`ss -ltnp 'sport = :{port}'` names it) or change `listeners`", port = address.port())]
     InUse {
         /// The address of the configuration.
         address: SocketAddr,
-        /// The kernel's answer.
         source: io::Error,
     },
     /// We listen there ourselves, under another address of the running configuration.
@@ -32,7 +31,6 @@ pub enum GatewayError {
     NotOurs {
         /// The address of the configuration.
         address: SocketAddr,
-        /// The kernel's answer.
         source: io::Error,
     },
     /// A port below 1024 without the right to it.
@@ -40,7 +38,6 @@ pub enum GatewayError {
     Forbidden {
         /// The address of the configuration.
         address: SocketAddr,
-        /// The kernel's answer.
         source: io::Error,
     },
     /// Anything else that a bind says.
@@ -48,7 +45,6 @@ pub enum GatewayError {
     Bind {
         /// The address of the configuration.
         address: SocketAddr,
-        /// The kernel's answer.
         source: io::Error,
     },
     /// A route names a fleet that there is not.

@@ -241,7 +241,7 @@ impl Gateway {
         memory::watch(meter, ceiling, &shared.descriptors, &shared.is_short_of_memory, &shared.metrics, shared.clock).await;
     }
 
-    /// Accepts nobody any more, refuses who waits, lets plain requests finish, closes sessions at a pace (1001, the end of a stream) and
+    /// Stops accepting, refuses waiting handshakes, lets plain requests finish, closes sessions at a pace (1001, the end of a stream) and
     /// cuts what is left at the deadline. Returns when the last client has gone, or a moment after the cut.
     pub async fn shutdown(&self, deadline: Duration) {
         let clock = self.shared.clock;
@@ -276,7 +276,7 @@ impl Gateway {
         self.shared.served.load().fleets.iter().map(|f| f.held()).fold(0, u32::saturating_add)
     }
 
-    /// Nobody would miss the gateway: no seat is taken, and no client is connected (one may wait for its refusal, or for an answer).
+    /// No seat is taken and no client is connected (one may still wait for its refusal, or for an answer).
     fn is_empty(&self) -> bool {
         self.held() == 0 && self.shared.thread_handles.iter().all(|n| n.connections() == 0)
     }
@@ -303,6 +303,6 @@ fn spawn(setups: Vec<Setup>, shared: &Arc<Shared>) -> io::Result<()> {
         std::thread::Builder::new().name(name).spawn(move || data_thread::run(setup, shared, &ready))?;
     }
     drop(ready);
-    // A thread that died without a word closes its end.
+    // A thread that died before its answer closes its end.
     (0..count).try_for_each(|_| came_up.recv().unwrap_or_else(|_| Err(io::Error::other("the thread died"))))
 }

@@ -13,7 +13,7 @@ pub(crate) struct Peer {
     pub(crate) local: Option<SocketAddr>,
     /// It speaks TLS.
     pub(crate) is_tls: bool,
-    /// A proxy made the connection for somebody of whom it says nothing: `address` is the proxy's, and what is sent is not.
+    /// A proxy made the connection for a client that it does not name: `address` is the proxy's, the data is the client's.
     pub(crate) is_unknown: bool,
 }
 
@@ -23,7 +23,7 @@ impl Peer {
         Peer { local: self.local.or_else(|| socket.local_addr().ok()), ..self }
     }
 
-    /// The scheme of its requests, as backends are told.
+    /// The scheme of its requests, for `X-Forwarded-Proto`.
     pub(crate) fn proto(&self) -> &'static str {
         if self.is_tls { "https" } else { "http" }
     }

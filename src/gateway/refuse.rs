@@ -1,4 +1,4 @@
-//! How a client is told that it gets no session: as a status, or as a proper end of the protocol that it asked for.
+//! Refusals of sessions: a status, or a proper end of the requested protocol.
 
 use std::io;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) fn request(policy: RefusePolicy, refusal: Refusal, rng: &mut impl Rng
     refusal.response(jittered(policy.retry_after, rng))
 }
 
-/// What a client is told.
+/// A refusal as sent to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,

@@ -17,7 +17,6 @@ pub enum RunError {
     AdminInUse {
         /// `admin.address`.
         address: SocketAddr,
-        /// The kernel's answer.
         source: io::Error,
     },
     /// The admin address cannot be bound.
@@ -25,7 +24,6 @@ pub enum RunError {
     Admin {
         /// `admin.address`.
         address: SocketAddr,
-        /// The kernel's answer.
         source: io::Error,
     },
     /// The gateway did not start.

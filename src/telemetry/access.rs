@@ -12,15 +12,12 @@ pub const TARGET: &str = "access";
 /// A session that ended.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLine<'a> {
-    /// Its id.
     pub id: SessionId,
     /// `websocket` or `sse`.
     pub kind: &'static str,
-    /// Its fleet.
     pub fleet: &'a FleetName,
     /// The backend that held it last.
     pub backend: &'a BackendId,
-    /// The client.
     pub client: SocketAddr,
     /// Why it ended.
     pub cause: EndCause,
@@ -39,7 +36,6 @@ pub struct RequestLine<'a> {
     pub fleet: Option<&'a FleetName>,
     /// The backend that answered; `None`: Holdline did.
     pub backend: Option<&'a BackendId>,
-    /// The client.
     pub client: SocketAddr,
     /// The request's method.
     pub method: &'a str,

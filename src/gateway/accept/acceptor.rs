@@ -24,7 +24,7 @@ const DRIFT_MAX: usize = 64;
 /// After an accept that failed for want of a descriptor or memory; the connection stays in the kernel's queue.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that are accepted before sessions have their turn. In a storm the rest waits in the kernel, where it costs nobody's latency.
+/// Connections that are accepted before sessions have their turn. In a storm the rest waits in the kernel, where it adds no latency to sessions.
 pub(crate) const ACCEPTS_AT_ONCE: u32 = 32;
 
 /// Accepts clients on one thread's socket of `group` until that is closed.

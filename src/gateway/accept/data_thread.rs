@@ -37,7 +37,7 @@ const ORDERS: &str = "orders";
 pub(crate) fn run(setup: Setup, shared: Arc<Shared>, ready: &std::sync::mpsc::SyncSender<io::Result<()>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        // Whoever started us waits for one answer of each thread.
+        // `spawn` waits for one answer from each thread.
         Err(error) => return drop(ready.send(Err(error))),
     };
     LocalSet::new().block_on(&runtime, async move {

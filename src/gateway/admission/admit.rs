@@ -1,4 +1,4 @@
-//! Who gets a seat, and when: at once if one is free and nobody waits, else through the fleet's queue.
+//! Admission: a seat at once if one is free and the queue is empty, else through the fleet's queue.
 //!
 //! A seat is a guard all the way: the queue's task hands over a [`SeatGuard`], and whoever drops it (a client that left, a dial that
 //! failed, a session that ended) gives it back and has the queue served.
@@ -23,12 +23,12 @@ use super::waiter::{Admitted, Told, Waiter};
 use crate::clock::{CATCH_UP, Clock, HELD_UP};
 use crate::gateway::session::seat::SeatGuard;
 
-/// Why nobody was admitted.
+/// Why a handshake was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAdmitted {
     /// To be told to the client.
     Refused(RefuseCause),
-    /// The client left while it waited: there is nobody to tell.
+    /// The client disconnected while it waited.
     Gone,
 }
 
@@ -120,7 +120,7 @@ impl Drop for QueuePlace<'_> {
         queue.leave(self.ticket);
         self.fleet.turnover.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
-        // Whoever was behind may be first now.
+        // The next waiter may be first now.
         self.fleet.turnover.seat_freed();
     }
 }
@@ -204,7 +204,7 @@ impl Fleet {
         }
     }
 
-    /// Somebody found no backend at all: State wakes a fleet of zero.
+    /// A handshake found no backend: State starts one for a fleet of zero.
     fn count_no_backend(&self) {
         self.no_backend_total.fetch_add(1, Ordering::Relaxed);
     }

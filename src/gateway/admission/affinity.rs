@@ -1,4 +1,4 @@
-//! A fleet's affinity at work: what a request asks for, and what the client is told to bring along.
+//! A fleet's affinity: the preference of a request, and the cookie for its client.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,6 @@ use http::{HeaderName, HeaderValue, header};
 /// Affinity to the backends of a fleet at one time.
 #[derive(Debug, Default)]
 pub(crate) enum AffinityIndex {
-    /// None.
     #[default]
     None,
     /// By cookies that name them.

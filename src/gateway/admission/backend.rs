@@ -63,7 +63,7 @@ struct Dials {
 /// More failures in a row than State looks at (edge.md: three) say nothing new.
 const FAILURES_KEPT: u32 = 8;
 
-/// Successes of a backend that was well are told this often: they only keep it from being called dead.
+/// Interval at which successes of a healthy backend are reported; they only keep it from being considered dead.
 const SUCCESS_TOLD_EVERY_MS: u64 = 1_000;
 
 impl Backend {
@@ -104,7 +104,7 @@ impl Backend {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Whether a plain request may be sent there when nothing else speaks for it.
+    /// Whether a plain request without affinity may be sent there.
     pub(crate) fn takes_requests(&self) -> bool {
         self.phase.load(Ordering::Acquire) == Phase::Ready as u8
     }
@@ -192,7 +192,7 @@ mod tests {
             a.tell_dials(&events);
         }
         assert_eq!(outcome(&mut seen), None);
-        // A success is told, at once after news and else once a second.
+        // A success is reported at once after a change, else once a second.
         a.dialled(true, Moment::from_millis(2_000), &events);
         assert_eq!(outcome(&mut seen), Some(true));
         a.dialled(true, Moment::from_millis(2_500), &events);

@@ -115,7 +115,7 @@ impl Fleet {
         Arc::new(Fleet { policy, state: Arc::clone(&self.state), is_new: AtomicBool::new(true) })
     }
 
-    /// Refuses whoever waits or comes: the fleet goes, or went.
+    /// Refuses waiting and new handshakes: the fleet is being removed.
     pub(crate) fn close(&self) {
         let mut queue = self.queue.lock();
         let waiters: Vec<Waiter> = queue.close().collect();

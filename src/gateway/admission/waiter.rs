@@ -1,4 +1,4 @@
-//! Who waits in a fleet's queue, and what it is told.
+//! The waiters of a fleet's queue, and their results.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) struct Admitted {
     pub(crate) seat: SeatGuard,
 }
 
-/// Somebody in the queue, and how it is told.
+/// A waiter in the queue, with the channel for its result.
 #[derive(Debug)]
 pub(crate) enum Waiter {
     /// For a seat.

@@ -129,7 +129,7 @@ impl Adoption {
             });
         }
         for gone in served.fleets.iter().filter(|f| fleets.iter().all(|kept| kept.policy.name != f.policy.name)) {
-            // Somebody may have found it a moment ago.
+            // A handshake may have found it a moment ago.
             gone.close();
         }
         fleets

@@ -17,7 +17,7 @@ use crate::net::options;
 /// meets a queue and not lost SYNs.
 const BACKLOG: i32 = 65_535;
 
-/// The sockets of one listener, one a thread. Dropped or closed, its threads accept nobody there any more.
+/// The sockets of one listener, one per thread. Dropped or closed, no more connections are accepted on them.
 pub(crate) struct Group {
     /// As the configuration has it: what a reload finds it by.
     written: SocketAddr,
@@ -55,12 +55,12 @@ impl Group {
         self.sockets.lock().get_mut(thread)?.take()
     }
 
-    /// Nobody is accepted any more.
+    /// Stops accepting.
     pub(crate) fn close(&self) {
         self.closed.send_replace(true);
     }
 
-    /// Whether nobody is accepted any more.
+    /// Whether accepting has stopped.
     pub(crate) fn is_closed(&self) -> watch::Receiver<bool> {
         self.closed.subscribe()
     }

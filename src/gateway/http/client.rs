@@ -1,4 +1,4 @@
-//! The client's socket while nobody reads it: seen to its end without taking a byte.
+//! Detects the end of a client's connection without reading from it.
 
 use std::time::Duration;
 

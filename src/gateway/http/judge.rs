@@ -1,4 +1,4 @@
-//! Where a request goes and what it asks for, decided from its head alone: one rule for all, whoever parsed it.
+//! The route and kind of a request, decided from its head: one rule for both ways in which heads are parsed.
 
 use holdline_core::wire::handshake::{self, Kind, Rejection, RequestHead};
 use http::request::Parts;

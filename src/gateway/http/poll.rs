@@ -86,7 +86,7 @@ async fn enter(
     failed: &[BackendId],
     client: SocketAddr,
 ) -> Result<InFlight, Failure> {
-    // Nobody would know the client again: its session is this one request.
+    // The client cannot be recognised again: its session is this one request.
     let Some(key) = had.identity() else { return Ok(open(thread, fleet, None, had, failed, client).await?) };
     loop {
         match fleet.polls.find(key) {

@@ -36,7 +36,7 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// With nobody there yet. `sessions_max`: as many may be at once.
+    /// Without any address yet. `sessions_max`: the most sessions at once.
     pub(crate) fn new(limits: &Limits, sessions_max: usize) -> Self {
         Addresses::default().under(limits, sessions_max)
     }

@@ -140,7 +140,7 @@ fn share_of_buffers(sockstat: &str, sockets: u64) -> u64 {
     after("mem").saturating_mul(sockets) / after("alloc").max(sockets).max(1)
 }
 
-/// The control group of this process, if nobody else is in it but those who started us.
+/// The control group of this process, if it contains only this process, its children and its ancestors.
 fn own_group(proc: &Path, groups: &Path, pid: u32) -> Option<Kind> {
     let memberships = fs::read_to_string(proc.join("self/cgroup")).ok()?;
     // `hierarchy:controllers:path`, without controllers in version 2.

@@ -39,7 +39,7 @@ pub fn channel() -> (Handle, Inbox) {
 
 /// Carries out what arrives until the last [`Handle`] is gone. Runs on the thread of `registry`.
 pub async fn serve(mut inbox: Inbox, registry: Rc<Registry>) {
-    // An answer that nobody waits for any more is no error.
+    // The requester may have gone; that is no error.
     while let Some(request) = inbox.0.recv().await {
         match request {
             ThreadRequest::List(filter, answer) => drop(answer.send(registry.list(&filter))),

@@ -141,7 +141,6 @@ pub struct Entered {
 }
 
 impl Entered {
-    /// The thread's registry.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -169,7 +168,6 @@ impl Entered {
         }
     }
 
-    /// The settled cause.
     pub fn cause(&self) -> Option<EndCause> {
         self.entry.cause.get()
     }

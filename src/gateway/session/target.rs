@@ -22,7 +22,6 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     /// The client's protocol.
     pub(crate) kind: SessionKind,
-    /// The client.
     pub(crate) client: SocketAddr,
     /// Its backend, and what all sessions there share.
     pub(crate) target: Arc<SessionTarget>,
@@ -34,11 +33,9 @@ pub(crate) struct Session {
 
 /// What all sessions of one backend share that began under one policy.
 pub struct SessionTarget {
-    /// The fleet.
     pub fleet: FleetName,
-    /// The backend.
     pub backend: BackendId,
-    /// Who is told of bytes and ends.
+    /// Observer of bytes and ends.
     pub watch: Arc<dyn SessionObserver>,
     /// Of the connections with the backend.
     pub keepalive: KeepalivePolicy,
@@ -122,7 +119,7 @@ impl SessionTarget {
     }
 }
 
-/// Who is told of sessions: metrics and access log. Called on the session's thread; must not block.
+/// Observes sessions, for metrics and access log. Called on the session's thread; must not block.
 pub trait SessionObserver: Send + Sync {
     /// Bytes that went through since the last call, of any number of sessions; called on the tick and at ends.
     fn bytes(&self, from_clients: u64, to_clients: u64);
@@ -133,17 +130,11 @@ pub trait SessionObserver: Send + Sync {
 /// A session's end, for the record.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended<'a> {
-    /// The session.
     pub id: SessionId,
-    /// Its protocol.
     pub kind: SessionKind,
-    /// Its fleet.
     pub fleet: &'a FleetName,
-    /// Its backend.
     pub backend: &'a BackendId,
-    /// The client.
     pub client: SocketAddr,
-    /// The one cause.
     pub cause: EndCause,
     /// From its handshake to its release.
     pub age: Duration,
@@ -156,15 +147,10 @@ pub struct Ended<'a> {
 /// One line of `holdline sessions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SessionInfo {
-    /// The session.
     pub id: SessionId,
-    /// Its protocol.
     pub kind: SessionKind,
-    /// Its fleet.
     pub fleet: FleetName,
-    /// Its backend.
     pub backend: BackendId,
-    /// The client.
     #[serde(serialize_with = "as_text")]
     pub client: SocketAddr,
     /// Since its handshake.

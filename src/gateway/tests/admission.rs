@@ -61,7 +61,7 @@ async fn one_that_waits_after_a_failed_dial_is_not_sent_back_there() {
 #[tokio::test]
 async fn a_raised_limit_and_a_new_backend_let_waiters_in() {
     let (rig, server) = (Rig::start(|_| ()), Echo::start().await);
-    // Nobody is there yet: a fleet of zero is to be started.
+    // There is no backend yet: a fleet of zero is to be started.
     let opening = rig.open();
     tokio::pin!(opening);
     tokio::select! {

@@ -148,7 +148,7 @@ async fn a_body_that_the_client_does_not_send_is_a_408() {
     let (silent, _heard) = scripted("").await;
     rig.adopt(vec![ready("a", silent, 1)]);
     let answer = rig.raw("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf").await;
-    // It is nobody's fault but the client's, so no cause is told.
+    // The client caused it, so no cause is given.
     assert!(answer.starts_with("HTTP/1.1 408 ") && !answer.contains("holdline-cause"), "{answer}");
     assert!(rig.tells(r#"holdline_bad_input_total{reason="request_body"} 1"#));
     rig.until("no request", |c| c.requests == 0 && c.backends[0].requests == 0).await;

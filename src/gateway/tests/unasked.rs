@@ -152,7 +152,7 @@ async fn one_that_is_expected_waits_for_its_seat_before_the_dial() {
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("holdline-cause: queue_full"), "{refused}");
         for round in 1..=4 {
             let backends = answer_all(&listener, 3).await;
-            // Whoever comes next comes when one of these ends.
+            // The next is admitted when one of these ends.
             rig.until("three are open", |_| {
                 rig.tells(&format!(r#"holdline_handshakes_total{{fleet="chat",result="opened"}} {}"#, 3 * round))
             })

@@ -2,7 +2,7 @@
 //!
 //! After the first such byte the connection is of no use: every read and write fails, and the pool does not keep it.
 //!
-//! Of an answer that is an event stream, hyper gets the head alone: whoever sent the request takes the socket ([`CheckedSocket::take_stream`]).
+//! Of an answer that is an event stream, hyper gets only the head: the sender of the request takes over the socket ([`CheckedSocket::take_stream`]).
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -23,7 +23,7 @@ use crate::gateway::session::seat::SeatGuard;
 use crate::net::socket::Socket;
 use crate::telemetry::Metrics;
 
-/// A connection's socket, and what is told of it to whoever sends requests over it.
+/// A connection's socket, and its state as seen by the sender of requests.
 pub(crate) struct CheckedSocket {
     /// `None`: it was taken.
     socket: RefCell<Option<Socket>>,
@@ -252,7 +252,7 @@ impl AsyncRead for Checked {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refused)));
         }
         if this.watch.has_stream() {
-            // Nobody wakes hyper again: the one who takes the stream drops it.
+            // hyper is not woken again: the new owner of the stream drops it.
             return Poll::Pending;
         }
         let start = buf.filled().len();

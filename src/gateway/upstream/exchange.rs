@@ -46,7 +46,7 @@ impl Upstream {
         Upstream { inner: Some((stream, seat)) }
     }
 
-    /// Both, for whoever takes over the duty.
+    /// Both, for a new owner.
     pub(crate) fn into_parts(mut self) -> Option<(Socket, SeatGuard)> {
         self.inner.take()
     }

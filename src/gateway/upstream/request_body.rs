@@ -19,7 +19,7 @@ pub(crate) enum RequestBody {
     Client(Incoming, Progress),
 }
 
-/// How far a client's body has come, shared with whoever waits for the answer: while it moves, the backend is not late.
+/// Progress of a client's body, shared with the task that awaits the answer: while the body moves, the backend is not late.
 #[derive(Clone)]
 pub(crate) struct Progress {
     clock: Clock,
@@ -37,7 +37,7 @@ enum BodyState {
     Awaited,
     /// The backend: it has all of it.
     Whole,
-    /// Nobody: the client broke off, or what it sent is no body.
+    /// The client aborted, or what it sent is not a valid body.
     Broken,
 }
 

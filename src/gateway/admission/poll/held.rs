@@ -138,7 +138,6 @@ impl InFlight {
         Self::new(held, Some(handshake))
     }
 
-    /// Its session.
     pub(crate) fn session(&self) -> SessionId {
         self.held.id
     }

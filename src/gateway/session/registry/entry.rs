@@ -73,7 +73,6 @@ pub struct Candidate {
     busy: bool,
     /// Then the oldest.
     opened_ms: u64,
-    /// Its id.
     pub(super) id: SessionId,
     /// Where it stands on its thread.
     pub(super) key: usize,
@@ -114,12 +113,10 @@ impl SessionEntry {
         u64::from(self.stamps.opened.get() - 1) * TICK.as_millis() as u64 + u64::from(self.opened_rest_ms)
     }
 
-    /// Its protocol.
     pub fn kind(&self) -> SessionKind {
         self.kind
     }
 
-    /// Its deadlines.
     pub fn limits(&self) -> &Limits {
         self.target.limits(self.kind)
     }
@@ -195,7 +192,7 @@ impl SessionEntry {
         drop(seat);
     }
 
-    /// Gives its seat back without a word.
+    /// Gives its seat back without a record.
     pub(super) fn withdraw(&self) {
         Tally::default().add(self);
         drop(self.seat.take());

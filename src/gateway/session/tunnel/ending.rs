@@ -57,7 +57,7 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
     /// network; between the fragments of a message a Close may come as well (RFC 6455 section 5.4). Whether it was sent.
     fn tell_of_loss(&mut self, cx: &mut Context<'_>) -> bool {
         let is_whole = self.from_backend.at_boundary() && !self.from_backend.close_begun();
-        // A client that has begun its end is told nothing.
+        // A client that has begun its end gets no notice.
         let is_heard = self.client.hears() && !self.client.ended() && !self.from_client.closed();
         if !(self.backend.ended() && is_whole && is_heard) {
             return false;
