@@ -1,9 +1,8 @@
 //! The data plane: holds client connections, knows how many sessions each backend has, queues before it refuses.
 //!
-//! A connection is accepted by a [`thread`] and served in `connection`; its requests are judged in `service`. A plain request goes through
-//! `plain` and a kept connection of `pool`, and so does a poll, whose session `poll` keeps between two of them. Any other session takes
-//! the socket: it is opened (`opening`), gets its seat from `admission`, dials, exchanges heads, and becomes a [`tunnel`] or a [`stream`],
-//! a task of its own on the thread where it was accepted. All of them meet TLS as a [`socket`]: see [`tls`].
+//! `accept` takes connections; `http::judge` decides what each request is. A session is opened by `http::opening`: it gets its seat from
+//! [`admission`], its backend through [`upstream`], and becomes a [`session::tunnel`] or [`session::stream`], a task of its own on the thread
+//! that accepted it. Plain requests and polls go through `http::plain`. docs/architecture.md shows the modules in their order.
 
 mod accept;
 mod admission;

@@ -60,7 +60,7 @@ struct Dials {
     told_ms: AtomicU64,
 }
 
-/// More failures in a row than State looks at (edge.md: three) say nothing new.
+/// More failures in a row than State looks at (`core::health::DIAL_FAILURES_MAX`) say nothing new.
 const FAILURES_KEPT: u32 = 8;
 
 /// Interval at which successes of a healthy backend are reported; they only keep it from being considered dead.
