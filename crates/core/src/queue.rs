@@ -142,8 +142,13 @@ impl<W> Queue<W> {
     ) -> Option<Moment> {
         let mut not_before: Option<Moment> = None;
         let mut from = Bound::Unbounded;
+        // Sets of failed backends besides which there was no seat: backends are compared once for each set, not for each waiter.
+        let mut full: Vec<Vec<BackendId>> = Vec::new();
         while let Some((&ticket, waiter)) = self.waiters.range((from, Bound::Unbounded)).next() {
             from = Bound::Excluded(ticket);
+            if full.contains(&waiter.failed) {
+                continue;
+            }
             let outcome = match place(&waiter.wish, &waiter.failed) {
                 Ok((at, seat)) => Outcome::Admitted(at, seat),
                 // What it cannot be given, those behind it may.
@@ -152,10 +157,11 @@ impl<W> Queue<W> {
                     if let NoPlace::NotBefore(at) = why {
                         not_before = Some(not_before.map_or(at, |earlier| earlier.min(at)));
                     }
-                    match waiter.failed.is_empty() {
-                        true => break,
-                        false => continue,
+                    if waiter.failed.is_empty() {
+                        break;
                     }
+                    full.push(waiter.failed.clone());
+                    continue;
                 }
             };
             if let Some(served) = self.waiters.remove(&ticket) {

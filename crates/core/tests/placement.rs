@@ -440,6 +440,21 @@ fn a_waiter_gets_no_seat_where_it_failed_and_holds_up_nobody() {
 }
 
 #[test]
+fn a_full_fleet_is_looked_at_once_for_all_who_failed_at_the_same_backend() {
+    let mut queue = Queue::new(QueuePolicy { length: 1000, timeout: Duration::from_secs(10) });
+    for id in 0..1000 {
+        queue.enter(Wish::Anywhere, vec!["a".into()], id, Moment::START).unwrap();
+    }
+    let mut looks = 0;
+    let full = |_: &Wish, _: &[BackendId]| -> Result<((), Seat), NoPlace> {
+        looks += 1;
+        Err(NoPlace::Full)
+    };
+    queue.serve(Moment::START, full, |id, _| panic!("{id} was told something"));
+    assert_eq!((looks, queue.len()), (1, 1000));
+}
+
+#[test]
 fn with_a_length_of_zero_nobody_waits() {
     let mut queue = Queue::new(QueuePolicy { length: 0, timeout: Duration::from_secs(10) });
     assert_eq!(queue.enter(Wish::Anywhere, Vec::new(), "client", Moment::START), Err(("client", RefuseCause::Capacity)));

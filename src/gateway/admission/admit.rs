@@ -90,7 +90,7 @@ async fn wait<T>(
     };
     let ticket = match ticket {
         Ok(ticket) => ticket,
-        Err((_, cause)) => return Err(NotAdmitted::Refused(fleet.truer(cause))),
+        Err((_, cause)) => return Err(NotAdmitted::Refused(fleet.refused(cause))),
     };
     // Leaves the queue on every way out, and passes on a seat that it was given too late.
     let _place = QueuePlace { fleet, ticket };
@@ -100,7 +100,9 @@ async fn wait<T>(
         biased;
         told = answer => match told {
             Ok(Ok(given)) => Ok(given),
-            Ok(Err(cause)) => Err(NotAdmitted::Refused(fleet.truer(cause))),
+            // Every backend was there and failed at the dial: more of them are not what is missing.
+            Ok(Err(RefuseCause::NoBackend)) if !failed.is_empty() => Err(NotAdmitted::Refused(RefuseCause::NoBackend)),
+            Ok(Err(cause)) => Err(NotAdmitted::Refused(fleet.refused(cause))),
             // The queue itself went away: the gateway is being dropped.
             Err(_) => Err(NotAdmitted::Refused(RefuseCause::Draining)),
         },
@@ -210,7 +212,7 @@ impl Fleet {
     }
 
     /// Counts a refusal for want of a seat, and says what was missing: with no backend at all it was not the queue's fault.
-    fn truer(&self, cause: RefuseCause) -> RefuseCause {
+    fn refused(&self, cause: RefuseCause) -> RefuseCause {
         let none = !self.joined().members.iter().any(|m| m.0.takes_requests());
         self.refused_total.fetch_add(1, Ordering::Relaxed);
         if none && matches!(cause, RefuseCause::Capacity | RefuseCause::QueueTimeout) { RefuseCause::NoBackend } else { cause }

@@ -136,10 +136,10 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &mut Client, had: &Pref
                     heads = poll_fn(|cx| interims.poll_take(cx)) => heads,
                     () = client_gone(client.stream.tcp()) => return Err(Failure::Gone),
                 };
-                pass_on(client, &heads, fleet).await?;
+                pass_on(client, &heads, left.min(fleet.policy.timeouts.write)).await?;
             }
         };
-        pass_on(client, &interims.take(), fleet).await?;
+        pass_on(client, &interims.take(), left.min(fleet.policy.timeouts.write)).await?;
         left = left.saturating_sub(shared.clock.now().since(began));
         match tried {
             Ok(Ok(answered)) => return Ok(answered),
@@ -155,12 +155,12 @@ async fn attempt(thread: &Thread, asked: &Asked, client: &mut Client, had: &Pref
     }
 }
 
-/// Interim responses go out before the answer.
-async fn pass_on(client: &mut Client, heads: &[u8], fleet: &Fleet) -> Result<(), Failure> {
+/// Sends interim responses, which precede the answer, within `timeout`.
+async fn pass_on(client: &mut Client, heads: &[u8], timeout: Duration) -> Result<(), Failure> {
     if heads.is_empty() {
         return Ok(());
     }
-    write_within(&mut client.stream, heads, fleet.policy.timeouts.write).await.map_err(|_| Failure::Gone)
+    write_within(&mut client.stream, heads, timeout).await.map_err(|_| Failure::Gone)
 }
 
 /// What came of one backend.

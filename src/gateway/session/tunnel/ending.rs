@@ -185,7 +185,11 @@ impl<C: Transport, B: Transport> Tunnel<C, B> {
         self.entered.settle(cause);
         let polite = matches!(self.phase, Phase::Open | Phase::HalfOpen | Phase::Closing);
         match to_client {
-            None => self.client.close(),
+            None => {
+                self.client.close();
+                // A closed side stalls no longer, and the timer must not end the session again.
+                self.entered.entry().stamps.client_stalled.set(0);
+            }
             Some(code) => {
                 if polite && self.from_backend.at_boundary() && !self.from_backend.close_begun() {
                     self.send_to_client(&close::frame(code, "", None), cx);
