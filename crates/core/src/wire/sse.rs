@@ -1,5 +1,5 @@
-//! Finds the ends of events in an event stream (WHATWG HTML 9.2.5 and 9.2.6). The input may be split anywhere. Only line ends, the
-//! first byte of each line and the byte order mark are examined.
+//! Finds the ends of events in an event stream (WHATWG HTML 9.2.5 and 9.2.6). The input may be split anywhere. Only line ends,
+//! the first byte of each line and the byte order mark are examined.
 
 use std::time::Duration;
 

@@ -8,7 +8,8 @@ const OPCODE_CLOSE: u8 = 8;
 const OPCODE_PING: u8 = 9;
 const OPCODE_PONG: u8 = 10;
 
-/// Tracks the frames of one direction. The input may be split anywhere. Every session holds two trackers, so the type is kept to 16 bytes.
+/// Tracks the frames of one direction. The input may be split anywhere. Every session holds two trackers, so the type is kept to
+/// 16 bytes.
 #[derive(Clone, Debug)]
 pub struct Tracker {
     /// Remaining payload bytes or, while a length is being read, its value so far.
@@ -144,7 +145,8 @@ impl Tracker {
         }
     }
 
-    /// Whether the bytes taken so far end inside a fragmented message. At a frame boundary, only control frames may be inserted then.
+    /// Whether the bytes taken so far end inside a fragmented message. At a frame boundary, only control frames may be inserted
+    /// then.
     pub fn in_message(&self) -> bool {
         self.is(flag::IN_MESSAGE)
     }

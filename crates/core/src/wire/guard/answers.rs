@@ -61,7 +61,8 @@ impl Default for Word {
 const VERSION: &[u8] = b"HTTP/1.";
 
 impl Answers {
-    /// Creates a checker with no outstanding request. `head_max` is the maximum head size in bytes, from the first line to the blank line.
+    /// Creates a checker with no outstanding request. `head_max` is the maximum head size in bytes, from the first line to the
+    /// blank line.
     pub fn new(head_max: usize) -> Self {
         Answers { at: At::Idle, len: 0, head_max, is_head: false, interims: 0, head_end: 0 }
     }

@@ -1,9 +1,9 @@
 //! A strict HTTP/1 message check in front of a parser that is too lenient for a proxy.
 //!
-//! hyper drops a Content-Length beside `chunked`, accepts a bare LF as a line end, and so on. Each of these is harmless alone, but allows
-//! request smuggling where another hop parses the same bytes differently (RFC 9112 11.2). [`Requests`] checks what a client sends,
-//! [`Answers`] what a backend sends: message by message, with input split anywhere, without copying. Ambiguous input is refused at its
-//! first invalid byte, so that all parsers agree on whatever is passed on.
+//! hyper drops a Content-Length beside `chunked`, accepts a bare LF as a line end, and so on. Each of these is harmless alone,
+//! but allows request smuggling where another hop parses the same bytes differently (RFC 9112 11.2). [`Requests`] checks what a
+//! client sends, [`Answers`] what a backend sends: message by message, with input split anywhere, without copying. Ambiguous
+//! input is refused at its first invalid byte, so that all parsers agree on whatever is passed on.
 
 mod answers;
 mod requests;

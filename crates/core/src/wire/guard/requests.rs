@@ -45,7 +45,8 @@ enum Line {
 const VERSION: &[u8] = b"HTTP/1.";
 
 impl Requests {
-    /// Creates a checker before the first request. `head_max` is the maximum head size in bytes, from the first line to the blank line.
+    /// Creates a checker before the first request. `head_max` is the maximum head size in bytes, from the first line to the blank
+    /// line.
     pub fn new(head_max: usize) -> Self {
         Requests { at: At::Line(Line::Start { blank: false }), len: 0, head_max }
     }
